@@ -1,0 +1,183 @@
+"""The ``cascade-rl`` command. Every error a user can cause ends in a message, never in a stack trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from cascade_rl.recipe import load_recipe
+from cascade_rl.store import Store
+from cascade_rl.types import CascadeError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Post-train a reasoning model end to end: one recipe, stage after stage, measured after each.",
+)
+
+Recipe = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a key: --set stages.math-rl.steps=10. Repeatable.")
+]
+Root = Annotated[Path, typer.Option(help="Where `runs` and `store` lie.", envvar="CASCADE_RL_ROOT")]
+Run = Annotated[str, typer.Argument(help="A run's name, or its recipe file.")]
+
+
+def guarded(action: Callable[[], int]) -> NoReturn:
+    """Run ``action``; exit with its code, or with 1 and the message of a CascadeError."""
+    try:
+        code = action()
+    except CascadeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
+    except BrokenPipeError:
+        code = 0
+    sys.stdout.flush()
+    raise SystemExit(code)
+
+
+@app.command()
+def run(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    root: Root = Path("."),
+    from_stage: Annotated[
+        str | None, typer.Option("--from", help="Compute this stage and what follows from it anew.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    branch: Annotated[
+        str | None, typer.Option(help="Make a new run of this name; it shares every stage that is still valid.")
+    ] = None,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Go on although finished stages will be computed anew.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete this run, with the stages no other run uses, and start over.")
+    ] = False,
+    processes: Annotated[int | None, typer.Option(help="Ranks on this machine; default: one per GPU.")] = None,
+) -> None:
+    """Run a recipe, or go on with it: finished stages are never run twice."""
+
+    def action() -> int:
+        from cascade_rl.cli.launching import launch_if_wanted
+        from cascade_rl.cli.running import run_here
+        from cascade_rl.orchestrator.run import Wishes
+
+        loaded = load_recipe(recipe, overrides or ())
+        launch_if_wanted(loaded, processes)
+        return run_here(loaded, Store(root.resolve()), Wishes(from_stage, until, branch, accept_changes, fresh))
+
+    guarded(action)
+
+
+@app.command()
+def check(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    root: Root = Path("."),
+    processes: Annotated[int, typer.Option(help="Ranks to check batch sizes for.")] = 1,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Print the whole resolved recipe as YAML.")] = False,
+) -> None:
+    """Find every mistake that needs no device, then show the resolved stages and what would run."""
+
+    def action() -> int:
+        from cascade_rl.cli.showing import show_plan
+        from cascade_rl.orchestrator.plan import make_plan
+        from cascade_rl.orchestrator.preflight import preflight
+
+        loaded = load_recipe(recipe, overrides or ())
+        preflight(loaded, processes)
+        plan = make_plan(loaded, Store(root.resolve()))
+        if resolved:
+            print(loaded.to_yaml(), end="")
+        else:
+            show_plan(plan, processes)
+        return 0
+
+    guarded(action)
+
+
+@app.command()
+def status(
+    run: Run,
+    root: Root = Path("."),
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """How far a run is: its stages, their results, where they lie."""
+
+    def action() -> int:
+        from cascade_rl.cli.showing import show_status, status_of
+
+        store = Store(root.resolve())
+        facts = status_of(store, known_run(store, run))
+        if as_json:
+            print(json.dumps(facts, indent=2))
+        else:
+            show_status(facts)
+        return 0
+
+    guarded(action)
+
+
+@app.command()
+def report(run: Run, root: Root = Path(".")) -> None:
+    """Write the run's report page and figures, and print its table."""
+
+    def action() -> int:
+        from rich.console import Console
+
+        from cascade_rl.report import load_run, print_matrix, write_report
+
+        store = Store(root.resolve())
+        name = known_run(store, run)
+        page = write_report(store.root, name)
+        print_matrix(load_run(store.root, name), Console())
+        print(f"report: {os.path.relpath(page)}")
+        return 0
+
+    guarded(action)
+
+
+@app.command()
+def rollouts(
+    run: Run,
+    stage: Annotated[str, typer.Argument(help="Name of an RL stage.")],
+    root: Root = Path("."),
+    step: Annotated[int | None, typer.Option(help="Default: the last one.")] = None,
+    limit: Annotated[int, typer.Option(help="How many to print.")] = 4,
+    worst: Annotated[bool, typer.Option("--worst", help="Lowest scores first, instead of in order.")] = False,
+) -> None:
+    """Print stored rollouts: what was asked, what came back, how it was scored."""
+
+    def action() -> int:
+        from cascade_rl.cli.showing import show_rollouts
+
+        store = Store(root.resolve())
+        show_rollouts(store, known_run(store, run), stage, step, limit, worst)
+        return 0
+
+    guarded(action)
+
+
+def known_run(store: Store, run: str) -> str:
+    """The run meant by ``run`` (a name, or a recipe file). Raises CascadeError naming the runs there are."""
+    name = load_recipe(run).recipe.name if run.endswith((".yaml", ".yml")) else run
+    if store.read_run(name) is None:
+        there = ", ".join(store.runs()) or "none yet"
+        raise CascadeError(f"no run {name!r} under {store.root}; there are: {there}")
+    return name
+
+
+def main() -> None:
+    """Entry of ``python -m cascade_rl``: ``accelerate launch -m cascade_rl RECIPE`` means ``run RECIPE``."""
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    if len(sys.argv) > 1 and sys.argv[1] not in commands and not sys.argv[1].startswith("-"):
+        sys.argv.insert(1, "run")
+    app()

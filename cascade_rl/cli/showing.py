@@ -1,0 +1,145 @@
+"""What `check`, `status` and `rollouts` print."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cascade_rl.orchestrator.plan import Plan, PlannedStage
+from cascade_rl.recipe import RlStage, SftStage
+from cascade_rl.store import StageFolder, Store
+from cascade_rl.types import CascadeError
+
+
+def show_plan(plan: Plan, processes: int) -> None:
+    """The resolved stages, their identities, and what a run would do now."""
+    console = Console(soft_wrap=True, highlight=False)
+    recipe = plan.loaded.recipe
+    console.print(f"{plan.loaded.path}: ok", markup=False)
+    console.print(f"run {plan.run}, model {recipe.model}, template {recipe.template.mode}, seed {recipe.seed}\n")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("stage", "kind", "from", "identity", "status", "arithmetic"):
+        table.add_column(column, overflow="fold")
+    for stage in plan.stages:
+        table.add_row(
+            stage.name, stage.config.kind, stage.parent, stage.identity, stage.folder.status,
+            arithmetic(stage, processes),
+        )  # fmt: skip
+    console.print(table)
+    todo = [stage.name for stage in plan.stages if not stage.folder.is_complete]
+    console.print(f"\nwould run: {', '.join(todo) or 'nothing, all is complete'}", markup=False)
+    names = ", ".join(b.config.name for b in plan.benchmarks) or "none"
+    console.print(f"measured after each stage: {names}", markup=False)
+
+
+def arithmetic(stage: PlannedStage, processes: int) -> str:
+    """What a step is made of, in rollouts or rows: the question every newcomer asks."""
+    config = stage.config
+    if isinstance(config, RlStage):
+        rollouts = config.prompts_per_step * config.group_size
+        return (
+            f"{config.steps} steps; each {config.prompts_per_step} prompts x {config.group_size} = {rollouts} rollouts "
+            f"of <= {config.rollout.max_new_tokens} tokens ({rollouts // processes} per rank), 1 update"
+        )
+    assert isinstance(config, SftStage)
+    length = f"{config.steps} steps" if config.steps else f"{config.epochs:g} epochs"
+    return (
+        f"{length}; each {config.batch_size} rows of <= {config.max_length} tokens "
+        f"({config.batch_size // processes} per rank), 1 update"
+    )
+
+
+def status_of(store: Store, run: str) -> dict[str, Any]:
+    """The facts behind `status`: {"run", "base", "stages": [{"name", "kind", "status", "identity", "parent", ...}]}."""
+    record = store.read_run(run)
+    assert record is not None
+    stages = []
+    for entry in record["stages"]:
+        folder = StageFolder(store.root / entry["directory"])
+        facts = folder.read() or {}
+        stages.append(
+            {
+                **entry,
+                "status": folder.status,
+                "seconds": facts.get("seconds"),
+                "attempts": len(facts.get("attempts", [])),
+                "steps_done": _last_step(folder),
+                "evaluations": _evaluations(folder),
+                "error": next((a["error"] for a in facts.get("attempts", [])[-1:] if a.get("error")), None),
+            }
+        )
+    return {"run": run, "base": record["base"], "branch_of": record.get("branch_of"), "stages": stages}
+
+
+def show_status(facts: dict[str, Any]) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"run {facts['run']}, model {facts['base']['model']}", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("stage", "kind", "status", "steps", "time", "attempts", "evaluations", "folder"):
+        table.add_column(column, overflow="fold")
+    for stage in facts["stages"]:
+        scores = "  ".join(f"{name} {100 * value:.1f}" for name, value in stage["evaluations"].items())
+        seconds = stage["seconds"]
+        table.add_row(
+            stage["name"], stage["kind"], stage["status"], str(stage["steps_done"]),
+            f"{seconds:.0f} s" if seconds else "", str(stage["attempts"]), scores, stage["directory"],
+        )  # fmt: skip
+    console.print(table)
+    for stage in facts["stages"]:
+        if stage["error"] and stage["status"] == "failed":
+            console.print(f"\n{stage['name']} failed: {stage['error']}", markup=False)
+
+
+def show_rollouts(store: Store, run: str, stage: str, step: int | None, limit: int, worst: bool) -> None:
+    """Print ``limit`` rollouts of a step. Raises CascadeError where there are none."""
+    import pyarrow.parquet
+
+    record = store.read_run(run)
+    assert record is not None
+    entry = next((entry for entry in record["stages"] if entry["name"] == stage), None)
+    if entry is None:
+        names = ", ".join(e["name"] for e in record["stages"])
+        raise CascadeError(f"run {run} has no stage {stage!r}; its stages are: {names}")
+    files = sorted(StageFolder(store.root / entry["directory"]).rollouts.glob("step-*.parquet"))
+    if not files:
+        raise CascadeError(f"stage {stage} has no rollouts (only RL stages that took a step have)")
+    by_step = {int(file.stem.removeprefix("step-")): file for file in files}
+    chosen = by_step.get(step) if step is not None else files[-1]
+    if chosen is None:
+        raise CascadeError(f"no rollouts of step {step}; there are steps {min(by_step)} to {max(by_step)}")
+    rows = pyarrow.parquet.read_table(chosen).to_pylist()
+    if worst:
+        rows.sort(key=lambda row: row["value"])
+    for row in rows[:limit]:
+        print(f"--- step {row['step']}  {row['prompt_id']} #{row['index']}  score {row['value']:g}  "
+              f"{row['length']} tokens, {row['stop']}")  # fmt: skip
+        print(f"> {row['prompt']}\n{row['completion']}")
+        details = json.loads(row["details"])
+        if details:
+            print(f"details: {json.dumps(details, ensure_ascii=False)}")
+        if row["error"]:
+            print(f"error: {row['error']}")
+
+
+def _last_step(folder: StageFolder) -> int:
+    try:
+        lines = folder.metrics.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return 0
+    for line in reversed(lines):
+        try:
+            return int(json.loads(line)["step"])
+        except (ValueError, KeyError):
+            continue  # the last line may be half-written
+    return 0
+
+
+def _evaluations(folder: StageFolder) -> dict[str, float]:
+    found = {}
+    for file in sorted(folder.evals.glob("*.json")) if folder.evals.is_dir() else []:
+        result = json.loads(file.read_text())
+        found[result["benchmark"]] = result["value"]
+    return found

@@ -1,0 +1,18 @@
+"""GSM8K test: 1,319 grade-school word problems; the reference answer stands after `####` in its column."""
+
+from cascade_rl.recipe import BenchmarkConfig, DataSource, RewardConfig, SamplingConfig
+
+GSM8K = BenchmarkConfig(
+    name="gsm8k",
+    data=[
+        DataSource(
+            source="openai/gsm8k",
+            config="main",
+            split="test",
+            extract={"answer": r"####\s*(.*?)\s*$"},
+            prompt="{question}\n\nPlease place your final answer inside \\boxed{{}}.",
+        )
+    ],
+    reward=RewardConfig(use="rewards.math:verify"),
+    sampling=SamplingConfig(max_new_tokens=1024, temperature=0.6, top_p=0.95),
+)

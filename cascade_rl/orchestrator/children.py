@@ -1,0 +1,54 @@
+"""One fresh process per job and rank, which dies with its supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+# What the launcher's own rendezvous and accelerate set would mislead a child that has its own.
+_LAUNCHER_VARIABLES = ("TORCHELASTIC_", "ACCELERATE_", "FSDP_", "GROUP_", "ROLE_", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
+
+
+def free_port() -> int:
+    """A TCP port free on this host right now, for a child group's rendezvous."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]
+
+
+def child_environment(rank: int, world_size: int, local_rank: int, address: str, port: int) -> dict[str, str]:
+    """The environment of a stage process: ours, with its own rendezvous in place of the launcher's."""
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(_LAUNCHER_VARIABLES)
+    }
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+    # torchrun sets 1 thread per process when it starts several; a lone process may use the machine.
+    threads = os.environ.get("CASCADE_RL_THREADS") or str(max(1, cores // max(1, local_world)))
+    return environment | {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_RANK": str(local_rank),
+        "LOCAL_WORLD_SIZE": str(local_world),
+        "MASTER_ADDR": address,
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": threads,
+        "CASCADE_RL_PARENT": str(os.getpid()),
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def start_child(job: Path, outcome: Path, environment: Mapping[str, str]) -> subprocess.Popen:
+    """Start the stage process of this rank; it writes how it ended to ``outcome``."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "cascade_rl.stages.worker", str(job), str(outcome)],
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+    )
+

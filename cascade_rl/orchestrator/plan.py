@@ -1,0 +1,308 @@
+"""From a recipe to an ordered list of stages with identities: what would run, and what is done already.
+
+No torch here: a plan is made in a second, by `check` as by every supervisor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cascade_rl.data.sources import fingerprint as data_fingerprint
+from cascade_rl.evals.registry import resolve_benchmark
+from cascade_rl.models import BUILT_IN, builder_fingerprint
+from cascade_rl.recipe import DataSource, LoadedRecipe, RewardConfig, Stage
+from cascade_rl.recipe.paths import resolve_path
+from cascade_rl.recipe.schema import RlStage
+from cascade_rl.rewarding.loading import fingerprint as reward_fingerprint
+from cascade_rl.rewarding.loading import load_reward
+from cascade_rl.store import Job, PlannedBenchmark, StageFolder, Store, identity_fields, identity_of
+from cascade_rl.types import CascadeError
+
+BASE = "model"
+"""The name under which a recipe's base model stands among its stages."""
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage, the parent it starts from, and the identity its result will have."""
+
+    config: Stage
+    parent: str
+    parent_identity: str
+    parent_checkpoint: str
+    parent_folder: StageFolder | None
+    inputs: dict[str, Any]
+    identity: str
+    folder: StageFolder
+    keep_optimizer: bool
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+
+@dataclass(frozen=True)
+class PlannedBase:
+    """The model before any stage. Built-in ones are made as a job of their own."""
+
+    identity: str
+    checkpoint: str
+    folder: StageFolder
+    inputs: dict[str, Any]
+    is_built: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run will do, in order."""
+
+    run: str
+    loaded: LoadedRecipe
+    store: Store
+    base: PlannedBase
+    stages: tuple[PlannedStage, ...]
+    benchmarks: tuple[PlannedBenchmark, ...]
+
+    def stage(self, name: str) -> PlannedStage:
+        """The stage of that name. Raises CascadeError listing the names."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        names = ", ".join(stage.name for stage in self.stages)
+        raise CascadeError(f"no stage {name!r} in {self.loaded.path}; its stages are: {names}")
+
+    def record(self) -> dict[str, Any]:
+        """The plan as ``run.json`` keeps it."""
+        root = self.store.root
+        return {
+            "name": self.run,
+            "recipe_path": str(self.loaded.path),
+            "seed": self.loaded.recipe.seed,
+            "base": {
+                "name": BASE,
+                "model": self.loaded.recipe.model,
+                "identity": self.base.identity,
+                "directory": str(self.base.folder.path.relative_to(root)),
+            },
+            "stages": [
+                {
+                    "name": stage.name,
+                    "kind": stage.config.kind,
+                    "identity": stage.identity,
+                    "parent": stage.parent,
+                    "parent_identity": stage.parent_identity,
+                    "directory": str(stage.folder.path.relative_to(root)),
+                }
+                for stage in self.stages
+            ],
+            "benchmarks": [
+                {"name": b.config.name, "identity": b.identity, "samples": b.config.samples} for b in self.benchmarks
+            ],
+        }
+
+
+def make_plan(loaded: LoadedRecipe, store: Store, run: str | None = None) -> Plan:
+    """Compute every identity. Raises CascadeError for data, rewards or models that cannot be found."""
+    recipe = loaded.recipe
+    base = _plan_base(loaded, store)
+    inheriting = {stage.init for stage in recipe.stages if stage.optimizer_state == "inherit"}
+    done: dict[str, PlannedStage] = {}
+    for config in recipe.stages:
+        done[config.name] = _plan_stage(config, loaded, store, base, done, config.name in inheriting)
+    return Plan(
+        run=run or recipe.name,
+        loaded=loaded,
+        store=store,
+        base=base,
+        stages=tuple(done.values()),
+        benchmarks=tuple(plan_benchmarks(loaded)),
+    )
+
+
+def plan_benchmarks(loaded: LoadedRecipe) -> list[PlannedBenchmark]:
+    """The recipe's benchmarks, resolved, each with the identity that names its results."""
+    planned = []
+    for entry in loaded.recipe.evaluate.after_each_stage:
+        config = resolve_benchmark(entry)
+        inputs = {
+            "benchmark": identity_fields(config, frozenset({"data", "reward"})),
+            "data": _data(config.data, loaded),
+            "reward": _reward(config.reward, loaded),
+            "template": identity_fields(loaded.recipe.template),
+            "dtype": loaded.recipe.dtype,
+        }
+        planned.append(PlannedBenchmark(config=config, identity=identity_of(inputs)))
+    return planned
+
+
+def search_path(loaded: LoadedRecipe) -> list[Path]:
+    """Where import paths of a recipe are looked up: its own folder, then the working folder."""
+    return [loaded.path.resolve().parent, Path.cwd()]
+
+
+def _plan_base(loaded: LoadedRecipe, store: Store) -> PlannedBase:
+    recipe = loaded.recipe
+    if recipe.model in BUILT_IN:
+        checkpoint = ""
+        inputs: dict[str, Any] = {
+            "built_in": recipe.model,
+            "args": recipe.model_args,
+            "seed": recipe.seed,
+            "source": builder_fingerprint(recipe.model),
+            "template": identity_fields(recipe.template),
+        }
+    else:
+        if recipe.model_args:
+            raise CascadeError(f"{loaded.path}: model_args go with a built-in model ({', '.join(BUILT_IN)}) only")
+        inputs, checkpoint = model_inputs(recipe.model, loaded)
+    identity = identity_of({"kind": "base", **inputs})
+    folder = store.stage("base", identity)
+    is_built = recipe.model in BUILT_IN
+    return PlannedBase(identity, str(folder.checkpoint) if is_built else checkpoint, folder, inputs, is_built)
+
+
+def _plan_stage(
+    config: Stage,
+    loaded: LoadedRecipe,
+    store: Store,
+    base: PlannedBase,
+    done: dict[str, PlannedStage],
+    keep_optimizer: bool,
+) -> PlannedStage:
+    recipe = loaded.recipe
+    parent = config.init or BASE
+    parent_folder: StageFolder | None = None
+    if parent in done:
+        parent_folder = done[parent].folder
+        parent_identity, checkpoint = done[parent].identity, str(parent_folder.checkpoint)
+    elif parent == BASE:
+        parent_identity, checkpoint = base.identity, base.checkpoint
+    else:
+        outside, checkpoint = model_inputs(parent, loaded)
+        parent_identity = identity_of({"kind": "base", **outside})
+    inputs: dict[str, Any] = {
+        "kind": config.kind,
+        "name": config.name,
+        "config": identity_fields(config, frozenset({"kind", "name", "init", "data", "reward"})),
+        "parent": parent_identity,
+        "data": _data(config.data, loaded),
+        "template": identity_fields(recipe.template),
+        "dtype": recipe.dtype,
+    }
+    if isinstance(config, RlStage):
+        inputs["reward"] = _reward(config.reward, loaded)
+    identity = identity_of(inputs)
+    folder = store.stage(config.name, identity)
+    return PlannedStage(
+        config, parent, parent_identity, checkpoint, parent_folder, inputs, identity, folder, keep_optimizer
+    )
+
+
+def model_inputs(model: str, loaded: LoadedRecipe) -> tuple[dict[str, Any], str]:
+    """What identifies a model given by path or hub id, and where to load it from.
+
+    The path itself is no part of its identity. A local folder is known by its small files' content and its large files' size, head and tail: hashing tens of
+    gigabytes at every start would cost minutes.
+    """
+    path = resolve_path(model, loaded.path)
+    if path is None:
+        if model.startswith((".", "/", "~")) or "/" not in model:
+            names = ", ".join(BUILT_IN)
+            raise CascadeError(
+                f"{loaded.path}: model {model!r} is neither a folder, nor a hub id (owner/name), nor built in ({names})"
+            )
+        return {"hub": model}, model
+    if not (path / "config.json").is_file():
+        raise CascadeError(f"{loaded.path}: {path} is not a model folder (it has no config.json)")
+    files = {
+        str(file.relative_to(path)): _file_digest(file)
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    }
+    return {"files": files}, str(path)
+
+
+def _file_digest(path: Path, edge: int = 1 << 20) -> str:
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as file:
+        digest.update(file.read(edge))
+        if size > edge:
+            file.seek(max(edge, size - edge))
+            digest.update(file.read())
+    return digest.hexdigest()[:16]
+
+
+def _data(sources: Sequence[DataSource], loaded: LoadedRecipe) -> list[dict[str, Any]]:
+    return [data_fingerprint(source, loaded.path) for source in sources]
+
+
+def _reward(config: RewardConfig, loaded: LoadedRecipe) -> dict[str, Any]:
+    source = reward_fingerprint(load_reward(config, search_path(loaded)))
+    return {**identity_fields(config), "source": source}
+
+
+def stage_job(plan: Plan, stage: PlannedStage) -> Job:
+    """The order to train ``stage``."""
+    parent = stage.parent_folder
+    inherits = stage.config.optimizer_state == "inherit"
+    if inherits and parent is not None and parent.is_complete and not parent.optimizer.is_file():
+        raise CascadeError(
+            f"stage {stage.name} inherits the optimizer of {stage.parent}, which finished without keeping it "
+            f"(no later stage asked for it then). Run again with --from {stage.parent}, or use optimizer_state: fresh."
+        )
+    return _job(
+        plan,
+        task="stage",
+        name=stage.name,
+        identity=stage.identity,
+        folder=stage.folder.path,
+        checkpoint=stage.parent_checkpoint,
+        parent_optimizer=parent.optimizer if inherits and parent is not None else None,
+        keep_optimizer=stage.keep_optimizer,
+        stage=stage.config.model_dump(mode="json"),
+        evaluate_every=plan.loaded.recipe.evaluate.every_steps,
+    )
+
+
+def base_job(plan: Plan) -> Job:
+    """The order to build the built-in base model."""
+    return _job(plan, task="base", name=BASE, identity=plan.base.identity, folder=plan.base.folder.path)
+
+
+def evaluate_job(plan: Plan, stage: PlannedStage | None) -> Job | None:
+    """The order to measure a stage's checkpoint (None: the base model's) on what is not measured yet."""
+    folder = stage.folder if stage else plan.base.folder
+    missing = [b for b in plan.benchmarks if not (folder.evals / f"{b.file_stem}.json").is_file()]
+    if not missing:
+        return None
+    job = _job(
+        plan,
+        task="evaluate",
+        name=stage.name if stage else BASE,
+        identity=stage.identity if stage else plan.base.identity,
+        folder=folder.path,
+        checkpoint=str(folder.checkpoint) if stage else plan.base.checkpoint,
+    )
+    return job.model_copy(update={"benchmarks": missing})
+
+
+def _job(plan: Plan, **fields: Any) -> Job:
+    recipe = plan.loaded.recipe
+    return Job(
+        run=plan.run,
+        recipe_path=plan.loaded.path,
+        model=recipe.model,
+        model_args=recipe.model_args,
+        template=recipe.template,
+        seed=recipe.seed,
+        dtype=recipe.dtype,
+        benchmarks=list(plan.benchmarks),
+        evaluate_engine=recipe.evaluate.engine,
+        tracking=recipe.tracking,
+        **fields,
+    )

@@ -1,0 +1,127 @@
+"""Every mistake that can be found without a device is found here, by `check` and before anything of `run` starts."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from cascade_rl.data.sources import columns_of
+from cascade_rl.evals.registry import resolve_benchmark
+from cascade_rl.models import BUILT_IN
+from cascade_rl.orchestrator.plan import search_path
+from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, RecipeError, RewardConfig
+from cascade_rl.recipe.checks import check_context, check_files, check_structure
+from cascade_rl.recipe.paths import resolve_path
+from cascade_rl.recipe.schema import BenchmarkConfig, RlStage, SftStage
+from cascade_rl.rewarding.loading import check_binding, load_reward
+from cascade_rl.types import CascadeError
+
+
+def preflight(loaded: LoadedRecipe, world_size: int) -> None:
+    """Raise RecipeError with every problem at once, or return silently."""
+    problems = [*check_structure(loaded, world_size), *check_files(loaded)]
+    problems += [] if problems else _check_content(loaded)
+    context = _context_tokens(loaded)
+    if context is not None:
+        problems += check_context(loaded, context)
+    problems += _check_launch(loaded)
+    if problems:
+        raise RecipeError(problems, loaded.path)
+
+
+def _check_content(loaded: LoadedRecipe) -> Iterator[Problem]:
+    """Rows can be read, and rewards find their columns in them."""
+    for stage in loaded.recipe.stages:
+        keys = ("stages", stage.name)
+        if isinstance(stage, SftStage):
+            for index, source in enumerate(stage.data):
+                yield from _check_rows(loaded, source, (*keys, "data", index), answers=True)
+        if isinstance(stage, RlStage):
+            yield from _check_rewarded(loaded, stage.data, stage.reward, keys)
+    for index, entry in enumerate(loaded.recipe.evaluate.after_each_stage):
+        keys = ("evaluate", "after_each_stage", index)
+        try:
+            benchmark = resolve_benchmark(entry)
+        except CascadeError as error:
+            yield Problem.at(loaded, keys, str(error))
+            continue
+        if isinstance(entry, BenchmarkConfig):
+            yield from _check_rewarded(loaded, benchmark.data, benchmark.reward, keys)
+
+
+def _check_rewarded(
+    loaded: LoadedRecipe, sources: list[DataSource], config: RewardConfig, keys: tuple
+) -> Iterator[Problem]:
+    try:
+        reward = load_reward(config, search_path(loaded))
+    except CascadeError as error:
+        yield Problem.at(loaded, (*keys, "reward"), str(error))
+        return
+    for index, source in enumerate(sources):
+        yield from _check_rows(loaded, source, (*keys, "data", index), answers=False)
+        try:
+            rows = columns_of(source, loaded.path)
+        except CascadeError:
+            continue  # reported by _check_rows
+        if rows:
+            for message in check_binding(reward, set.intersection(*(set(row) for row in rows))):
+                yield Problem.at(loaded, (*keys, "reward"), f"{message} (rows of {source.source})")
+
+
+def _check_rows(loaded: LoadedRecipe, source: DataSource, keys: tuple, answers: bool) -> Iterator[Problem]:
+    try:
+        rows = columns_of(source, loaded.path)
+    except CascadeError as error:
+        yield Problem.at(loaded, keys, str(error))
+        return
+    if not rows:
+        return  # a hub data set: its rows are seen when the stage starts
+    columns = sorted(rows[0])
+    if source.prompt is None and not {"messages", "prompt"} & set(columns):
+        yield Problem.at(
+            loaded, keys, f"rows of {source.source} have neither `messages` nor `prompt`; they have {columns}. "
+            "Give `prompt:` as a format string over their columns, or map one with `columns:`"
+        )
+    elif answers and not {"messages", "response", "completion"} & set(columns):
+        yield Problem.at(
+            loaded, keys, f"rows of {source.source} have nothing to learn: no `messages`, `response` or `completion` "
+            f"among {columns}"
+        )
+
+
+def _context_tokens(loaded: LoadedRecipe) -> int | None:
+    """Positions the base model was made for, RoPE scaling included; None where its config is not at hand."""
+    recipe = loaded.recipe
+    if recipe.model in BUILT_IN:
+        return recipe.model_args.get("context")
+    path = resolve_path(recipe.model, loaded.path)
+    config = path / "config.json" if path else Path("-")
+    if not config.is_file():
+        return None
+    try:
+        values = json.loads(config.read_text())
+    except ValueError as error:
+        raise CascadeError(f"{config} is not readable: {error}") from error
+    positions = values.get("max_position_embeddings")
+    rope = values.get("rope_scaling") or values.get("rope_parameters") or {}
+    if positions and rope.get("factor") and rope.get("original_max_position_embeddings"):
+        return max(positions, int(rope["original_max_position_embeddings"] * rope["factor"]))
+    return positions
+
+
+def _check_launch(loaded: LoadedRecipe) -> Iterator[Problem]:
+    """What accelerate was told must be what runs: here every rank holds the whole policy."""
+    environment = os.environ
+    zero = environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "0") if (
+        environment.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    ) else "0"
+    asked = f"DeepSpeed ZeRO-{zero}" if zero != "0" else (
+        "FSDP" if environment.get("ACCELERATE_USE_FSDP") == "true" else None
+    )
+    if asked:
+        yield Problem.at(
+            loaded, ("launch",), f"the accelerate config asks for {asked}, but stages train data-parallel with the "
+            "whole policy on each rank; use launch/accelerate/cpu-2.yaml or gpu-8.yaml"
+        )

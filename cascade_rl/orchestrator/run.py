@@ -1,0 +1,255 @@
+"""A run from start to end: plan, compare with what was, do what is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cascade_rl.orchestrator.plan import Plan, PlannedStage, base_job, evaluate_job, make_plan, stage_job
+from cascade_rl.orchestrator.preflight import preflight
+from cascade_rl.orchestrator.session import Place, open_session
+from cascade_rl.orchestrator.supervisor import StageFailed, Stopped, StopRequest, Supervisor
+from cascade_rl.processes import die_with_parent
+from cascade_rl.recipe import LoadedRecipe
+from cascade_rl.store import Job, StageFolder, Store, differences
+from cascade_rl.store.files import remove_leftovers, write_text
+from cascade_rl.store.locks import hold
+from cascade_rl.store.records import now
+from cascade_rl.types import EXIT_RESUME, CascadeError
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How a run was asked for."""
+
+    from_stage: str | None = None
+    until: str | None = None
+    branch: str | None = None
+    accept_changes: bool = False
+    fresh: bool = False
+
+
+def run(loaded: LoadedRecipe, store: Store, wishes: Wishes, say: Say) -> tuple[str, int]:
+    """Run ``loaded``; every rank's process calls this. Returns (run name, exit code).
+
+    Raises CascadeError for everything found before work starts, and for a stage that failed; what was finished
+    stays finished. Exit code 75 (EXIT_RESUME) means stopped on request: the same command goes on.
+    """
+    place = Place.from_environment()
+    if "TORCHELASTIC_RUN_ID" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ:
+        # A launcher that is killed cannot tell us; without it nobody would stop us.
+        die_with_parent(signal_number=signal.SIGTERM)
+    stop = StopRequest()
+    stop.install()
+    name = wishes.branch or loaded.recipe.name
+    control = store.run_folder(name) / ".control"
+    if place.rank != 0:
+        session = open_session(control, place)
+        return name, Supervisor(session, stop).follow(lambda: None)
+    with hold(store.run_folder(name) / ".lock", f"run {name!r}"):
+        # The session opens first: an error found below must release the other ranks, not leave them waiting.
+        supervisor = Supervisor(open_session(control, place), stop)
+        code = 1
+        try:
+            plan = prepare(loaded, store, wishes, place.world_size, say)
+            code = _carry_out(plan, wishes, supervisor, stop, say)
+        finally:
+            supervisor.dismiss(code)
+            shutil.rmtree(control / "join", ignore_errors=True)
+    return name, code
+
+
+def prepare(loaded: LoadedRecipe, store: Store, wishes: Wishes, world_size: int, say: Say) -> Plan:
+    """Check everything that can be checked, and write down what the run will be. Raises CascadeError."""
+    preflight(loaded, world_size)
+    run_name = wishes.branch or loaded.recipe.name
+    if wishes.branch and store.read_run(wishes.branch) is not None:
+        raise CascadeError(f"run {wishes.branch!r} exists already; choose another name for --branch")
+    plan = make_plan(loaded, store, run_name)
+    for named in (wishes.from_stage, wishes.until):
+        if named is not None:
+            plan.stage(named)
+    if wishes.fresh:
+        forget(plan, say)
+    _refuse_silent_changes(plan, wishes, say)
+    record = store.read_run(run_name) or {}
+    store.write_run(
+        run_name,
+        {
+            **plan.record(),
+            "created": record.get("created", now()),
+            "updated": now(),
+            "branch_of": record.get("branch_of", loaded.recipe.name if wishes.branch else None),
+        },
+    )
+    write_text(store.run_folder(run_name) / "recipe.yaml", loaded.to_yaml())
+    if wishes.from_stage:
+        set_aside(plan, wishes.from_stage, say)
+    return plan
+
+
+def _refuse_silent_changes(plan: Plan, wishes: Wishes, say: Say) -> None:
+    """Stop when a stage that this run had finished would be computed anew: that costs, and may be a slip."""
+    before = plan.store.read_run(plan.run)
+    if before is None:
+        return
+    was = {stage["name"]: stage for stage in before["stages"]}
+    changed: list[str] = []
+    redone: list[str] = []
+    for stage in plan.stages:
+        old = was.get(stage.name)
+        if old is None or old["identity"] == stage.identity:
+            continue
+        old_record = StageFolder(plan.store.root / old["directory"]).read()
+        if old_record is None or old_record["status"] != "complete" or stage.folder.is_complete:
+            continue
+        redone.append(stage.name)
+        lines = [
+            line for line in differences(old_record["inputs"], stage.inputs) if not line.startswith("parent:")
+        ]
+        changed += [f"  {stage.name}: {line}" for line in lines]
+    if not redone:
+        return
+    text = "\n".join(
+        [
+            f"run {plan.run!r} had finished work that this recipe would compute anew: {', '.join(redone)}",
+            "What changed:",
+            *(changed or ["  the order or the parents of its stages"]),
+        ]
+    )
+    if wishes.accept_changes:
+        say(text + "\nGoing on, as asked (--accept-changes); the earlier results stay in the store.")
+        return
+    raise CascadeError(
+        f"{text}\nUse --accept-changes to go on, or --branch NAME for a new run that shares every stage still valid."
+    )
+
+
+def set_aside(plan: Plan, name: str, say: Say) -> None:
+    """``--from``: move the finished results of ``name`` and what follows from it out of the way, keeping them.
+
+    They are deleted once their successors are complete.
+    """
+    redo = {name}
+    for stage in plan.stages:
+        if stage.parent in redo:
+            redo.add(stage.name)
+        if stage.name in redo and stage.folder.path.exists():
+            aside = _aside(stage)
+            if stage.folder.is_complete:
+                shutil.rmtree(aside, ignore_errors=True)
+                stage.folder.path.rename(aside)
+                say(f"{stage.name} will be computed anew; until it is, the old result stays in {aside.name}")
+            else:
+                shutil.rmtree(stage.folder.path)
+
+
+def _aside(stage: PlannedStage) -> Path:
+    return stage.folder.path.with_name(f"{stage.folder.path.name}.superseded")
+
+
+def forget(plan: Plan, say: Say) -> None:
+    """``--fresh``: delete this run and those of its stages that no other run uses."""
+    used = {
+        entry["directory"]
+        for run_name in plan.store.runs()
+        if run_name != plan.run
+        for entry in _entries(plan.store.read_run(run_name))
+    }
+    ours = {entry["directory"] for entry in _entries(plan.store.read_run(plan.run))}
+    ours |= {entry["directory"] for entry in _entries(plan.record())}
+    for directory in sorted(ours - used):
+        if (plan.store.root / directory).exists():
+            shutil.rmtree(plan.store.root / directory)
+            say(f"removed {directory}")
+    for file in ("run.json", "recipe.yaml"):
+        (plan.store.run_folder(plan.run) / file).unlink(missing_ok=True)
+    shutil.rmtree(plan.store.run_folder(plan.run) / "report", ignore_errors=True)
+
+
+def _entries(record: dict | None) -> list[dict]:
+    return [record["base"], *record["stages"]] if record else []
+
+
+def _carry_out(plan: Plan, wishes: Wishes, supervisor: Supervisor, stop: StopRequest, say: Say) -> int:
+    """Every job that is still to do, in order. Returns the exit code."""
+    try:
+        for title, job, place in _work(plan, wishes):
+            if stop.is_set:
+                raise Stopped
+            say(title)
+            _do(job, place, supervisor)
+    except Stopped:
+        say("Stopped as asked; the state is saved. The same command goes on from here.")
+        return EXIT_RESUME
+    return 0
+
+
+def _work(plan: Plan, wishes: Wishes):
+    """Yield (title, job, record to keep | None) lazily: what is still to do is looked up when its turn comes."""
+    base = plan.base
+    remove_leftovers(plan.store.root / "store")
+    if base.is_built and not base.folder.is_complete:
+        yield f"[base] building {plan.loaded.recipe.model}", base_job(plan), (base.folder, _base_record(plan))
+    elif not base.is_built and base.folder.read() is None:
+        base.folder.begin(_base_record(plan), {"world_size": 0, "device": "none"})
+        base.folder.finish("complete", "complete")
+    if plan.loaded.recipe.evaluate.base_model and (job := evaluate_job(plan, None)):
+        yield "[base] evaluating", job, None
+    for number, stage in enumerate(plan.stages, start=1):
+        where = f"[{number}/{len(plan.stages)}] {stage.name}"
+        if not stage.folder.is_complete:
+            yield f"{where} ({stage.config.kind}, {stage.identity})", stage_job(plan, stage), (
+                stage.folder,
+                _stage_record(stage),
+            )
+        shutil.rmtree(_aside(stage), ignore_errors=True)
+        if job := evaluate_job(plan, stage):
+            yield f"{where} evaluating", job, None
+        if stage.name == wishes.until:
+            return
+
+
+def _do(job: Job, record: tuple[StageFolder, dict] | None, supervisor: Supervisor) -> None:
+    if record is None:
+        supervisor.run_job(job)
+        return
+    folder, facts = record
+    folder.begin(facts, {})
+    try:
+        supervisor.run_job(job)
+    except Stopped:
+        folder.finish("running", "stopped")
+        raise
+    except StageFailed as error:
+        folder.finish("failed", "failed", error=str(error))
+        raise StageFailed(f"stage {job.name} failed.\n{error}") from None
+    folder.finish("complete", "complete")
+
+
+def _base_record(plan: Plan) -> dict:
+    return {
+        "name": "model",
+        "kind": "base",
+        "identity": plan.base.identity,
+        "parent": None,
+        "inputs": plan.base.inputs,
+        "config": {"model": plan.loaded.recipe.model, **plan.loaded.recipe.model_args},
+    }
+
+
+def _stage_record(stage: PlannedStage) -> dict:
+    return {
+        "name": stage.name,
+        "kind": stage.config.kind,
+        "identity": stage.identity,
+        "parent": {"name": stage.parent, "identity": stage.parent_identity},
+        "inputs": stage.inputs,
+        "config": stage.config.model_dump(mode="json"),
+    }

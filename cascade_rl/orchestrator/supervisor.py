@@ -1,0 +1,180 @@
+"""The small process per rank that runs a cascade: one fresh child per job, waits, goes on.
+
+It imports neither torch nor vLLM. Rank 0 walks the plan and gives orders; the other ranks start their child for each
+order and report how it ended. The first failing rank ends the order for all, and its error is the one shown.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cascade_rl.orchestrator.children import child_environment, free_port, start_child
+from cascade_rl.orchestrator.session import POLL_S, Place, Session
+from cascade_rl.store import Job
+from cascade_rl.store.files import read_json
+from cascade_rl.types import EXIT_RESUME, CascadeError
+
+GRACE_S = 25.0
+"""How long a child may take to save and leave after SIGTERM; torchrun kills after 30."""
+
+
+class StageFailed(CascadeError):
+    """A job ended on some rank with an error; the text is that rank's."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop and has saved its state."""
+
+
+@dataclass
+class StopRequest:
+    """Set by SIGTERM or SIGINT; children are told by the supervisor, which then waits for them."""
+
+    requested_at: float | None = None
+
+    def install(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    def _handle(self, *_: object) -> None:
+        if self.requested_at is None:
+            self.requested_at = time.monotonic()
+
+    @property
+    def is_set(self) -> bool:
+        return self.requested_at is not None
+
+
+class Supervisor:
+    """Carries out jobs with this rank's children, together with the other ranks' supervisors."""
+
+    def __init__(self, session: Session, stop: StopRequest) -> None:
+        self._session = session
+        self._stop = stop
+
+    def run_job(self, job: Job) -> None:
+        """Rank 0: one job on all ranks. Raises StageFailed, or Stopped after a clean stop."""
+        place = self._session.place
+        order = {
+            "job": job.model_dump(mode="json"),
+            "address": place.master_addr,
+            "port": free_port(),
+        }
+        self._session.give_order(order)
+        own = self._carry_out(order)
+        self._session.report(own)
+        reports = self._await_reports()
+        failures = [r for r in reports.values() if r["outcome"] == "failed"]
+        if failures:
+            first = min(failures, key=lambda report: (report["secondary"], report["time"]))
+            raise StageFailed(first["message"])
+        if any(report["outcome"] == "stopped" for report in reports.values()):
+            raise Stopped
+
+    def follow(self, launcher_alive: Any) -> int:
+        """Other ranks: carry out orders until rank 0 says that all is done. Returns the exit code."""
+
+        def alive() -> None:
+            if self._stop.is_set:
+                raise Stopped
+            launcher_alive()
+
+        while True:
+            try:
+                order = self._session.next_order(alive)
+            except Stopped:
+                return EXIT_RESUME
+            if "exit" in order:
+                return int(order["exit"])
+            self._session.report(self._carry_out(order))
+
+    def dismiss(self, exit_code: int) -> None:
+        """Rank 0: let the other ranks go."""
+        self._session.give_order({"exit": exit_code})
+
+    def _carry_out(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Start this rank's child and see it through; returns this rank's report."""
+        place = self._session.place
+        label = f"{self._session.number:06d}-{place.rank}-{uuid.uuid4().hex[:6]}"
+        job_file = self._session.folder / f"job-{label}.json"
+        outcome_file = self._session.folder / f"outcome-{label}.json"
+        job_file.write_text(Job.model_validate(order["job"]).model_dump_json())
+        environment = child_environment(
+            place.rank, place.world_size, place.local_rank, order["address"], order["port"]
+        )
+        child = start_child(job_file, outcome_file, environment)
+        try:
+            ended_here = self._wait(child)
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+        return self._describe(child.returncode, read_json(outcome_file), Path(order["job"]["folder"]), ended_here)
+
+    def _wait(self, child: subprocess.Popen) -> bool:
+        """Until the child ends. True when it was ended because another rank failed."""
+        told = False
+        while child.poll() is None:
+            if self._stop.is_set:
+                assert self._stop.requested_at is not None
+                if not told:
+                    child.terminate()
+                    told = True
+                elif time.monotonic() - self._stop.requested_at > GRACE_S:
+                    child.kill()
+            if self._session.place.rank == 0 and not self._session.is_cancelled:
+                if any(report["outcome"] == "failed" for report in self._session.reports().values()):
+                    self._session.cancel()
+            if self._session.is_cancelled:
+                # The failing rank's peers may hang in a collective; a moment for their own message, then out.
+                deadline = time.monotonic() + 2.0
+                while child.poll() is None and time.monotonic() < deadline:
+                    time.sleep(POLL_S)
+                if child.poll() is None:
+                    child.kill()
+                    child.wait()
+                return True
+            time.sleep(POLL_S)
+        return False
+
+    def _describe(
+        self, code: int, outcome: Mapping[str, Any] | None, folder: Path, ended_here: bool
+    ) -> dict[str, Any]:
+        rank = self._session.place.rank
+        if code == 0:
+            return {"outcome": "done", "rank": rank}
+        if code == EXIT_RESUME or (self._stop.is_set and code in (-signal.SIGKILL, -signal.SIGTERM)):
+            return {"outcome": "stopped", "rank": rank}
+        if outcome is not None:
+            return {"outcome": "failed", "rank": rank, **outcome}
+        where = folder / "logs"
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = "; the kernel kills like this when memory runs out" if -code == signal.SIGKILL else ""
+            message = f"the process of rank {rank} was ended by {name}{hint}. Its output is in {where}"
+        else:
+            message = f"the process of rank {rank} ended with exit code {code}. Its output is in {where}"
+        return {
+            "outcome": "failed",
+            "rank": rank,
+            "message": message,
+            "time": time.time(),
+            "secondary": ended_here,
+        }
+
+    def _await_reports(self) -> dict[int, dict[str, Any]]:
+        """Every rank's report on the order in hand; a failure or a stop anywhere ends the others."""
+        while True:
+            reports = self._session.reports()
+            if len(reports) == self._session.place.world_size:
+                return reports
+            if any(report["outcome"] != "done" for report in reports.values()):
+                self._session.cancel()
+            time.sleep(POLL_S)

@@ -1,0 +1,1 @@
+from cascade_rl.recipe.schema import *

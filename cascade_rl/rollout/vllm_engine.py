@@ -1,0 +1,181 @@
+"""vLLM inside the trainer's own process: one engine per rank, weights streamed in, rollouts out as they finish.
+
+        trainer rank ──load_weights──► vLLM worker (same process, same device)
+             ▲                              │ step(), step(), ...
+             └───────── rollouts ◄──────────┘ each as soon as it ends
+
+Nothing here runs in the background: the engine works while ``generate`` is being iterated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from cascade_rl.recipe import EngineConfig
+from cascade_rl.rollout.engine import Request
+from cascade_rl.types import CascadeError, Rollout, Stop
+
+
+def prepare_environment(*, cpu: bool, kv_cache_gib: int) -> None:
+    """Settings that vLLM reads when it is imported; call before the first import of vllm. A user's own values win."""
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # the engine core stays in this process
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_DO_NOT_TRACK", "1")
+    if cpu:
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(kv_cache_gib))
+        # vLLM would pin threads to cores: the trainer in this process and other ranks need them too.
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # the first call compiles for 26 s otherwise
+
+
+class VllmEngine:
+    """The in-process implementation of ``Engine``.
+
+    ``renormalised`` sampling (top-p or top-k below all) makes vLLM's processed log-probs sum to one over the kept
+    tokens only, which the trainer's do not; for such stages raw log-probs (temperature 1, full vocabulary) are
+    reported instead, so that both sides can be compared on one support. ``logprob_temperature`` says which it is.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        config: EngineConfig,
+        *,
+        dtype: str,
+        cpu: bool,
+        world_size: int,
+        max_model_len: int,
+        renormalised: bool,
+        temperature: float,
+    ) -> None:
+        prepare_environment(cpu=cpu, kv_cache_gib=config.cpu_kv_cache_gib)
+        from vllm import LLM
+
+        self._can_sleep = not cpu  # on CPU vLLM ignores sleep and frees nothing
+        self._asleep = False
+        self._version = -1
+        self._counter = 0
+        self.logprob_temperature = 1.0 if renormalised else temperature
+        try:
+            self._llm = LLM(
+                model=str(checkpoint),
+                dtype=dtype,  # vLLM's own default would run a float32 policy in half precision
+                max_model_len=max_model_len,
+                max_num_seqs=config.max_num_seqs,
+                max_num_batched_tokens=max(config.max_batched_tokens, max_model_len),
+                enforce_eager=cpu or config.enforce_eager,
+                gpu_memory_utilization=config.gpu_memory_utilization,
+                enable_sleep_mode=self._can_sleep,
+                enable_prefix_caching=True,
+                logprobs_mode="raw_logprobs" if renormalised else "processed_logprobs",
+                distributed_executor_backend="external_launcher" if world_size > 1 else None,
+                generation_config="vllm",  # sampling comes from the recipe alone
+                disable_log_stats=True,
+                seed=0,
+            )
+        except Exception as error:
+            raise CascadeError(
+                f"vLLM could not start from {checkpoint}: {error}\n"
+                "If memory ran out, lower `engine.gpu_memory_utilization` or `engine.max_num_seqs` of the stage."
+            ) from error
+        self._tokenizer = self._llm.get_tokenizer()
+        self._eos = self._tokenizer.eos_token_id
+
+    @property
+    def version(self) -> int:
+        """Version of the weights being served; -1 before the first ``load_weights``."""
+        return self._version
+
+    def generate(
+        self, requests: Iterable[Request], should_abort: Callable[[], bool] = lambda: False
+    ) -> Iterator[Rollout]:
+        """Yield each rollout as it finishes (see ``Engine``).
+
+        Raises CascadeError when the engine dies: what was yielded stays valid, the rest is lost with it.
+        """
+        waiting: dict[str, Request] = {}
+        engine = self._llm.llm_engine
+        try:
+            for request in requests:
+                self._counter += 1
+                key = str(self._counter)
+                engine.add_request(key, {"prompt_token_ids": list(request.prompt_token_ids)}, self._params(request))
+                waiting[key] = request
+            while waiting:
+                if should_abort():
+                    return
+                for output in engine.step():
+                    if output.finished:
+                        yield self._rollout(waiting.pop(output.request_id), output.outputs[0])
+        except (CascadeError, GeneratorExit, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            raise CascadeError(
+                f"the vLLM engine failed with {len(waiting)} rollouts unfinished: {type(error).__name__}: {error}\n"
+                "The stage's last saved state is intact; start the run again to go on from it."
+            ) from error
+        finally:
+            # After an abort, or a caller that stopped listening, nothing may linger into the next step.
+            with contextlib.suppress(Exception):
+                if waiting:
+                    engine.abort_request(list(waiting))
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Stream weights in (names as in the checkpoint) and serve them as ``version``; wakes a sleeping engine."""
+        if self._asleep:
+            self._llm.wake_up(tags=["weights"])
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        if self._asleep:
+            self._llm.wake_up(tags=["kv_cache"])
+            self._asleep = False
+        self._llm.reset_prefix_cache()
+        self._version = version
+
+    def sleep(self) -> None:
+        """Free weights and KV memory while the trainer works (GPU only); ``load_weights`` wakes."""
+        if self._can_sleep and not self._asleep:
+            self._llm.sleep(level=2)  # level 2: stale weights are dropped, not copied to the host
+            self._asleep = True
+
+    def close(self) -> None:
+        """Shut the engine down."""
+        del self._llm
+
+    def _params(self, request: Request):
+        from vllm import SamplingParams
+
+        sampling = request.sampling
+        return SamplingParams(
+            n=1,
+            seed=request.seed,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            max_tokens=sampling.max_new_tokens,
+            stop_token_ids=[self._eos],
+            ignore_eos=True,  # the stop list alone decides: vLLM's own EOS comes from other files of the checkpoint
+            logprobs=0,
+            detokenize=False,
+            skip_special_tokens=False,
+        )
+
+    def _rollout(self, request: Request, completion) -> Rollout:
+        ids = tuple(completion.token_ids)
+        stop = {"stop": Stop.EOS, "length": Stop.LENGTH}.get(completion.finish_reason, Stop.ABORT)
+        logprobs = tuple(entry[token].logprob for entry, token in zip(completion.logprobs, ids, strict=True))
+        text_ids = ids[:-1] if stop is Stop.EOS else ids
+        return Rollout(
+            prompt_id=request.prompt_id,
+            index=request.index,
+            token_ids=ids,
+            logprobs=logprobs,
+            text=self._tokenizer.decode(text_ids, skip_special_tokens=False),
+            stop=stop,
+            version=self._version,
+        )

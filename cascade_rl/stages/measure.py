@@ -1,0 +1,166 @@
+"""Benchmarks of a recipe on a stage's weights: as a job of its own after each stage, and live within RL stages."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cascade_rl.data.sources import load_rows, to_prompts
+from cascade_rl.data.template import Template
+from cascade_rl.evals.runner import Question, Sample, aggregate, append_sample, measure, read_samples
+from cascade_rl.recipe import SamplingConfig
+from cascade_rl.rewarding import Scorer
+from cascade_rl.rollout.engine import Engine
+from cascade_rl.stages.context import Context
+from cascade_rl.stages.handover import load_tokenizer
+from cascade_rl.store import PlannedBenchmark
+from cascade_rl.store.files import write_json, write_text
+from cascade_rl.types import CascadeError, Preempted
+
+
+class Benchmarks:
+    """The job's benchmarks, rendered once, with a scorer for each reward. Rows are shared out over ranks."""
+
+    def __init__(self, context: Context, template: Template, search: Sequence[Path], live: bool) -> None:
+        self._context = context
+        self._template = template
+        self._search = search
+        self._scorers: dict[str, Scorer] = {}
+        self._closing = contextlib.ExitStack()
+        wanted = context.job.benchmarks if not live or context.job.evaluate_every else []
+        self._questions = {planned.config.name: self._render(planned) for planned in wanted}
+        self.planned = list(wanted)
+
+    def __enter__(self) -> Benchmarks:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._closing.close()
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt and completion together."""
+        return max(
+            (
+                len(question.token_ids) + planned.config.sampling.max_new_tokens
+                for planned in self.planned
+                for question in self._questions[planned.config.name]
+            ),
+            default=0,
+        )
+
+    def values(self, engine: Engine) -> dict[str, float]:
+        """``eval/<benchmark>`` for each, over all ranks, on what the engine serves now. A collective call."""
+        values = {}
+        for planned in self.planned:
+            samples = measure(
+                engine,
+                self._scorer(planned),
+                planned.config,
+                self._share(planned),
+                seed=self._context.job.seed,
+                should_stop=lambda: self._context.stop.is_set,
+            )
+            everyone = [s for share in self._context.ranks.gather(samples) for s in share]
+            values[f"eval/{planned.config.name}"] = aggregate(everyone, planned.config)["value"]
+        return values
+
+    def write(self, engine: Engine, planned: PlannedBenchmark) -> dict[str, Any]:
+        """Measure one benchmark and publish its JSON; goes on from samples an earlier attempt wrote."""
+        context, config = self._context, planned.config
+        ranks, started = context.ranks, time.monotonic()
+        folder = context.job.place.evals
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{planned.file_stem}.samples-{ranks.rank}-of-{ranks.world_size}.jsonl"
+        before = read_samples(path)
+        write_text(path, "".join(json.dumps(vars(s), ensure_ascii=False) + "\n" for s in before))
+        with open(path, "a", encoding="utf-8") as file:
+            samples = measure(
+                engine,
+                self._scorer(planned),
+                config,
+                self._share(planned),
+                seed=context.job.seed,
+                done=before,
+                on_sample=lambda sample: append_sample(file, sample),
+                should_stop=lambda: context.stop.is_set,
+            )
+        context.stop_if_asked(lambda: None)
+        everyone = [s for share in ranks.gather(samples) for s in share]
+        result = aggregate(everyone, config)
+        self._refuse_errors(everyone, planned)
+        result |= {"identity": planned.identity, "seconds": round(time.monotonic() - started, 1)}
+        if ranks.is_main:
+            lines = [json.dumps(vars(s), ensure_ascii=False) for s in sorted(everyone, key=lambda s: (s.row, s.index))]
+            write_text(folder / f"{planned.file_stem}.samples.jsonl", "\n".join(lines) + "\n")
+            write_json(folder / f"{planned.file_stem}.json", result)
+            for part in folder.glob(f"{planned.file_stem}.samples-*-of-*.jsonl"):
+                part.unlink()
+        ranks.barrier()
+        return result
+
+    def _refuse_errors(self, samples: Sequence[Sample], planned: PlannedBenchmark) -> None:
+        errors = [s.error for s in samples if s.error is not None]
+        limit = planned.config.reward.max_error_rate
+        if samples and len(errors) / len(samples) > limit:
+            raise CascadeError(
+                f"benchmark {planned.config.name}: its grader failed on {len(errors)} of {len(samples)} samples, "
+                f"above max_error_rate {limit:g}. The first one:\n{errors[0]}"
+            )
+
+    def _render(self, planned: PlannedBenchmark) -> list[Question]:
+        config = planned.config
+        prompts = [
+            prompt
+            for source in config.data
+            for prompt in to_prompts(load_rows(source, self._context.job.recipe_path), source)
+        ]
+        thinking = None if config.mode is None else config.mode == "thinking"
+        return [
+            Question(
+                row,
+                prompt,
+                tuple(
+                    self._template.prompt_ids(prompt.messages, prompt.thinking if thinking is None else thinking)
+                ),
+            )
+            for row, prompt in enumerate(prompts)
+        ]
+
+    def _share(self, planned: PlannedBenchmark) -> list[Question]:
+        ranks = self._context.ranks
+        return self._questions[planned.config.name][ranks.rank :: ranks.world_size]
+
+    def _scorer(self, planned: PlannedBenchmark) -> Scorer:
+        reward = planned.config.reward
+        key = reward.model_dump_json()
+        if key not in self._scorers:
+            scorer = Scorer(
+                reward, self._search, self._context.reward_workers(reward), self._template.thinks_by_default
+            )
+            self._scorers[key] = self._closing.enter_context(scorer)
+        return self._scorers[key]
+
+
+def run(context: Context) -> None:
+    """Measure the checkpoint of ``context.job`` on the benchmarks it names."""
+    job = context.job
+    assert job.checkpoint is not None
+    _, template = load_tokenizer(job.checkpoint, job.template)
+    search = [job.recipe_path.resolve().parent, Path.cwd()]
+    with Benchmarks(context, template, search, live=False) as benchmarks:
+        engine = context.engine(job.checkpoint, job.evaluate_engine, SamplingConfig(), benchmarks.longest)
+        for planned in benchmarks.planned:
+            if context.stop.is_set:
+                raise Preempted
+            result = benchmarks.write(engine, planned)
+            low, high = result["ci95"]
+            context.say(
+                f"{planned.config.name}: {100 * result['value']:.1f}% [{100 * low:.1f}, {100 * high:.1f}]  "
+                f"({result['rows']} rows x {result['samples']}, {result['seconds']:.0f} s)"
+            )
+        engine.close()

@@ -1,0 +1,113 @@
+"""Writing so that a kill at any instant leaves the old or the new state, never a mixture."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cascade_rl.types import CascadeError
+
+TEMPORARY = ".tmp-"
+"""Marks a half-written sibling; anything with it in its name may be deleted by whoever holds the run."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` by ``text`` atomically and durably. Raises OSError (disk full) with the old file intact."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _sibling(path)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Parsed content, or None where there is no such file.
+
+    Raises CascadeError when the file is there but broken: ours are never half-written, so somebody edited it or the
+    disk is damaged, and guessing would lose work.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CascadeError(
+            f"{path} is damaged ({error}). Restore it, or move its folder away to have it made again."
+        ) from error
+
+
+@contextlib.contextmanager
+def publishing(folder: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder that becomes ``folder`` when the block ends without an exception.
+
+    Everything inside is fsynced before the rename. A folder already there is replaced.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _sibling(folder)
+    temporary.mkdir()
+    try:
+        yield temporary
+        sync_tree(temporary)
+        if folder.exists():
+            old = _sibling(folder)
+            os.rename(folder, old)
+            os.rename(temporary, folder)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(temporary, folder)
+        sync_folder(folder.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def sync_tree(folder: Path) -> None:
+    """fsync every file and folder below ``folder``."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            descriptor = os.open(os.path.join(root, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_folder(Path(root))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames within ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed writer left half-done directly in ``folder``."""
+    if not folder.is_dir():
+        return
+    for entry in folder.iterdir():
+        if TEMPORARY in entry.name:
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+
+def _sibling(path: Path) -> Path:
+    return path.with_name(f".{path.name}{TEMPORARY}{uuid.uuid4().hex[:8]}")

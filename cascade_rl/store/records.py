@@ -1,0 +1,137 @@
+"""The store: every stage ever finished, and the runs that used them. Answers "is this stage done, from what?"
+
+    runs/<run>/run.json                  what was asked: ordered stage identities
+    store/<stage>-<identity>/stage.json  status, parent, inputs in clear, attempts
+                             checkpoint/ Hugging Face format
+                             state/      what resuming needs, while the stage runs
+                             metrics.jsonl, rollouts/, evals/, logs/
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cascade_rl.store.files import read_json, write_json
+from cascade_rl.types import CascadeError
+
+Status = Literal["pending", "running", "complete", "failed"]
+
+
+def now() -> str:
+    """This instant, ISO 8601, UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """One stage's place in the store. ``stage.json`` says complete last, so a complete one is whole."""
+
+    path: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+    @property
+    def optimizer(self) -> Path:
+        """The final optimizer moments, kept only where a later stage inherits them."""
+        return self.path / "optimizer.pt"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def rollouts(self) -> Path:
+        return self.path / "rollouts"
+
+    @property
+    def evals(self) -> Path:
+        return self.path / "evals"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def read(self) -> dict[str, Any] | None:
+        """``stage.json``, or None where the stage was never started."""
+        return read_json(self.path / "stage.json")
+
+    @property
+    def status(self) -> Status:
+        record = self.read()
+        return record["status"] if record else "pending"
+
+    @property
+    def is_complete(self) -> bool:
+        return self.status == "complete"
+
+    def begin(self, record: Mapping[str, Any], attempt: Mapping[str, Any]) -> None:
+        """Note that an attempt starts. Earlier attempts stay on record."""
+        attempts = (self.read() or {}).get("attempts", [])
+        attempts = [{"outcome": "killed", **a} if not a.get("outcome") else a for a in attempts]
+        write_json(
+            self.path / "stage.json",
+            {
+                **record,
+                "status": "running",
+                "attempts": [*attempts, {"started": now(), "host": platform.node(), **attempt}],
+            },
+        )
+
+    def finish(self, status: Status, outcome: str, **more: Any) -> None:
+        """Note how the attempt in progress ended."""
+        record = self.read()
+        if record is None:
+            raise CascadeError(f"{self.path / 'stage.json'} vanished while its stage ran")
+        record["attempts"][-1].update({"ended": now(), "outcome": outcome, **more})
+        record["status"] = status
+        record["seconds"] = round(sum(_seconds(a) for a in record["attempts"]), 1)
+        write_json(self.path / "stage.json", record)
+
+    def update(self, **fields: Any) -> None:
+        """Add facts to the record (versions, device, the step gone on from)."""
+        record = self.read() or {}
+        write_json(self.path / "stage.json", {**record, **fields})
+
+
+def _seconds(attempt: Mapping[str, Any]) -> float:
+    if not attempt.get("ended"):
+        return 0.0
+    start, end = (datetime.datetime.fromisoformat(attempt[key]) for key in ("started", "ended"))
+    return (end - start).total_seconds()
+
+
+@dataclass(frozen=True)
+class Store:
+    """The two folders ``runs`` and ``store`` under a root."""
+
+    root: Path
+
+    def stage(self, name: str, identity: str) -> StageFolder:
+        return StageFolder(self.root / "store" / f"{name}-{identity}")
+
+    def run_folder(self, run: str) -> Path:
+        return self.root / "runs" / run
+
+    def read_run(self, run: str) -> dict[str, Any] | None:
+        """``run.json`` of ``run``, or None."""
+        return read_json(self.run_folder(run) / "run.json")
+
+    def write_run(self, run: str, record: Mapping[str, Any]) -> None:
+        write_json(self.run_folder(run) / "run.json", dict(record))
+
+    def runs(self) -> list[str]:
+        """Names of all runs, oldest first."""
+        folder = self.root / "runs"
+        found = [entry for entry in folder.iterdir() if (entry / "run.json").is_file()] if folder.is_dir() else []
+        return [entry.name for entry in sorted(found, key=lambda entry: (entry / "run.json").stat().st_ctime)]

@@ -1,0 +1,67 @@
+"""Attention over packed rows: several sequences one after another, none sees its neighbours.
+
+On GPU FlashAttention takes the borders as ``cu_seq_lens``. Elsewhere torch's attention runs once per segment: the
+linear layers still see the whole row. Measured on CPU, this is 1.7 to 2.3 times faster than one block mask over the
+row, and 3.1 times faster than padded micro-batches (shared notes "training", section 3.2).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+SEGMENT_ATTENTION = "cascade_segments"
+
+
+def segment_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    cu_seq_lens_q: Tensor | None = None,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention within each segment of a row (transformers' attention interface).
+
+    query: [1, heads, T, head_dim]   key, value: [1, kv_heads, T, head_dim]
+    cu_seq_lens_q: [segments + 1] int32 borders, 0 first and T last; None is one segment.
+    Returns ([1, T, heads, head_dim], None). Raises ValueError for what it cannot do exactly (padding masks,
+    sliding windows shorter than a segment) instead of computing something else.
+    """
+    if attention_mask is not None:
+        raise ValueError("packed rows carry no attention mask; pass cu_seq_lens_q")
+    length = query.shape[2]
+    borders = [0, length] if cu_seq_lens_q is None else cu_seq_lens_q.tolist()
+    if sliding_window is not None and max(b - a for a, b in zip(borders, borders[1:], strict=False)) > sliding_window:
+        raise ValueError(f"a segment is longer than the model's sliding window of {sliding_window} tokens")
+    parts = [
+        scaled_dot_product_attention(
+            query[:, :, start:end],
+            key[:, :, start:end],
+            value[:, :, start:end],
+            dropout_p=dropout,
+            is_causal=True,
+            scale=scaling,
+            enable_gqa=key.shape[1] != query.shape[1],
+        )
+        for start, end in zip(borders, borders[1:], strict=False)
+    ]
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+def choose_attention(device: torch.device) -> str:
+    """Name of the attention implementation for packed rows on ``device``."""
+    from transformers import AttentionInterface
+    from transformers.utils import is_flash_attn_2_available
+
+    if device.type == "cuda" and is_flash_attn_2_available():
+        return "flash_attention_2"
+    AttentionInterface.register(SEGMENT_ATTENTION, segment_attention)
+    return SEGMENT_ATTENTION

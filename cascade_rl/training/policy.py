@@ -1,0 +1,178 @@
+"""The model being trained: weights, optimizer, and the gradient of one step, replicated over ranks.
+
+Gradients of a step accumulate over any number of micro-batches per rank and are summed over ranks once, before the
+optimizer step. So ranks need not have equally many micro-batches, and the update does not depend on how the
+rollouts were cut (up to float rounding).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cascade_rl.algorithms.logprobs import chunked_logprobs
+from cascade_rl.recipe import OptimizerConfig
+from cascade_rl.training.attention import choose_attention
+from cascade_rl.training.packing import MicroBatch
+from cascade_rl.training.ranks import Ranks
+from cascade_rl.training.schedule import learning_rate_factor
+from cascade_rl.types import CascadeError
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a forward pass says about the trained tokens of a micro-batch; each [N]."""
+
+    logprobs: Tensor
+    """With gradient, at the sampling temperature."""
+    entropy: Tensor
+    raw_logprobs: Tensor
+    """At temperature 1."""
+
+
+class Policy:
+    """A causal LM with AdamW on one device per rank."""
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        config: OptimizerConfig,
+        *,
+        ranks: Ranks,
+        dtype: str,
+        total_steps: int,
+        gradient_checkpointing: bool,
+        chunk_tokens: int,
+    ) -> None:
+        self.model = load_model(checkpoint, ranks.device)
+        if gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.model.train()
+        self.ranks = ranks
+        self.half = dtype == "bfloat16"
+        self._clip = config.grad_clip
+        self._chunk_tokens = chunk_tokens
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+        )
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: learning_rate_factor(step, config, total_steps)
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """Rate of the next ``step``."""
+        return self.scheduler.get_last_lr()[0]
+
+    def score(self, batch: MicroBatch, temperature: float) -> Scores:
+        """Forward pass over one packed row."""
+        device = self.ranks.device
+        precision = torch.autocast(device.type, torch.bfloat16) if self.half else contextlib.nullcontext()
+        borders = batch.cu_seq_lens.to(device)
+        with precision:
+            hidden = self.model.base_model(
+                input_ids=batch.input_ids.to(device),
+                position_ids=batch.position_ids.to(device),
+                use_cache=False,
+                cu_seq_lens_q=borders,
+                cu_seq_lens_k=borders,
+                max_length_q=batch.max_length,
+                max_length_k=batch.max_length,
+            ).last_hidden_state[0]  # [T, H]
+        head = self.model.get_output_embeddings().weight
+        logprobs, entropy, raw = chunked_logprobs(
+            hidden[batch.predictors.to(device)].to(head.dtype),  # the head runs in float32, as its weights
+            head,
+            batch.targets.to(device),
+            temperature=temperature,
+            chunk_tokens=self._chunk_tokens,
+        )
+        return Scores(logprobs, entropy, raw)
+
+    def step(self) -> float:
+        """Sum gradients over ranks, clip, update. Returns the gradient norm before clipping.
+
+        Raises CascadeError when the gradient is not finite; the weights are then as before the call.
+        """
+        self._sum_gradients()
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip))
+        if norm != norm or norm == float("inf"):
+            raise CascadeError(
+                f"the gradient is not finite (norm {norm}); the weights were left as they are. "
+                "Lower `learning_rate`, add `warmup_steps`, or look at this step's rollouts."
+            )
+        self.optimizer.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _sum_gradients(self) -> None:
+        """One flat all-reduce instead of one per parameter; ranks without rollouts contribute zeros."""
+        if self.ranks.world_size == 1:
+            return
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        flat = torch.cat(
+            [(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1).float() for p in parameters]
+        )
+        self.ranks.sum(flat)
+        start = 0
+        for p in parameters:
+            p.grad = flat[start : start + p.numel()].view_as(p).to(p.dtype)
+            start += p.numel()
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Weights by checkpoint name, in layer order, for the engine.
+
+        A tied head is sent as well: engines keep their own copy, and one left out keeps its old values without a
+        word (log-probs then differ by 0.9).
+        """
+        for name, parameter in self.model.named_parameters():
+            yield name, parameter.detach()
+        if self.model.config.tie_word_embeddings:
+            yield "lm_head.weight", self.model.get_output_embeddings().weight.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that ``load_state_dict`` needs to go on bit for bit."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+
+    def inherit_optimizer(self, state: dict[str, Any]) -> None:
+        """Take over a parent stage's moments, with this stage's own rates and a schedule from step 0."""
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+
+
+def load_model(checkpoint: Path, device: torch.device):
+    """The checkpoint as a float32 transformers model (master weights), ready for packed rows.
+
+    Raises CascadeError when transformers cannot read it.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            checkpoint,
+            dtype=torch.float32,
+            attn_implementation=choose_attention(device),
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise CascadeError(f"checkpoint {checkpoint} does not load in transformers: {error}") from error
+    missing = report.get("missing_keys") or ()
+    if missing:
+        raise CascadeError(f"checkpoint {checkpoint} lacks weights: {', '.join(sorted(missing)[:5])}")
+    return model.to(device)

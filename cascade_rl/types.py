@@ -1,0 +1,94 @@
+"""Records that cross the borders between rooms. Small, frozen, standard library only.
+
+Dimensions, everywhere in the project: ``P`` prompts, ``G`` rollouts per prompt, ``B = P * G`` (prompt-major),
+``T`` tokens, ``V`` vocabulary, ``H`` hidden. Ragged lists are written ``[P][G]``.
+
+A worked example: the row ``{"question": "1+1?", "answer": "2"}`` becomes
+``Prompt(id="gsm8k:0", messages=({"role": "user", "content": "1+1?"},), columns={"answer": "2"})``; the engine
+returns ``G`` rollouts of it, each is scored, and the ``Group`` of all of them is what advantages are computed from.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Message = Mapping[str, Any]
+"""One chat turn: ``role`` and ``content``, and whatever else the template understands."""
+
+
+class CascadeError(Exception):
+    """A fault the user can act on: its text says what is wrong, where, and what to do. Shown without a stack trace."""
+
+
+class Preempted(Exception):
+    """Raised inside a stage after SIGTERM once its state is saved; the process then exits with ``EXIT_RESUME``."""
+
+
+EXIT_RESUME = 75
+"""Exit code for "stopped on request, start me again" (``EX_TEMPFAIL`` of sysexits.h)."""
+
+
+class Stop(enum.StrEnum):
+    """Why a rollout ended."""
+
+    EOS = "eos"
+    LENGTH = "length"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One row of data: what the model is asked, and the columns its reward reads."""
+
+    id: str
+    messages: tuple[Message, ...]
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    thinking: bool | None = None
+    """The row's own mode flag; None takes the recipe's template mode."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One sampled completion. ``token_ids`` ends with the EOS token when ``stop`` is EOS."""
+
+    prompt_id: str
+    index: int
+    """Which of the prompt's G rollouts this is."""
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    """Engine log-probabilities of ``token_ids``, same length."""
+    text: str
+    """Decoded completion without the EOS token."""
+    stop: Stop
+    version: int
+    """Optimizer step whose weights produced it."""
+
+    @property
+    def truncated(self) -> bool:
+        return self.stop is Stop.LENGTH
+
+
+@dataclass(frozen=True)
+class Score:
+    """A reward's verdict on one rollout.
+
+    ``error`` is set when the grader itself failed (exception, judge down): such a rollout leaves the batch and
+    is counted. A response that hangs or kills its grader is not an error: it has earned the failure value.
+    """
+
+    value: float
+    details: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """The G rollouts of one prompt with their scores, in rollout order."""
+
+    prompt: Prompt
+    prompt_token_ids: tuple[int, ...]
+    rollouts: Sequence[Rollout]
+    scores: Sequence[Score]

@@ -1,0 +1,159 @@
+"""The update must not depend on how rollouts are cut into rows, and must equal the textbook computation."""
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import log_softmax
+
+from cascade_rl.models import tiny_qwen3
+from cascade_rl.recipe.schema import OptimizerConfig
+from cascade_rl.training.packing import TrainingSequence, pack
+from cascade_rl.training.policy import Policy, load_model
+from cascade_rl.training.ranks import Ranks
+from cascade_rl.training.update import accumulate
+from cascade_rl.types import CascadeError
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_qwen3.build(folder, seed=3, hidden_size=64, layers=2, intermediate_size=96)
+    return folder
+
+
+def make_policy(checkpoint, **keys):
+    return Policy(
+        checkpoint,
+        OptimizerConfig(learning_rate=1e-3, **keys),
+        ranks=ALONE,
+        dtype="float32",
+        total_steps=10,
+        gradient_checkpointing=False,
+        chunk_tokens=7,
+    )
+
+
+def sequences():
+    generator = torch.Generator().manual_seed(1)
+    made = []
+    for prompt, completion, advantage in ((5, 9, 1.5), (3, 20, -0.5), (12, 1, 0.25), (4, 14, -1.25)):
+        ids = torch.randint(20, 300, (prompt + completion,), generator=generator).tolist()
+        made.append(
+            TrainingSequence(tuple(ids[:prompt]), tuple(ids[prompt:]), (-5.0,) * completion, advantage)
+        )
+    return made
+
+
+def gradient(policy):
+    flat = torch.cat([p.grad.reshape(-1) for p in policy.model.parameters()])
+    policy.optimizer.zero_grad()
+    return flat
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0])
+def test_packed_rows_equal_one_sequence_at_a_time_in_plain_transformers(checkpoint, temperature):
+    policy = make_policy(checkpoint)
+    stats = accumulate(policy, pack(sequences(), 24), temperature=temperature, engine_temperature=temperature)
+    ours = gradient(policy)
+
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation="eager")
+    count = sum(len(s.completion_ids) for s in sequences())
+    loss = torch.tensor(0.0)
+    for s in sequences():
+        ids = torch.tensor([[*s.prompt_ids, *s.completion_ids]])
+        table = log_softmax(model(ids).logits[0] / temperature, dim=-1)
+        for t, token in enumerate(s.completion_ids, start=len(s.prompt_ids)):
+            loss = loss - s.advantage * table[t - 1, token] / count
+    loss.backward()
+    reference = torch.cat([p.grad.reshape(-1) for p in model.parameters()])
+    assert stats.trained_tokens == count == 44
+    assert stats.loss == pytest.approx(loss.item(), abs=1e-5)
+    assert float((ours - reference).norm() / reference.norm()) < 1e-5
+
+
+def test_the_cut_into_rows_changes_nothing(checkpoint):
+    policy = make_policy(checkpoint)
+    gradients = []
+    for budget in (1, 24, 1000):
+        accumulate(policy, pack(sequences(), budget), temperature=1.0, engine_temperature=1.0)
+        gradients.append(gradient(policy))
+    for other in gradients[1:]:
+        assert float((other - gradients[0]).norm() / gradients[0].norm()) < 1e-6
+
+
+def test_the_gap_compares_the_same_temperature(checkpoint):
+    """With raw engine log-probs the gap is taken at temperature 1 whatever the sampling temperature."""
+    policy = make_policy(checkpoint)
+    batch = pack(sequences(), 1000)[0]
+    with torch.no_grad():
+        scores = policy.score(batch, 0.6)
+    exact = [
+        TrainingSequence(s.prompt_ids, s.completion_ids, (), s.advantage) for s in sequences()
+    ]
+    at = 0
+    for i, s in enumerate(exact):
+        n = len(s.completion_ids)
+        exact[i] = TrainingSequence(
+            s.prompt_ids, s.completion_ids, tuple(scores.raw_logprobs[at : at + n].tolist()), s.advantage
+        )
+        at += n
+    stats = accumulate(policy, pack(exact, 1000), temperature=0.6, engine_temperature=1.0)
+    assert stats.logprob_gap_max < 1e-5
+    wrong = accumulate(policy, pack(exact, 1000), temperature=0.6, engine_temperature=0.6)
+    assert wrong.logprob_gap_mean > 0.1
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(checkpoint):
+    policy = make_policy(checkpoint)
+    before = [p.detach().clone() for p in policy.model.parameters()]
+    accumulate(policy, pack(sequences(), 1000), temperature=1.0, engine_temperature=1.0)
+    next(policy.model.parameters()).grad[0, 0] = math.nan
+    with pytest.raises(CascadeError, match="not finite"):
+        policy.step()
+    assert all(torch.equal(a, b) for a, b in zip(before, policy.model.parameters(), strict=True))
+
+
+def test_resumed_policy_goes_on_bit_for_bit(checkpoint):
+    def steps(policy, count):
+        for _ in range(count):
+            accumulate(policy, pack(sequences(), 24), temperature=1.0, engine_temperature=1.0)
+            policy.step()
+
+    whole = make_policy(checkpoint, warmup_steps=3)
+    steps(whole, 4)
+    first = make_policy(checkpoint, warmup_steps=3)
+    steps(first, 2)
+    second = make_policy(checkpoint, warmup_steps=3)
+    second.load_state_dict(first.state_dict())
+    steps(second, 2)
+    for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_inherited_optimizer_brings_moments_but_not_rates(checkpoint):
+    parent = make_policy(checkpoint)
+    accumulate(parent, pack(sequences(), 24), temperature=1.0, engine_temperature=1.0)
+    parent.step()
+    child = make_policy(checkpoint, weight_decay=0.5)
+    child.inherit_optimizer(parent.optimizer.state_dict())
+    key = next(iter(child.optimizer.state))
+    assert torch.equal(child.optimizer.state[key]["exp_avg"], next(iter(parent.optimizer.state.values()))["exp_avg"])
+    assert child.optimizer.param_groups[0]["weight_decay"] == 0.5
+    assert child.scheduler.last_epoch == 0
+
+
+def test_a_tied_head_is_sent_to_the_engine(checkpoint):
+    policy = make_policy(checkpoint)
+    names = [name for name, _ in policy.named_weights()]
+    assert names.count("lm_head.weight") == 1 and len(names) == len(set(names))
+
+
+def test_unreadable_checkpoints_name_themselves(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CascadeError, match=str(tmp_path)):
+        load_model(tmp_path, torch.device("cpu"))
