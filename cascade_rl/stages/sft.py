@@ -6,14 +6,16 @@ Batches are padding-free: the rows of a micro-batch lie one after another and at
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import torch
-from datasets import Dataset, load_from_disk
+from datasets import Dataset
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -52,20 +54,27 @@ def training_rows(context: Context, config: SftStage, template: Template) -> Ite
 
 
 def prepare_data(context: Context, config: SftStage, template: Template) -> Dataset:
-    """The tokenised rows, made once by the main rank and read from disk by all."""
-    folder = context.job.place.path / "data"
-    if context.ranks.is_main and not folder.exists():
-        dataset = Dataset.from_generator(
-            lambda: training_rows(context, config, template),
-            cache_dir=str(context.job.place.path / ".data-cache"),
-        )
-        if len(dataset) == 0:
-            raise CascadeError(f"stage {config.name} has no rows left to train on; raise max_length or check its data")
-        with publishing(folder) as temporary:
-            dataset.save_to_disk(str(temporary))
-        shutil.rmtree(context.job.place.path / ".data-cache", ignore_errors=True)
+    """The tokenised rows: written once by the main rank as an Arrow file, mapped into memory by all."""
+    path = context.job.place.path / "data" / "rows.arrow"
+    if context.ranks.is_main and not path.exists():
+        with publishing(path.parent) as folder:
+            count = _write_arrow(folder / path.name, training_rows(context, config, template))
+            if count == 0:
+                raise CascadeError(f"stage {config.name} has no rows to train on; raise max_length or check its data")
     context.ranks.barrier()
-    return load_from_disk(str(folder))
+    return Dataset.from_file(str(path))
+
+
+def _write_arrow(path: Path, rows: Iterator[dict[str, list[int]]], batch_rows: int = 1000) -> int:
+    """Write rows as an Arrow stream, a batch in memory at a time; returns their number."""
+    ids = pyarrow.list_(pyarrow.int64())
+    schema = pyarrow.schema([("input_ids", ids), ("labels", ids)])
+    count = 0
+    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
+        while batch := list(itertools.islice(rows, batch_rows)):
+            writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
+            count += len(batch)
+    return count
 
 
 class Trainer(SFTTrainer):
@@ -181,7 +190,7 @@ def trainer_arguments(context: Context, config: SftStage, work: Path) -> SFTConf
         adam_beta2=config.betas[1],
         weight_decay=config.weight_decay,
         max_grad_norm=config.grad_clip,
-        max_length=config.max_length,
+        max_length=config.max_length if config.packing else None,  # rows were cut to it already
         packing=config.packing,
         padding_free=True,
         dataset_kwargs={"skip_prepare_dataset": not config.packing},
