@@ -233,9 +233,7 @@ def _hub_rows(source: DataSource) -> Iterator[Row]:
     import datasets
 
     try:
-        yield from datasets.load_dataset(
-            source.source, source.config, split=source.split, revision=source.revision
-        )
+        yield from datasets.load_dataset(source.source, source.config, split=source.split, revision=source.revision)
     except Exception as error:
         raise CascadeError(
             f"data set {source.source} could not be loaded from the hub: {type(error).__name__}: {error}\n"

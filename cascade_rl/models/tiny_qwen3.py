@@ -45,7 +45,9 @@ def build_tokenizer(vocab_size: int = 384):
     )
     tokenizer.train_from_iterator(list(_TEXT) * 2, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
-    fast.add_tokens([AddedToken(token, special=True, normalized=False) for token in CONTROL_TOKENS], special_tokens=True)
+    fast.add_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in CONTROL_TOKENS], special_tokens=True
+    )
     fast.add_tokens([AddedToken(token, special=False, normalized=False) for token in TAG_TOKENS])
     fast.pad_token = "<|endoftext|>"
     fast.eos_token = "<|im_end|>"

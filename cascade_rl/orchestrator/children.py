@@ -23,9 +23,7 @@ def free_port() -> int:
 
 def child_environment(rank: int, world_size: int, local_rank: int, address: str, port: int) -> dict[str, str]:
     """The environment of a stage process: ours, with its own rendezvous in place of the launcher's."""
-    environment = {
-        key: value for key, value in os.environ.items() if not key.startswith(_LAUNCHER_VARIABLES)
-    }
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(_LAUNCHER_VARIABLES)}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
     # torchrun sets 1 thread per process when it starts several; a lone process may use the machine.
@@ -51,4 +49,3 @@ def start_child(job: Path, outcome: Path, environment: Mapping[str, str]) -> sub
         env=dict(environment),
         stdin=subprocess.DEVNULL,
     )
-

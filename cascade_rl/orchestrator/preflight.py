@@ -81,13 +81,16 @@ def _check_rows(loaded: LoadedRecipe, source: DataSource, keys: tuple, answers: 
     columns = sorted(rows[0])
     if source.prompt is None and not {"messages", "prompt"} & set(columns):
         yield Problem.at(
-            loaded, keys, f"rows of {source.source} have neither `messages` nor `prompt`; they have {columns}. "
-            "Give `prompt:` as a format string over their columns, or map one with `columns:`"
+            loaded,
+            keys,
+            f"rows of {source.source} have neither `messages` nor `prompt`; they have {columns}. "
+            "Give `prompt:` as a format string over their columns, or map one with `columns:`",
         )
     elif answers and not {"messages", "response", "completion"} & set(columns):
         yield Problem.at(
-            loaded, keys, f"rows of {source.source} have nothing to learn: no `messages`, `response` or `completion` "
-            f"among {columns}"
+            loaded,
+            keys,
+            f"rows of {source.source} have nothing to learn: no `messages`, `response` or `completion` among {columns}",
         )
 
 
@@ -114,14 +117,20 @@ def _context_tokens(loaded: LoadedRecipe) -> int | None:
 def _check_launch(loaded: LoadedRecipe) -> Iterator[Problem]:
     """What accelerate was told must be what runs: here every rank holds the whole policy."""
     environment = os.environ
-    zero = environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "0") if (
-        environment.get("ACCELERATE_USE_DEEPSPEED") == "true"
-    ) else "0"
-    asked = f"DeepSpeed ZeRO-{zero}" if zero != "0" else (
-        "FSDP" if environment.get("ACCELERATE_USE_FSDP") == "true" else None
+    zero = (
+        environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "0")
+        if (environment.get("ACCELERATE_USE_DEEPSPEED") == "true")
+        else "0"
+    )
+    asked = (
+        f"DeepSpeed ZeRO-{zero}"
+        if zero != "0"
+        else ("FSDP" if environment.get("ACCELERATE_USE_FSDP") == "true" else None)
     )
     if asked:
         yield Problem.at(
-            loaded, ("launch",), f"the accelerate config asks for {asked}, but stages train data-parallel with the "
-            "whole policy on each rank; use launch/accelerate/cpu-2.yaml or gpu-8.yaml"
+            loaded,
+            ("launch",),
+            f"the accelerate config asks for {asked}, but stages train data-parallel with the "
+            "whole policy on each rank; use launch/accelerate/cpu-2.yaml or gpu-8.yaml",
         )

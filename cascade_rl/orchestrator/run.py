@@ -110,9 +110,7 @@ def _refuse_silent_changes(plan: Plan, wishes: Wishes, say: Say) -> None:
         if old_record is None or old_record["status"] != "complete" or stage.folder.is_complete:
             continue
         redone.append(stage.name)
-        lines = [
-            line for line in differences(old_record["inputs"], stage.inputs) if not line.startswith("parent:")
-        ]
+        lines = [line for line in differences(old_record["inputs"], stage.inputs) if not line.startswith("parent:")]
         changed += [f"  {stage.name}: {line}" for line in lines]
     if not redone:
         return
@@ -205,9 +203,13 @@ def _work(plan: Plan, wishes: Wishes):
     for number, stage in enumerate(plan.stages, start=1):
         where = f"[{number}/{len(plan.stages)}] {stage.name}"
         if not stage.folder.is_complete:
-            yield f"{where} ({stage.config.kind}, {stage.identity})", stage_job(plan, stage), (
-                stage.folder,
-                _stage_record(stage),
+            yield (
+                f"{where} ({stage.config.kind}, {stage.identity})",
+                stage_job(plan, stage),
+                (
+                    stage.folder,
+                    _stage_record(stage),
+                ),
             )
         shutil.rmtree(_aside(stage), ignore_errors=True)
         if job := evaluate_job(plan, stage):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cascade_rl.orchestrator.children import child_environment, free_port, start_child
-from cascade_rl.orchestrator.session import POLL_S, Place, Session
+from cascade_rl.orchestrator.session import POLL_S, Session
 from cascade_rl.store import Job
 from cascade_rl.store.files import read_json
 from cascade_rl.types import EXIT_RESUME, CascadeError
@@ -106,9 +106,7 @@ class Supervisor:
         job_file = self._session.folder / f"job-{label}.json"
         outcome_file = self._session.folder / f"outcome-{label}.json"
         job_file.write_text(Job.model_validate(order["job"]).model_dump_json())
-        environment = child_environment(
-            place.rank, place.world_size, place.local_rank, order["address"], order["port"]
-        )
+        environment = child_environment(place.rank, place.world_size, place.local_rank, order["address"], order["port"])
         child = start_child(job_file, outcome_file, environment)
         try:
             ended_here = self._wait(child)
@@ -144,9 +142,7 @@ class Supervisor:
             time.sleep(POLL_S)
         return False
 
-    def _describe(
-        self, code: int, outcome: Mapping[str, Any] | None, folder: Path, ended_here: bool
-    ) -> dict[str, Any]:
+    def _describe(self, code: int, outcome: Mapping[str, Any] | None, folder: Path, ended_here: bool) -> dict[str, Any]:
         rank = self._session.place.rank
         if code == 0:
             return {"outcome": "done", "rank": rank}

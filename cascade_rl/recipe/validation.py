@@ -82,9 +82,7 @@ def _validate_benchmarks(entries: Sequence, locate: Locate, problems: list[Probl
     return typed
 
 
-def _validate(
-    model: type[BaseModel], value: Any, keys: Keys, locate: Locate, problems: list[Problem]
-) -> Any | None:
+def _validate(model: type[BaseModel], value: Any, keys: Keys, locate: Locate, problems: list[Problem]) -> Any | None:
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -95,9 +95,7 @@ def load_reward(config: RewardConfig, search: Sequence[Path]) -> LoadedReward:
         return LoadedReward(config, tuple(search), found, None, ())
     if not callable(getattr(found, "score", None)):
         raise RewardError(f"reward {config.use!r} is a class without a method `score`")
-    taken = {
-        name: value for name, value in config.params.items() if name in inspect.signature(found).parameters
-    }
+    taken = {name: value for name, value in config.params.items() if name in inspect.signature(found).parameters}
     try:
         instance = found(**taken)
     except Exception as error:
@@ -125,9 +123,7 @@ def check_binding(loaded: LoadedReward, columns: set[str]) -> list[str]:
     if not takes_all:
         for key in sorted(keys - set(parameters)):
             near = difflib.get_close_matches(key, list(parameters), n=1)
-            problems.append(
-                f"{loaded.config.use} takes no `{key}`" + (f"; did you mean {near[0]}?" if near else "")
-            )
+            problems.append(f"{loaded.config.use} takes no `{key}`" + (f"; did you mean {near[0]}?" if near else ""))
     return problems
 
 

@@ -108,9 +108,7 @@ class Worker:
 class RewardPool:
     """Scores calls in worker processes. A context manager; ``submit`` may be called from any thread."""
 
-    def __init__(
-        self, config: RewardConfig, search: Sequence[Path], workers: int, memory_mib: int = 4096
-    ) -> None:
+    def __init__(self, config: RewardConfig, search: Sequence[Path], workers: int, memory_mib: int = 4096) -> None:
         self._config = config
         self._search = search
         self._memory_mib = memory_mib
@@ -198,4 +196,3 @@ class RewardPool:
         assert gone is not None
         self.counts["timeouts" if gone.hung else "crashes"] += 1
         return Score(self._config.failure, {"timeout": True} if gone.hung else {"crashed": True})
-

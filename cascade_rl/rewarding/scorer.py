@@ -45,9 +45,7 @@ class AsyncCaller:
         config = self._reward.config
         async with self._slots:
             try:
-                value = await asyncio.wait_for(
-                    self._reward.function(**self._reward.arguments(call)), config.timeout_s
-                )
+                value = await asyncio.wait_for(self._reward.function(**self._reward.arguments(call)), config.timeout_s)
                 return as_score(value, config.use)
             except TimeoutError:
                 return Score(config.failure, {}, error=f"reward {config.use} gave no answer in {config.timeout_s:g} s")

@@ -13,6 +13,7 @@ import sys
 from cascade_rl.processes import die_with_parent
 from cascade_rl.rewarding.wire import receive, send, short_trace
 
+
 def main() -> None:
     parent = os.environ.get("CASCADE_RL_PARENT")
     die_with_parent(int(parent) if parent else None)

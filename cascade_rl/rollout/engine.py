@@ -36,9 +36,7 @@ def request_seed(*key: object) -> int:
 class Engine(Protocol):
     """Implementations: ``cascade_rl.rollout.vllm_engine.VllmEngine`` (in the trainer's process)."""
 
-    def generate(
-        self, requests: Iterable[Request], should_abort: Callable[[], bool] = ...
-    ) -> Iterator[Rollout]:
+    def generate(self, requests: Iterable[Request], should_abort: Callable[[], bool] = ...) -> Iterator[Rollout]:
         """Yield each rollout as it finishes. Once ``should_abort`` returns True, the unfinished ones are dropped."""
         ...
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from cascade_rl.data.template import Template
 from cascade_rl.recipe import RlStage
 from cascade_rl.rewarding import Scorer
 from cascade_rl.rollout.engine import Engine, Request, request_seed

@@ -24,6 +24,7 @@ from cascade_rl.training import state as states
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.types import CascadeError, Preempted
 
+
 @dataclass
 class StopFlag:
     """Set by SIGTERM; the stage looks at it between pieces of work."""
@@ -150,8 +151,10 @@ class Context:
                 write(temporary)
                 write_json(temporary / states.MANIFEST, states.manifest_of(temporary))
         except OSError as error:
-            self.say(f"WARNING: the state of step {step} could not be saved ({error}); the one before it stays. "
-                     "Free some disk space: until then a crash loses the steps since.")
+            self.say(
+                f"WARNING: the state of step {step} could not be saved ({error}); the one before it stays. "
+                "Free some disk space: until then a crash loses the steps since."
+            )
             return False
         states.drop_old(folder)
         return True
@@ -161,4 +164,3 @@ class Context:
         if self.ranks.any(self.stop.is_set):
             save()
             raise Preempted
-

@@ -115,9 +115,7 @@ def probe_logprobs(
     """Largest |trainer - engine| log-prob over a few short completions of ``prompts``."""
     short = sampling.model_copy(update={"max_new_tokens": min(8, sampling.max_new_tokens)})
     prompts = list(prompts)
-    requests = [
-        Request(str(i), 0, ids, request_seed("hand-over", i), short) for i, ids in enumerate(prompts)
-    ]
+    requests = [Request(str(i), 0, ids, request_seed("hand-over", i), short) for i, ids in enumerate(prompts)]
     rollouts = sorted(engine.generate(requests), key=lambda rollout: int(rollout.prompt_id))
     sequences = [
         TrainingSequence(ids, rollout.token_ids, rollout.logprobs, 0.0)

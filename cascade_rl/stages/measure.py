@@ -124,9 +124,7 @@ class Benchmarks:
             Question(
                 row,
                 prompt,
-                tuple(
-                    self._template.prompt_ids(prompt.messages, prompt.thinking if thinking is None else thinking)
-                ),
+                tuple(self._template.prompt_ids(prompt.messages, prompt.thinking if thinking is None else thinking)),
             )
             for row, prompt in enumerate(prompts)
         ]

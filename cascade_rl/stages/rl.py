@@ -116,9 +116,7 @@ def training_sequences(groups: Sequence[Group], config: RlStage) -> list[Trainin
         [[group.scores[i].value for i in indices] for group, indices in kept], config.advantage
     )
     return [
-        TrainingSequence(
-            group.prompt_token_ids, group.rollouts[i].token_ids, group.rollouts[i].logprobs, advantage
-        )
+        TrainingSequence(group.prompt_token_ids, group.rollouts[i].token_ids, group.rollouts[i].logprobs, advantage)
         for (group, indices), row in zip(kept, advantages, strict=True)
         for i, advantage in zip(indices, row, strict=True)
     ]
@@ -284,9 +282,7 @@ def resume(run: RlRun) -> int:
 def load_prompts(context: Context, config: RlStage, template: Template) -> tuple[list[Prompt], list[tuple[int, ...]]]:
     """The stage's prompts and their token ids, over-long ones dropped. Raises CascadeError when none is left."""
     prompts = [
-        prompt
-        for source in config.data
-        for prompt in to_prompts(load_rows(source, context.job.recipe_path), source)
+        prompt for source in config.data for prompt in to_prompts(load_rows(source, context.job.recipe_path), source)
     ]
     ids = [tuple(template.prompt_ids(prompt.messages, prompt.thinking)) for prompt in prompts]
     limit = config.max_prompt_tokens

@@ -255,7 +255,9 @@ def run(context: Context) -> None:
         if job.keep_optimizer:
             torch.save(trainer.optimizer.state_dict(), job.place.optimizer)
         with publishing(job.place.checkpoint) as folder:
-            write_checkpoint(trainer.accelerator.unwrap_model(trainer.model), tokenizer, template, folder, context.dtype)
+            write_checkpoint(
+                trainer.accelerator.unwrap_model(trainer.model), tokenizer, template, folder, context.dtype
+            )
         for leftover in (work, job.place.path / "data"):
             shutil.rmtree(leftover, ignore_errors=True)
     context.ranks.barrier()

@@ -111,7 +111,9 @@ def _message(error: BaseException, job: Job) -> str:
 def _follows(error: BaseException) -> bool:
     """True for errors that another rank's failure causes here: a broken collective says nothing by itself."""
     text = str(error).lower()
-    return any(word in text for word in ("connection closed by peer", "connection reset", "gloo", "nccl", "broken pipe"))
+    return any(
+        word in text for word in ("connection closed by peer", "connection reset", "gloo", "nccl", "broken pipe")
+    )
 
 
 if __name__ == "__main__":

@@ -149,9 +149,7 @@ def make_tracker(
     if tracking.wandb is not None:
         try:
             sinks.append(
-                WandbSink(
-                    tracking.wandb, directory, run=run, stage=stage, kind=kind, identity=identity, values=values
-                )
+                WandbSink(tracking.wandb, directory, run=run, stage=stage, kind=kind, identity=identity, values=values)
             )
         except Exception as error:
             _warn("wandb", error)

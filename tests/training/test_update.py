@@ -41,9 +41,7 @@ def sequences():
     made = []
     for prompt, completion, advantage in ((5, 9, 1.5), (3, 20, -0.5), (12, 1, 0.25), (4, 14, -1.25)):
         ids = torch.randint(20, 300, (prompt + completion,), generator=generator).tolist()
-        made.append(
-            TrainingSequence(tuple(ids[:prompt]), tuple(ids[prompt:]), (-5.0,) * completion, advantage)
-        )
+        made.append(TrainingSequence(tuple(ids[:prompt]), tuple(ids[prompt:]), (-5.0,) * completion, advantage))
     return made
 
 
@@ -92,9 +90,7 @@ def test_the_gap_compares_the_same_temperature(checkpoint):
     batch = pack(sequences(), 1000)[0]
     with torch.no_grad():
         scores = policy.score(batch, 0.6)
-    exact = [
-        TrainingSequence(s.prompt_ids, s.completion_ids, (), s.advantage) for s in sequences()
-    ]
+    exact = [TrainingSequence(s.prompt_ids, s.completion_ids, (), s.advantage) for s in sequences()]
     at = 0
     for i, s in enumerate(exact):
         n = len(s.completion_ids)

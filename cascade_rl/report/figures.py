@@ -1,0 +1,262 @@
+"""The report's figures: matplotlib, one look for all."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from cascade_rl.report.load import RunView, StageView
+
+# Okabe and Ito's palette: distinguishable with any colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+BANDS = {"sft": "#EEF2F7", "rl": "#FFF4E3", "base": "#FFFFFF"}
+INK, FAINT = "#22272E", "#8A929C"
+
+
+@contextlib.contextmanager
+def _look() -> Iterator[None]:
+    with plt.rc_context(
+        {
+            "figure.dpi": 160,
+            "figure.facecolor": "white",
+            "font.size": 9,
+            "font.family": "DejaVu Sans",
+            "axes.edgecolor": FAINT,
+            "axes.labelcolor": INK,
+            "axes.linewidth": 0.6,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 9,
+            "axes.titlelocation": "left",
+            "xtick.color": FAINT,
+            "ytick.color": FAINT,
+            "xtick.labelsize": 8,
+            "ytick.labelsize": 8,
+            "text.color": INK,
+            "lines.linewidth": 1.6,
+        }
+    ):
+        yield
+
+
+def _save(figure: Any, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.tmp.png")
+    figure.savefig(temporary, bbox_inches="tight")
+    plt.close(figure)
+    temporary.replace(path)
+    return path
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Where a stage lies on the cascade's axis."""
+
+    stage: StageView
+    start: float
+    end: float
+
+
+def _spans(run: RunView) -> list[_Span]:
+    """RL stages at one scale of steps; SFT stages, whose steps mean something else, at one fixed narrow width."""
+    rl_steps = sum(_planned(s) for s in run.stages if s.kind == "rl")
+    narrow = max(1.0, 0.16 * rl_steps) if rl_steps else 1.0
+    spans, at = [], 0.0
+    for stage in run.stages:
+        width = float(_planned(stage)) if stage.kind == "rl" else narrow
+        spans.append(_Span(stage, at, at + width))
+        at += width
+    return spans
+
+
+def _planned(stage: StageView) -> int:
+    return int(stage.config.get("steps") or stage.steps or 1)
+
+
+def cascade_figure(run: RunView, path: Path) -> Path | None:
+    """Every benchmark through the whole cascade. None where nothing was measured."""
+    if not any(row.measurements for row in run.rows):
+        return None
+    spans = _spans(run)
+    with _look():
+        figure, axes = plt.subplots(figsize=(8.6, 3.9))
+        for number, span in enumerate(spans):
+            axes.axvspan(span.start, span.end, color=BANDS.get(span.stage.kind, "#F4F4F4"), zorder=0)
+            if number:
+                axes.axvline(span.start, color="white", linewidth=2, zorder=1)
+            axes.text((span.start + span.end) / 2, 1.02, span.stage.name, transform=axes.get_xaxis_transform(),
+                      ha="center", va="bottom", fontsize=9, fontweight="bold")  # fmt: skip
+        ends: list[tuple[float, str, str]] = []
+        for index, name in enumerate(run.benchmarks):
+            colour = COLOURS[index % len(COLOURS)]
+            last = _draw_benchmark(axes, run, spans, name, colour)
+            if last is not None:
+                ends.append((last, name, colour))
+        right = spans[-1].end if spans else 1.0
+        for y, (value, name, colour) in zip(_apart([e[0] for e in ends], 6.0), ends, strict=True):
+            axes.annotate(f"{name}  {value:.1f}", (right, y), xytext=(9, 0), textcoords="offset points",
+                          color=colour, va="center", fontsize=8.5, fontweight="bold", annotation_clip=False)  # fmt: skip
+        _cascade_axes(axes, spans, right)
+        return _save(figure, path)
+
+
+def _draw_benchmark(axes: Any, run: RunView, spans: list[_Span], name: str, colour: str) -> float | None:
+    xs: list[float] = []
+    ys: list[float] = []
+    marks: list[tuple[float, Any]] = []
+    if name in run.base.measurements:
+        marks.append((0.0, run.base.measurements[name]))
+        xs, ys = [0.0], [100 * run.base.measurements[name].value]
+    for span in spans:
+        steps, values = span.stage.series(f"eval/{name}")
+        scale = (span.end - span.start) / max(1, _planned(span.stage))
+        xs += [span.start + step * scale for step in steps]
+        ys += [100 * value for value in values]
+        if name in span.stage.measurements:
+            measured = span.stage.measurements[name]
+            marks.append((span.end, measured))
+            xs.append(span.end)
+            ys.append(100 * measured.value)
+    if not xs:
+        return None
+    axes.plot(xs, ys, color=colour, zorder=3)
+    for x, measured in marks:
+        axes.errorbar(x, 100 * measured.value,
+                      [[100 * (measured.value - measured.low)], [100 * (measured.high - measured.value)]],
+                      color=colour, marker="o", markersize=5, capsize=2.5, elinewidth=1, zorder=4, clip_on=False)  # fmt: skip
+    return ys[-1]
+
+
+def _apart(values: list[float], gap: float) -> list[float]:
+    """Label heights near ``values`` that do not overlap."""
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    heights = list(values)
+    for lower, upper in zip(order, order[1:], strict=False):
+        heights[upper] = max(heights[upper], heights[lower] + gap)
+    return heights
+
+
+def _cascade_axes(axes: Any, spans: list[_Span], right: float) -> None:
+    axes.set_xlim(0, right * 1.004)
+    axes.set_ylim(0, 100)
+    axes.set_ylabel("accuracy, %")
+    axes.grid(axis="y", color="white", linewidth=0.8)
+    ticks: list[float] = []
+    labels: list[str] = []
+    done = 0
+    for span in spans:
+        if span.stage.kind == "rl":
+            ticks += [span.start, span.end]
+            labels += [str(done), str(done + _planned(span.stage))]
+            done += _planned(span.stage)
+    axes.set_xticks(ticks, labels)
+    axes.set_xlabel("RL steps (SFT stages are drawn at a fixed width)" if done else "stages")
+    axes.tick_params(length=0)
+
+
+PANELS = (
+    ("reward/mean", "reward, mean of the step", 1.0),
+    ("completions/mean_length", "completion length, tokens", 1.0),
+    ("completions/truncated", "truncated, %", 100.0),
+    ("policy/entropy", "entropy, nats per token", 1.0),
+    ("groups/zero_variance", "groups without variance, %", 100.0),
+    ("sampling/logprob_gap_mean", "trainer-engine log-prob gap", 1.0),
+)
+
+
+def rl_figure(stage: StageView, path: Path) -> Path | None:
+    """Six curves of an RL stage. None before its first step."""
+    if not stage.metrics:
+        return None
+    with _look():
+        figure, grid = plt.subplots(2, 3, figsize=(8.6, 3.9), layout="constrained")
+        for axes, (key, title, scale) in zip(grid.flat, PANELS, strict=True):
+            steps, values = stage.series(key)
+            scaled = [scale * value for value in values]
+            axes.plot(steps, scaled, color=COLOURS[0], alpha=0.35 if len(steps) > 8 else 1, linewidth=1)
+            if len(steps) > 8:
+                axes.plot(steps, _smooth(scaled), color=COLOURS[0])
+            axes.set_title(title)
+            positive = [v for v in scaled if v > 0]
+            if key.endswith("gap_mean") and positive:
+                axes.set_yscale("log")
+                # Whole decades: what matters is the order of magnitude, not its noise.
+                axes.set_ylim(
+                    10 ** math.floor(math.log10(min(positive))), 10 ** (math.floor(math.log10(max(positive))) + 1)
+                )
+            elif scaled:
+                low, high = min(scaled), max(scaled)
+                axes.set_ylim(0 if low >= 0 else None, high * 1.15 if high > 0 else 1)
+        for axes in grid[1]:
+            axes.set_xlabel("step")
+        return _save(figure, path)
+
+
+def sft_figure(stages: list[StageView], path: Path) -> Path | None:
+    """Loss of the SFT stages, one after another. None where none has a step."""
+    stages = [stage for stage in stages if stage.metrics]
+    if not stages:
+        return None
+    with _look():
+        figure, grid = plt.subplots(1, len(stages), figsize=(4.3 * len(stages), 2.2), squeeze=False, sharey=True,
+                                    layout="constrained")  # fmt: skip
+        for axes, stage in zip(grid[0], stages, strict=True):
+            steps, values = stage.series("loss")
+            axes.plot(steps, values, color=COLOURS[0], alpha=0.35, linewidth=0.8)
+            axes.plot(steps, _smooth(values), color=COLOURS[0])
+            axes.set_title(f"{stage.name}: loss, nats per trained token")
+            axes.set_xlabel("step")
+            axes.set_yscale("log")
+        return _save(figure, path)
+
+
+TIMES = (
+    ("time/rollout_s", "generate"),
+    ("time/reward_wait_s", "wait for rewards"),
+    ("time/train_s", "train"),
+    ("time/sync_s", "sync weights"),
+)
+
+
+def time_figure(stages: list[StageView], path: Path) -> Path | None:
+    """Where an RL step's seconds go, median over the stage's steps."""
+    stages = [stage for stage in stages if stage.metrics]
+    if not stages:
+        return None
+    with _look():
+        figure, axes = plt.subplots(figsize=(8.6, 0.7 + 0.45 * len(stages)))
+        for row, stage in enumerate(stages):
+            left = 0.0
+            for index, (key, label) in enumerate(TIMES):
+                value = _median(stage.series(key)[1])
+                axes.barh(row, value, left=left, color=COLOURS[index], height=0.55, label=label if row == 0 else None)
+                left += value
+            rest = max(0.0, _median(stage.series("time/step_s")[1]) - left)
+            axes.barh(row, rest, left=left, color="#D0D4DA", height=0.55, label="other" if row == 0 else None)
+        axes.set_yticks(range(len(stages)), [stage.name for stage in stages])
+        axes.invert_yaxis()
+        axes.set_xlabel("seconds per step (median)")
+        axes.legend(ncols=5, frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0))
+        return _save(figure, path)
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2] if values else 0.0
+
+
+def _smooth(values: list[float], weight: float = 0.8) -> list[float]:
+    """Exponential moving average, unbiased at the start."""
+    smoothed, total, norm = [], 0.0, 0.0
+    for value in values:
+        total, norm = weight * total + value, weight * norm + 1
+        smoothed.append(total / norm)
+    return smoothed

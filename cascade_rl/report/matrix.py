@@ -1,0 +1,113 @@
+"""The stage x benchmark matrix: what each stage gained, and what it forgot."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cascade_rl.report.load import Measurement, RunView
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement beside those before it; all values from 0 to 1."""
+
+    measured: Measurement
+    delta: float | None
+    """Against the measurement before."""
+    forgotten: float | None
+    """How far below the best so far, where that is more than chance (beyond the 95% interval of the difference)."""
+
+
+def matrix(run: RunView) -> list[tuple[str, dict[str, Cell]]]:
+    """Rows (base model first, then the stages) of cells by benchmark; what was not measured is absent."""
+    before: dict[str, Measurement] = {}
+    best: dict[str, Measurement] = {}
+    rows = []
+    for stage in run.rows:
+        cells = {}
+        for name in run.benchmarks:
+            measured = stage.measurements.get(name)
+            if measured is None:
+                continue
+            delta = measured.value - before[name].value if name in before else None
+            cells[name] = Cell(measured, delta, _forgotten(measured, best.get(name)))
+            before[name] = measured
+            if name not in best or measured.value > best[name].value:
+                best[name] = measured
+        rows.append((stage.name, cells))
+    return rows
+
+
+def _forgotten(measured: Measurement, best: Measurement | None) -> float | None:
+    if best is None:
+        return None
+    drop = best.value - measured.value
+    noise = 1.96 * math.hypot(measured.stderr, best.stderr)
+    return drop if drop > noise else None
+
+
+def headline(run: RunView) -> str:
+    """The largest gain of an RL stage in a sentence, or what is known instead."""
+    gains = []
+    rows = matrix(run)
+    for stage, (name, cells) in zip(run.rows, rows, strict=True):
+        if stage.kind == "rl":
+            gains += [
+                (cell.delta, name, benchmark, cell) for benchmark, cell in cells.items() if cell.delta is not None
+            ]
+    if not gains:
+        done = sum(stage.status == "complete" for stage in run.stages)
+        return f"{done} of {len(run.stages)} stages are complete; no RL stage is measured yet."
+    delta, name, benchmark, cell = max(gains, key=lambda gain: gain[0])
+    value = cell.measured.value
+    verb = "lifted" if delta > 0 else "did not lift any benchmark;"
+    return f"{name} {verb} {benchmark} from {100 * (value - delta):.1f}% to {100 * value:.1f}% ({100 * delta:+.1f})."
+
+
+def print_matrix(run: RunView, console: Console) -> None:
+    """The matrix on a terminal."""
+    if not run.benchmarks:
+        return
+    table = Table(title=f"run {run.name}: accuracy after each stage, %", title_justify="left", box=None)
+    table.add_column("stage", style="bold")
+    for name in run.benchmarks:
+        table.add_column(name, justify="right")
+    for name, cells in matrix(run):
+        table.add_row(name, *(_rich(cells.get(benchmark)) for benchmark in run.benchmarks))
+    console.print(table)
+
+
+def _rich(cell: Cell | None) -> Text:
+    if cell is None:
+        return Text("-", style="dim")
+    text = Text(f"{100 * cell.measured.value:.1f}")
+    if cell.delta is not None:
+        style = "red" if cell.forgotten else "green" if cell.delta > 0 else "dim"
+        text.append(f"  {100 * cell.delta:+5.1f}", style=style)
+    else:
+        text.append("       ")
+    return text
+
+
+def markdown(run: RunView) -> str:
+    """The matrix as a Markdown table, with 95% intervals."""
+    lines = ["| stage | " + " | ".join(run.benchmarks) + " |", "|---|" + "---:|" * len(run.benchmarks)]
+    for name, cells in matrix(run):
+        texts = []
+        for benchmark in run.benchmarks:
+            cell = cells.get(benchmark)
+            if cell is None:
+                texts.append("-")
+                continue
+            m = cell.measured
+            text = f"{100 * m.value:.1f}"
+            if cell.delta is not None:
+                text += f" ({100 * cell.delta:+.1f})"
+            texts.append(f"{text} ± {50 * (m.high - m.low):.1f}")
+        lines.append(f"| {name} | " + " | ".join(texts) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,190 @@
+"""One self-contained page: inline style, figures as data URIs, nothing loaded from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from cascade_rl.report.figures import cascade_figure, rl_figure, sft_figure, time_figure
+from cascade_rl.report.load import RunView, StageView, load_run, read_rollouts, rollout_steps
+from cascade_rl.report.matrix import Cell, headline, markdown, matrix
+
+SAMPLES = 3
+"""Prompts shown per RL stage."""
+
+
+def write_report(root: Path, run: str) -> Path:
+    """Write runs/<run>/report/index.html with its figures and matrix.md; returns the page's path.
+
+    What is missing is left out or said to be missing. Raises CascadeError when there is no such run.
+    """
+    view = load_run(root, run)
+    folder = root / "runs" / run / "report"
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    sections = [
+        _header(view),
+        _image(cascade_figure(view, figures / "cascade.png"), "every benchmark through the cascade"),
+        _matrix(view),
+        _lineage(view),
+        _sft(view, figures),
+        *(_rl(stage, figures) for stage in view.stages if stage.kind == "rl"),
+        _times(view, figures),
+        _reproduce(view),
+    ]
+    template = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+    page = template.replace("@TITLE@", html.escape(f"{view.name} - Cascade RL"))
+    _replace(folder / "matrix.md", markdown(view))
+    return _replace(folder / "index.html", page.replace("@BODY@", "\n".join(filter(None, sections))))
+
+
+def _replace(path: Path, text: str) -> Path:
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def _header(view: RunView) -> str:
+    seconds = sum(stage.seconds for stage in view.rows)
+    return (
+        f"<h1>{html.escape(view.name)}</h1>"
+        f'<p class="soft">{html.escape(view.model)} · seed {view.seed} · {len(view.stages)} stages · '
+        f"{_duration(seconds)} of training · {html.escape(view.updated)}</p>"
+        f'<p class="headline">{html.escape(headline(view))}</p>'
+    )
+
+
+def _image(path: Path | None, alt: str) -> str:
+    if path is None:
+        return ""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+
+
+def _matrix(view: RunView) -> str:
+    if not view.benchmarks:
+        return '<p class="soft">The recipe measures nothing: it has no <code>evaluate</code> section.</p>'
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in view.benchmarks)
+    rows = "".join(
+        f"<tr><td>{html.escape(name)}</td>{''.join(_cell(cells.get(b)) for b in view.benchmarks)}</tr>"
+        for name, cells in matrix(view)
+    )
+    return (
+        "<h2>After each stage</h2>"
+        '<p class="soft">Accuracy in %, ± half of the 95% interval, and the change since the stage before. '
+        "Red is forgetting: below the best so far by more than chance.</p>"
+        f'<div class="scroll"><table><tr><th>stage</th>{head}</tr>{rows}</table></div>'
+    )
+
+
+def _cell(cell: Cell | None) -> str:
+    if cell is None:
+        return '<td class="soft">not measured</td>'
+    m = cell.measured
+    text = f"{100 * m.value:.1f} <small>± {50 * (m.high - m.low):.1f}</small>"
+    if cell.delta is not None:
+        kind = "down" if cell.forgotten else "up" if cell.delta > 0 else "soft"
+        text += f' <span class="{kind}">{100 * cell.delta:+.1f}</span>'
+    return f"<td>{text}</td>"
+
+
+def _lineage(view: RunView) -> str:
+    nodes = []
+    for stage in view.rows:
+        attempts = len(stage.attempts)
+        facts = f"{stage.steps} steps, {_duration(stage.seconds)}" if stage.metrics else _duration(stage.seconds)
+        again = f", {attempts} attempts" if attempts > 1 else ""
+        origin = f"from {html.escape(stage.parent)}" if stage.parent else html.escape(view.model)
+        nodes.append(
+            f'<div class="node {html.escape(stage.status)}"><b>{html.escape(stage.name)}</b>'
+            f"<code>{html.escape(stage.identity)}</code><br>"
+            f'<span class="soft">{origin}<br>{html.escape(stage.status)}{again}<br>{facts}</span></div>'
+        )
+    errors = "".join(
+        f"<details open><summary>{html.escape(s.name)} failed</summary><pre>{html.escape(a['error'])}</pre></details>"
+        for s in view.rows
+        if s.status == "failed"
+        for a in s.attempts[-1:]
+        if a.get("error")
+    )
+    return f'<h2>Lineage</h2><div class="chain">{"".join(nodes)}</div>{errors}'
+
+
+def _sft(view: RunView, figures: Path) -> str:
+    image = _image(sft_figure([s for s in view.stages if s.kind == "sft"], figures / "sft.png"), "SFT loss")
+    return f"<h2>Supervised fine-tuning</h2>{image}" if image else ""
+
+
+def _rl(stage: StageView, figures: Path) -> str:
+    image = _image(rl_figure(stage, figures / f"rl-{stage.name}.png"), f"curves of {stage.name}")
+    if not image:
+        return f"<h2>{html.escape(stage.name)}</h2><p class='soft'>{html.escape(stage.status)}: no step yet.</p>"
+    return f"<h2>{html.escape(stage.name)}</h2>{image}{_samples(stage)}"
+
+
+def _samples(stage: StageView) -> str:
+    """Rollouts side by side: the best and the worst of a prompt whose group did not agree, first and last step."""
+    steps = rollout_steps(stage)
+    if not steps:
+        return ""
+    parts = []
+    for step in dict.fromkeys((steps[0], steps[-1])):
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for row in read_rollouts(stage, step):
+            groups.setdefault(row["prompt_id"], []).append(row)
+        ordered = sorted(groups.values(), key=lambda g: -(max(r["value"] for r in g) - min(r["value"] for r in g)))
+        parts.append(f"<h3>Rollouts of step {step}</h3>")
+        for group in ordered[:SAMPLES]:
+            best, worst = max(group, key=lambda r: r["value"]), min(group, key=lambda r: r["value"])
+            mean = sum(r["value"] for r in group) / len(group)
+            shown = [best] if best["value"] == worst["value"] else [best, worst]
+            parts.append(
+                f"<details><summary>{html.escape(_short(best['prompt']))} "
+                f'<span class="tag">{len(group)} rollouts, mean {mean:.2f}</span></summary>'
+                f'<div class="pair">{"".join(_rollout(row) for row in shown)}</div></details>'
+            )
+    return "".join(parts)
+
+
+def _rollout(row: dict[str, Any]) -> str:
+    details = json.dumps(json.loads(row["details"]), ensure_ascii=False)
+    error = f"<pre>{html.escape(row['error'])}</pre>" if row["error"] else ""
+    return (
+        f'<div><span class="tag">score {row["value"]:g}</span> '
+        f'<span class="tag">{row["length"]} tokens, {html.escape(row["stop"])}</span>'
+        f"<pre>{html.escape(row['completion'])}</pre>"
+        f'<p class="soft">{html.escape(details)}</p>{error}</div>'
+    )
+
+
+def _times(view: RunView, figures: Path) -> str:
+    image = _image(time_figure([s for s in view.stages if s.kind == "rl"], figures / "time.png"), "time of an RL step")
+    return f"<h2>Where the time goes</h2>{image}" if image else ""
+
+
+def _reproduce(view: RunView) -> str:
+    versions = next((s.versions for s in reversed(view.rows) if s.versions), {})
+    text = ", ".join(f"{name} {version}" for name, version in versions.items())
+    command = f"cascade-rl run {view.recipe_path}"
+    return (
+        f"<h2>Again</h2><pre>{html.escape(command)}</pre>"
+        f'<p class="soft">The resolved recipe lies beside this report as <code>recipe.yaml</code>. '
+        f"{html.escape(text)}</p>"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.1f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def _short(text: str, limit: int = 90) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
