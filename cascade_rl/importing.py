@@ -39,7 +39,7 @@ def import_by_path(path: str, folders: Iterable[Path], what: str) -> Any:
         except ModuleNotFoundError as error:
             if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
                 raise CascadeError(
-                    f"{what} {path!r}: there is no module {error.name!r} beside the recipe, in this folder, or installed"
+                    f"{what} {path!r}: no module {error.name!r} beside the recipe, in this folder, or installed"
                 ) from None
             raise CascadeError(f"{what} {path!r}: its module needs {error.name!r}, which is not installed") from error
         except CascadeError:

@@ -57,8 +57,8 @@ class PromptSampler:
         for key, mine in (("fingerprint", self._fingerprint), ("count", self._count), ("seed", self._seed)):
             if state[key] != mine:
                 raise CascadeError(
-                    f"the saved position belongs to other data: {key} was {state[key]!r}, is {mine!r}. The data changed "
-                    "since this stage was interrupted; put it back, or delete the stage's state to start it over."
+                    f"the saved position belongs to other data: {key} was {state[key]!r}, is {mine!r}. The data "
+                    "changed since this stage was interrupted; put it back, or delete the stage's state folder."
                 )
         self._epoch, self._cursor = state["epoch"], state["cursor"]
         self._order = epoch_order(self._count, self._seed, self._epoch)

@@ -23,5 +23,6 @@ def build(name: str, directory: Path, *, seed: int, args: dict[str, Any]) -> Non
 def builder_fingerprint(name: str) -> str:
     """Hash of the builder's source: part of the base model's identity. Imports nothing."""
     spec = importlib.util.find_spec(BUILT_IN[name])
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]

@@ -205,8 +205,8 @@ def _plan_stage(
 def model_inputs(model: str, loaded: LoadedRecipe) -> tuple[dict[str, Any], str]:
     """What identifies a model given by path or hub id, and where to load it from.
 
-    The path itself is no part of its identity. A local folder is known by its small files' content and its large files' size, head and tail: hashing tens of
-    gigabytes at every start would cost minutes.
+    The path itself is no part of its identity. A local folder is known by its small files' content and its large
+    files' size, head and tail: hashing tens of gigabytes at every start would cost minutes.
     """
     path = resolve_path(model, loaded.path)
     if path is None:

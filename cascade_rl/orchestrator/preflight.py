@@ -34,7 +34,7 @@ def preflight(loaded: LoadedRecipe, world_size: int) -> None:
 def _check_content(loaded: LoadedRecipe) -> Iterator[Problem]:
     """Rows can be read, and rewards find their columns in them."""
     for stage in loaded.recipe.stages:
-        keys = ("stages", stage.name)
+        keys: tuple[str | int, ...] = ("stages", stage.name)
         if isinstance(stage, SftStage):
             for index, source in enumerate(stage.data):
                 yield from _check_rows(loaded, source, (*keys, "data", index), answers=True)

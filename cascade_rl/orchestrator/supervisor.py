@@ -127,9 +127,9 @@ class Supervisor:
                     told = True
                 elif time.monotonic() - self._stop.requested_at > GRACE_S:
                     child.kill()
-            if self._session.place.rank == 0 and not self._session.is_cancelled:
-                if any(report["outcome"] == "failed" for report in self._session.reports().values()):
-                    self._session.cancel()
+            leads = self._session.place.rank == 0 and not self._session.is_cancelled
+            if leads and any(report["outcome"] == "failed" for report in self._session.reports().values()):
+                self._session.cancel()
             if self._session.is_cancelled:
                 # The failing rank's peers may hang in a collective; a moment for their own message, then out.
                 deadline = time.monotonic() + 2.0

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from cascade_rl.recipe.problems import Keys, Place, Problem, dotted, nearest
 from cascade_rl.recipe.reading import Mapping, Sequence
-from cascade_rl.recipe.schema import KINDS, BenchmarkByName, BenchmarkConfig, Recipe
+from cascade_rl.recipe.schema import KINDS, BenchmarkByName, BenchmarkConfig, Recipe, SftStage
 
 Locate = Callable[[Keys], Place]
 
@@ -29,7 +29,7 @@ def validate_recipe(top: Mapping, locate: Locate) -> tuple[Recipe | None, list[P
         rest["evaluate"] = evaluate
     if not stages:
         # A stand-in, so that the other keys are still checked; the stages' own problems are on the list already.
-        stages = [KINDS["sft"].model_construct(name="-", kind="sft")]
+        stages = [SftStage.model_construct(name="-", learning_rate=1.0, data=[])]
         if not problems:
             problems.append(Problem(locate(("stages",)), "stages", "must list at least one stage"))
     recipe = _validate(Recipe, {**rest, "stages": stages}, (), locate, problems)

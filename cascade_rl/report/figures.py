@@ -12,6 +12,8 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
+import itertools
+
 import matplotlib.pyplot as plt
 
 from cascade_rl.report.load import RunView, StageView
@@ -140,7 +142,7 @@ def _apart(values: list[float], gap: float) -> list[float]:
     """Label heights near ``values`` that do not overlap."""
     order = sorted(range(len(values)), key=lambda i: values[i])
     heights = list(values)
-    for lower, upper in zip(order, order[1:], strict=False):
+    for lower, upper in itertools.pairwise(order):
         heights[upper] = max(heights[upper], heights[lower] + gap)
     return heights
 

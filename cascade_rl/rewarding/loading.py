@@ -97,7 +97,7 @@ def load_reward(config: RewardConfig, search: Sequence[Path]) -> LoadedReward:
         raise RewardError(f"reward {config.use!r} is a class without a method `score`")
     taken = {name: value for name, value in config.params.items() if name in inspect.signature(found).parameters}
     try:
-        instance = found(**taken)
+        instance: Any = found(**taken)
     except Exception as error:
         raise RewardError(f"reward {config.use!r} cannot be constructed: {type(error).__name__}: {error}") from error
     return LoadedReward(config, tuple(search), instance.score, getattr(instance, "combine", None), tuple(taken))

@@ -55,7 +55,8 @@ class Worker:
             stdout=subprocess.PIPE,
             env=environment,
         )
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._commands, self._verdicts = self._process.stdin, self._process.stdout
         try:
             self._send((config, tuple(search), memory_mib))
@@ -102,7 +103,7 @@ class Worker:
             message = receive(self._verdicts)
         except (EOFError, OSError, pickle.UnpicklingError):
             raise WorkerGone(hung=False) from None
-        return message  # type: ignore[return-value]
+        return message
 
 
 class RewardPool:

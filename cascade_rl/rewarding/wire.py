@@ -5,18 +5,18 @@ from __future__ import annotations
 import pickle
 import struct
 import traceback
-from typing import BinaryIO
+from typing import IO, Any
 
 HEADER = struct.Struct(">Q")
 
 
-def send(pipe: BinaryIO, message: object) -> None:
+def send(pipe: IO[bytes], message: object) -> None:
     data = pickle.dumps(message)
     pipe.write(HEADER.pack(len(data)) + data)
     pipe.flush()
 
 
-def receive(pipe: BinaryIO) -> object:
+def receive(pipe: IO[bytes]) -> Any:
     """The next message. Raises EOFError when the other side has gone."""
     header = pipe.read(HEADER.size)
     if len(header) < HEADER.size:

@@ -25,7 +25,7 @@ def main() -> None:
     from cascade_rl.rewarding.loading import as_score, load_reward
     from cascade_rl.types import Score
 
-    config, search, memory_mib = receive(commands)  # type: ignore[misc]
+    config, search, memory_mib = receive(commands)
     if memory_mib:
         import resource
 

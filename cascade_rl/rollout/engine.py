@@ -41,15 +41,12 @@ class Engine(Protocol):
         ...
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Serve these weights from now on; cached prefixes of older ones are forgotten."""
+        """Serve these weights from now on; cached prefixes of older ones are forgotten. Wakes a sleeping engine:
+        what it held is stale by then, so waking without new weights would mean nothing."""
         ...
 
     def sleep(self) -> None:
         """Give device memory back while the trainer works."""
-        ...
-
-    def wake(self) -> None:
-        """Undo ``sleep``; weights must be loaded before the next ``generate``."""
         ...
 
     def close(self) -> None: ...

@@ -138,7 +138,7 @@ class Context:
             raise CascadeError(problem)
         return found
 
-    def save_state(self, step: int, write: Callable[[Path], None]) -> bool:
+    def save_state(self, step: int, write: Callable[[Path], object]) -> bool:
         """Publish ``state/step-...`` as filled by ``write`` (main rank only; returns True there on success).
 
         A full disk pauses saving with a warning: the last good state stays, training goes on.

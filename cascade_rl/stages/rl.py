@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ def train(run: RlRun, first_step: int) -> None:
 
         record(run, step, collected, stats, {"learning_rate": learning_rate, "grad_norm": grad_norm}, clock)
         save_if_due(run, step + 1)
-        run.context.stop_if_asked(lambda done=step + 1: save(run, done))
+        run.context.stop_if_asked(functools.partial(save, run, step + 1))
 
 
 class Clock:
@@ -300,7 +301,8 @@ def run(context: Context) -> None:
     """Train the stage of ``context.job`` and publish its checkpoint."""
     job, ranks = context.job, context.ranks
     config = job.stage_config()
-    assert isinstance(config, RlStage) and job.checkpoint is not None
+    assert isinstance(config, RlStage)
+    assert job.checkpoint is not None
     tokenizer, template = load_tokenizer(job.checkpoint, job.template)
     prompts, prompt_ids = load_prompts(context, config, template)
     policy = Policy(

@@ -97,7 +97,7 @@ class Trainer(SFTTrainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The recipe's schedule with its own horizon, instead of one tied to the length of the run."""
-        if self.lr_scheduler is None:
+        if self.lr_scheduler is None:  # type: ignore[has-type]
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
                 optimizer or self.optimizer,
                 lambda step: learning_rate_factor(step, self._stage, num_training_steps),
@@ -215,7 +215,8 @@ def run(context: Context) -> None:
     """Train the stage of ``context.job`` and publish its checkpoint."""
     job = context.job
     config = job.stage_config()
-    assert isinstance(config, SftStage) and job.checkpoint is not None
+    assert isinstance(config, SftStage)
+    assert job.checkpoint is not None
     tokenizer, template = load_tokenizer(job.checkpoint, job.template)
     dataset = prepare_data(context, config, template)
     model = load_model(Path(job.checkpoint), torch.device("cpu"))

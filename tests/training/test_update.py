@@ -146,7 +146,8 @@ def test_inherited_optimizer_brings_moments_but_not_rates(checkpoint):
 def test_a_tied_head_is_sent_to_the_engine(checkpoint):
     policy = make_policy(checkpoint)
     names = [name for name, _ in policy.named_weights()]
-    assert names.count("lm_head.weight") == 1 and len(names) == len(set(names))
+    assert names.count("lm_head.weight") == 1
+    assert len(names) == len(set(names))
 
 
 def test_unreadable_checkpoints_name_themselves(tmp_path):
