@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from fractions import Fraction
+from typing import Any
 
 from cascade_rl.rewarding import Score
 
@@ -78,8 +79,13 @@ def _exactly_equal(boxed: str, gold: str) -> bool | None:
 
 
 def _close(a: Fraction, b: Fraction) -> bool:
-    """Equal, or a decimal rounded to six significant digits or more (relative, so tiny numbers stay apart)."""
-    return a == b or abs(a - b) <= Fraction(1, 10**6) * abs(b)
+    """Equal, or off by the rounding of a decimal to six digits (relative, so that tiny numbers stay apart).
+
+    Whole numbers must be equal: 1,000,001 is no rounding of 1,000,000.
+    """
+    if a.denominator == b.denominator == 1:
+        return a == b
+    return abs(a - b) <= Fraction(1, 10**6) * abs(b)
 
 
 def _normalised(text: str) -> str:
@@ -119,4 +125,16 @@ def _math_verify(boxed: str, gold: str) -> bool:
     from math_verify import parse, verify
 
     prediction = parse(f"\\boxed{{{boxed}}}", parsing_timeout=PARSE_LIMIT_S)
-    return bool(verify(_parsed_gold(gold), prediction, timeout_seconds=PARSE_LIMIT_S))
+    reference = _parsed_gold(gold)
+    if not verify(reference, prediction, timeout_seconds=PARSE_LIMIT_S):
+        return False
+    return not _differ_as_numbers(reference[0], prediction[0])
+
+
+def _differ_as_numbers(a: Any, b: Any) -> bool:
+    """True for two numbers that math-verify's absolute tolerance has taken for one, as 2^{-99} and 2^{-98}."""
+    if not (getattr(a, "is_number", False) and getattr(b, "is_number", False)):
+        return False
+    left, right = complex(a), complex(b)
+    # Percent signs may be read either way, so only numbers too small for the tolerance are looked at again.
+    return max(abs(left), abs(right)) < 1e-6 and abs(left - right) > 1e-6 * abs(left)

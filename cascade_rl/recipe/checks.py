@@ -2,148 +2,154 @@
 
 from __future__ import annotations
 
-import re
-import string
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from cascade_rl.recipe.loading import LoadedRecipe
+from cascade_rl.recipe.data_checks import source_problems
+from cascade_rl.recipe.loaded import LoadedRecipe
 from cascade_rl.recipe.paths import looks_like_path, resolve_path
-from cascade_rl.recipe.problems import Problem, nearest
-from cascade_rl.recipe.schema import BenchmarkConfig, DataSource, RlStage, SftStage, Stage
+from cascade_rl.recipe.problems import Keys, Problem, suggestion
+from cascade_rl.recipe.schema import BenchmarkByName, BenchmarkConfig, DataSource, RlStage, SftStage, StageConfig
+from cascade_rl.recipe.tree import PlacedDict, place_of, problem_at, stage_names, stages_of
 
-Keys = tuple[str | int, ...]
+Stages = Sequence[StageConfig | None]
 
 
 def check_structure(loaded: LoadedRecipe, world_size: int | None) -> list[Problem]:
-    """Names, parents, steps, data sections; and divisibility over ``world_size`` ranks, if it is known."""
-    return [
-        *_names(loaded),
-        *(problem for stage in loaded.recipe.stages for problem in _parent(loaded, stage)),
-        *(problem for stage in loaded.recipe.stages for problem in _optimizer(loaded, stage)),
-        *(problem for keys, source in sources(loaded) for problem in _data(loaded, keys, source)),
-        *(problem for stage in loaded.recipe.stages for problem in _batches(loaded, stage, world_size or 1)),
-    ]
+    """Names, parents, steps, data sections; and divisibility over ``world_size`` ranks (at least 1) if it is known."""
+    recipe = loaded.recipe
+    return structure_problems(recipe.stages, recipe.evaluate.after_each_stage, loaded.raw, loaded.skipped, world_size)
+
+
+def structure_problems(
+    stages: Stages, benchmarks: Sequence[Any], root: PlacedDict, skipped: Sequence[str], world_size: int | None
+) -> list[Problem]:
+    """``check_structure`` over what of a tree is valid so far: None stands for a stage or benchmark that is not."""
+    problems = [*_unique_stage_names(root), *_unique_benchmarks(benchmarks, root)]
+    for index, stage in enumerate(stages):
+        problems += _init(root, index, skipped)
+        if stage is not None:
+            own = (*_inherited_optimizer(stage, index, root), *_schedule(stage), *_batches(stage, world_size))
+            for key, message in own:
+                problems.append(problem_at(root, ("stages", index, key), message))
+    for keys, source in _sources(stages, benchmarks):
+        problems += [problem_at(root, (*keys, *inner), message) for inner, message in source_problems(source)]
+    return problems
 
 
 def check_files(loaded: LoadedRecipe) -> list[Problem]:
-    """Local data files must exist."""
+    """Local data files must exist, of stages and of benchmarks."""
+    recipe = loaded.recipe
+    named = [((*keys, "source"), source.source) for keys, source in _sources(recipe.stages, _benchmarks(loaded))]
+    for index, entry in enumerate(_benchmarks(loaded)):
+        if isinstance(entry, BenchmarkByName) and entry.source is not None:
+            named.append((("evaluate", "after_each_stage", index, "source"), entry.source))
     return [
-        Problem.at(loaded, (*keys, "source"), f"there is no file {source.source} beside the recipe or in this folder")
-        for keys, source in sources(loaded)
-        if ":" not in source.source
-        and looks_like_path(source.source)
-        and resolve_path(source.source, loaded.path) is None
+        Problem.at(loaded, keys, f"there is no file {source} beside the recipe or in the working folder")
+        for keys, source in named
+        if looks_like_path(source) and resolve_path(source, loaded.path) is None
     ]
 
 
 def check_context(loaded: LoadedRecipe, context_tokens: int) -> list[Problem]:
-    """No stage or benchmark may need more positions than the model has."""
+    """No stage may need more positions than the model has."""
     problems = []
-    for stage in loaded.recipe.stages:
+    keys: Keys
+    for index, stage in enumerate(loaded.recipe.stages):
         if isinstance(stage, RlStage):
-            need = (stage.max_prompt_tokens or 0) + stage.rollout.max_new_tokens
-            keys: Keys = ("stages", stage.name, "rollout", "max_new_tokens")
+            prompt, new = stage.max_prompt_tokens, stage.rollout.max_new_tokens
+            need, keys = (prompt or 0) + new, ("stages", index, "rollout", "max_new_tokens")
+            what = f"max_prompt_tokens {prompt} + max_new_tokens {new} = {need}" if prompt else f"{new}"
         else:
-            need, keys = stage.max_length, ("stages", stage.name, "max_length")
+            need, keys, what = stage.max_length, ("stages", index, "max_length"), f"{stage.max_length}"
         if need > context_tokens:
-            problems.append(
-                Problem.at(
-                    loaded, keys, f"needs {need} positions, the model has {context_tokens} (RoPE scaling included)"
-                )
-            )
+            message = f"{what} tokens, but the model's context is {context_tokens} (RoPE scaling included)"
+            problems.append(Problem.at(loaded, keys, message))
     return problems
 
 
-def sources(loaded: LoadedRecipe) -> Iterator[tuple[Keys, DataSource]]:
+def _benchmarks(loaded: LoadedRecipe) -> list[Any]:
+    return loaded.recipe.evaluate.after_each_stage
+
+
+def _sources(stages: Stages, benchmarks: Sequence[Any]) -> Iterator[tuple[Keys, DataSource]]:
     """Every data source with its keys: of stages, then of benchmarks defined in the recipe."""
-    for stage in loaded.recipe.stages:
-        for index, source in enumerate(stage.data):
-            yield ("stages", stage.name, "data", index), source
-    for position, entry in enumerate(loaded.recipe.evaluate.after_each_stage):
-        if isinstance(entry, BenchmarkConfig):
-            for index, source in enumerate(entry.data):
-                yield ("evaluate", "after_each_stage", position, "data", index), source
+    for index, stage in enumerate(stages):
+        for number, source in enumerate(stage.data if stage else ()):
+            yield ("stages", index, "data", number), source
+    for index, entry in enumerate(benchmarks):
+        for number, source in enumerate(entry.data if isinstance(entry, BenchmarkConfig) else ()):
+            yield ("evaluate", "after_each_stage", index, "data", number), source
 
 
-def _names(loaded: LoadedRecipe) -> Iterator[Problem]:
-    stages = loaded.recipe.stages
-    for name, count in Counter(stage.name for stage in stages).items():
-        if count > 1:
-            yield Problem.at(loaded, ("stages", name), f"{count} stages are called {name}; names must differ")
+def _unique_stage_names(root: PlacedDict) -> Iterator[Problem]:
+    names = stage_names(root)
+    for index, name in enumerate(names):
+        keys = ("stages", index, "name")
         if name == "model":
-            yield Problem.at(loaded, ("stages", name), "`model` means the base model; choose another name")
-    entries = loaded.recipe.evaluate.after_each_stage
-    names = [entry if isinstance(entry, str) else entry.name or getattr(entry, "use", "") for entry in entries]
-    for name, count in Counter(names).items():
-        if count > 1:
-            keys = ("evaluate", "after_each_stage", names.index(name))
-            yield Problem.at(loaded, keys, f"{count} benchmarks are called {name}; give one another `name`")
+            yield problem_at(root, keys, "`model` means the recipe's base model; choose another name")
+        elif name is not None and name in names[:index]:
+            first = place_of(root, ("stages", names.index(name), "name"))
+            yield problem_at(root, keys, f"another stage is called {name} ({first}); names must differ")
 
 
-def _parent(loaded: LoadedRecipe, stage: Stage) -> Iterator[Problem]:
-    names = [other.name for other in loaded.recipe.stages]
-    earlier = names[: names.index(stage.name)]
-    keys: Keys = ("stages", stage.name, "init")
-    parent = stage.init or "model"
-    if parent in names and parent not in earlier:
-        yield Problem.at(loaded, keys, f"{parent} comes at or after {stage.name}; a stage starts from an earlier one")
-    elif parent not in earlier and parent != "model" and "/" not in parent:
-        near = nearest(parent, [*earlier, "model"])
-        hint = f"did you mean {near}?" if near else f"earlier stages: {', '.join(earlier) or 'none'}"
-        yield Problem.at(loaded, keys, f"{parent!r} is no earlier stage, nor `model`, nor a path or hub id; {hint}")
-    if stage.optimizer_state == "inherit":
-        kind = next((other.kind for other in loaded.recipe.stages if other.name == parent), None)
-        if kind != stage.kind:
-            what = f"stage {parent} is of kind {kind}" if kind else f"{parent} has no optimizer"
-            keys = ("stages", stage.name, "optimizer_state")
-            yield Problem.at(loaded, keys, f"an optimizer is inherited from a stage of the same kind only; {what}")
+def _unique_benchmarks(benchmarks: Sequence[Any], root: PlacedDict) -> Iterator[Problem]:
+    names = [
+        entry if isinstance(entry, str) else entry and (entry.name or getattr(entry, "use", None))
+        for entry in benchmarks
+    ]
+    for index, name in enumerate(names):
+        if name is not None and name in names[:index]:
+            keys = ("evaluate", "after_each_stage", index)
+            message = f"another benchmark is called {name}; give this one a `name` of its own"
+            yield problem_at(root, keys, message)
 
 
-def _optimizer(loaded: LoadedRecipe, stage: Stage) -> Iterator[Problem]:
+def _init(root: PlacedDict, index: int, skipped: Sequence[str]) -> Iterator[Problem]:
+    """``init`` as written, so of invalid stages too. A slash makes it a path or hub id, for others to find."""
+    names, stage = stage_names(root), stages_of(root)[index]
+    earlier = [name for name in names[:index] if name]
+    parent = stage.get("init") if isinstance(stage, PlacedDict) else None
+    if not isinstance(parent, str) or parent in (*earlier, "model") or "/" in parent:
+        return
+    if parent == names[index]:
+        message = "a stage cannot start from itself"
+    elif parent in names:
+        later = place_of(root, ("stages", parent))
+        message = f"stage {parent} comes later ({later}); a stage starts from an earlier one"
+    elif parent in skipped:
+        message = f"stage {parent} is skipped, so nothing can start from it"
+    else:
+        hint = suggestion(parent, [*earlier, "model"], "it may be")
+        message = f"{parent!r} is no earlier stage, nor `model`, nor a hub id or path with a slash; {hint}"
+    yield problem_at(root, ("stages", index, "init"), message)
+
+
+def _inherited_optimizer(stage: StageConfig, index: int, root: PlacedDict) -> Iterator[tuple[str, str]]:
+    names, parent = stage_names(root), stage.init
+    if stage.optimizer_state != "inherit" or parent is None or (parent in names and parent not in names[:index]):
+        return  # an unknown or later parent is reported by itself
+    kind = stages_of(root)[names.index(parent)].get("kind") if parent in names else None
+    if kind != stage.kind:
+        what = f"stage {parent} is of kind {kind}, not {stage.kind}" if kind else f"{parent} has no optimizer state"
+        yield "optimizer_state", f"an optimizer is inherited from a stage of the same kind only; {what}"
+
+
+def _schedule(stage: StageConfig) -> Iterator[tuple[str, str]]:
     if stage.min_learning_rate > stage.learning_rate:
-        yield Problem.at(
-            loaded, ("stages", stage.name, "min_learning_rate"),
-            f"{stage.min_learning_rate:g} is above learning_rate {stage.learning_rate:g}",
-        )  # fmt: skip
-    if stage.steps is not None and stage.warmup_steps >= stage.steps:
-        yield Problem.at(
-            loaded, ("stages", stage.name, "warmup_steps"),
-            f"{stage.warmup_steps} warm-up steps leave nothing of {stage.steps} steps",
-        )  # fmt: skip
+        yield "min_learning_rate", f"{stage.min_learning_rate:g} is above learning_rate {stage.learning_rate:g}"
+    steps = getattr(stage, "steps", None)
+    if steps is not None and stage.warmup_steps >= steps:
+        yield "warmup_steps", f"{stage.warmup_steps} warm-up steps leave nothing of the stage's {steps} steps"
 
 
-def _data(loaded: LoadedRecipe, keys: Keys, source: DataSource) -> Iterator[Problem]:
-    if source.prompt is not None:
-        try:
-            fields = [name for _, name, _, _ in string.Formatter().parse(source.prompt) if name is not None]
-        except ValueError as error:
-            message = f"is no format string: {error}; write literal braces twice, e.g. \\boxed{{{{}}}}"
-            yield Problem.at(loaded, (*keys, "prompt"), message)
-        else:
-            if any(not field or field.isdigit() for field in fields):
-                message = "has an empty {}: name a column in it, or write literal braces twice, e.g. \\boxed{{}}"
-                yield Problem.at(loaded, (*keys, "prompt"), message)
-    for column, pattern in source.extract.items():
-        try:
-            groups = re.compile(pattern).groups
-        except re.error as error:
-            yield Problem.at(loaded, (*keys, "extract", column), f"is no regular expression: {error}")
-        else:
-            if groups < 1:
-                yield Problem.at(loaded, (*keys, "extract", column), "needs a group (...) around what to keep")
-
-
-def _batches(loaded: LoadedRecipe, stage: Stage, world_size: int) -> Iterator[Problem]:
-    name = "prompts_per_step" if isinstance(stage, RlStage) else "batch_size"
-    size = getattr(stage, name)
-    keys: Keys = ("stages", stage.name, name)
-    if size % world_size:
-        below, above = size - size % world_size, size + world_size - size % world_size
-        options = f"{below} or {above}" if below else str(above)
-        yield Problem.at(loaded, keys, f"{size} does not divide over {world_size} ranks; use {options}")
-    elif isinstance(stage, SftStage) and stage.micro_batch_size and (size // world_size) % stage.micro_batch_size:
-        yield Problem.at(
-            loaded, ("stages", stage.name, "micro_batch_size"),
-            f"{stage.micro_batch_size} does not divide the {size // world_size} rows of a rank",
-        )  # fmt: skip
+def _batches(stage: StageConfig, world_size: int | None) -> Iterator[tuple[str, str]]:
+    """Equal shares for all ranks. Without a world size only what no number of ranks can mend is told."""
+    key = "prompts_per_step" if isinstance(stage, RlStage) else "batch_size"
+    size, ranks = getattr(stage, key), world_size or 1
+    if rest := size % ranks:
+        options = [str(option) for option in (size - rest, size - rest + ranks) if option]
+        yield key, f"{size} does not divide over {ranks} ranks; the nearest that do: {', '.join(options)}"
+    elif isinstance(stage, SftStage) and stage.micro_batch_size and (size // ranks) % stage.micro_batch_size:
+        share = f"the {size // ranks} rows of each of {ranks} ranks" if world_size else f"batch_size {size}"
+        yield "micro_batch_size", f"{stage.micro_batch_size} does not divide {share}"

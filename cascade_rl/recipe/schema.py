@@ -17,7 +17,7 @@ Name = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors, values cannot change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class TemplateConfig(Section):
@@ -47,7 +47,7 @@ class DataSource(Section):
     columns: dict[str, str] = {}
     """Our column name -> the row's column name, applied first."""
     extract: dict[str, str] = {}
-    """Column -> regular expression whose first group replaces the column, e.g. ``answer: "####\\s*(.*)$"``."""
+    """Column -> regular expression whose first group replaces the column, e.g. ``answer: '####\\s*(.*)$'``."""
     prompt: str | None = None
     """User message as a format string over columns (``"{question}\\n\\nThink first."``). Without it a row brings
     ``messages`` (a conversation) or ``prompt`` (text or messages)."""
@@ -133,7 +133,7 @@ class StageConfig(OptimizerConfig):
     """Steps between resumable states; the newest two are kept."""
     gradient_checkpointing: bool = Field(False, json_schema_extra=NOT_IDENTITY)
     optimizer_state: Literal["fresh", "inherit"] = "fresh"
-    """``inherit`` goes on with the parent's optimizer moments (same kind only); the step count starts at 0 either way."""
+    """``inherit`` goes on with the parent's optimizer moments (same kind only); the step count starts at 0."""
 
 
 class SftStage(StageConfig):

@@ -105,8 +105,17 @@ def cascade_figure(run: RunView, path: Path) -> Path | None:
                 ends.append((last, name, colour))
         right = spans[-1].end if spans else 1.0
         for y, (value, name, colour) in zip(_apart([e[0] for e in ends], 6.0), ends, strict=True):
-            axes.annotate(f"{name}  {value:.1f}", (right, y), xytext=(9, 0), textcoords="offset points",
-                          color=colour, va="center", fontsize=8.5, fontweight="bold", annotation_clip=False)  # fmt: skip
+            axes.annotate(
+                f"{name}  {value:.1f}",
+                (right, y),
+                xytext=(9, 0),
+                textcoords="offset points",
+                color=colour,
+                va="center",
+                fontsize=8.5,
+                fontweight="bold",
+                annotation_clip=False,
+            )
         _cascade_axes(axes, spans, right)
         return _save(figure, path)
 
@@ -132,9 +141,18 @@ def _draw_benchmark(axes: Any, run: RunView, spans: list[_Span], name: str, colo
         return None
     axes.plot(xs, ys, color=colour, zorder=3)
     for x, measured in marks:
-        axes.errorbar(x, 100 * measured.value,
-                      [[100 * (measured.value - measured.low)], [100 * (measured.high - measured.value)]],
-                      color=colour, marker="o", markersize=5, capsize=2.5, elinewidth=1, zorder=4, clip_on=False)  # fmt: skip
+        axes.errorbar(
+            x,
+            100 * measured.value,
+            [[100 * (measured.value - measured.low)], [100 * (measured.high - measured.value)]],
+            color=colour,
+            marker="o",
+            markersize=5,
+            capsize=2.5,
+            elinewidth=1,
+            zorder=4,
+            clip_on=False,
+        )
     return ys[-1]
 
 

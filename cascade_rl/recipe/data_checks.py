@@ -1,0 +1,52 @@
+"""What can be wrong inside one data source: its format string and its regular expressions."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterator
+
+from cascade_rl.recipe.problems import Keys
+from cascade_rl.recipe.schema import DataSource
+
+BRACES = r"braces that belong to the text are written twice, as in \boxed{{}}"
+
+
+def source_problems(source: DataSource) -> Iterator[tuple[Keys, str]]:
+    """Keys within the source, and what is wrong there."""
+    if source.prompt is not None and (wrong := format_problem(source.prompt)):
+        yield ("prompt",), wrong
+    for column, pattern in source.extract.items():
+        if wrong := pattern_problem(pattern):
+            yield ("extract", column), wrong
+
+
+def format_problem(text: str) -> str | None:
+    """Why ``text`` is no format string over named columns; None when it is one."""
+    try:
+        for name, conversion in _fields(text):
+            if not re.split(r"[.\[]", name, maxsplit=1)[0] or re.match(r"\d+(?:[.\[]|$)", name):
+                return f"{{{name}}} names no column; write {{question}}, say; {BRACES}"
+            if conversion not in (None, "r", "s", "a"):
+                return f"{{{name}!{conversion}}} has an unknown conversion; r, s and a exist; {BRACES}"
+    except ValueError as error:
+        return f"not a format string ({error}); {BRACES}"
+    return None
+
+
+def _fields(text: str, depth: int = 2) -> Iterator[tuple[str, str | None]]:
+    """Name and conversion of every field, those within format specs too (Python allows them one level down)."""
+    for _, name, spec, conversion in string.Formatter().parse(text):
+        if name is not None:
+            yield name, conversion or None
+        if spec and depth > 1:
+            yield from _fields(spec, depth - 1)
+
+
+def pattern_problem(pattern: str) -> str | None:
+    """Why ``pattern`` cannot extract a value; None when it can."""
+    try:
+        groups = re.compile(pattern).groups
+    except (re.error, OverflowError, RecursionError) as error:
+        return f"not a regular expression: {error}"
+    return None if groups else "has no group; put (...) around the part that is kept"

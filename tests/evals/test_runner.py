@@ -1,0 +1,55 @@
+import math
+
+import pytest
+
+from cascade_rl.evals.registry import resolve_benchmark
+from cascade_rl.evals.runner import Sample, aggregate, append_sample, pass_at_k, read_samples
+from cascade_rl.recipe import BenchmarkByName, BenchmarkConfig
+from cascade_rl.types import CascadeError
+
+CONFIG = BenchmarkConfig(name="b", data=[{"source": "x"}], reward={"use": "a:b"}, samples=2)
+
+
+def sample(row, index, value, error=None):
+    return Sample(row, index, value, 10, False, error, "text")
+
+
+def test_interval_by_hand():
+    # row means 1, 0.5, 0: mean 0.5, sample variance 0.25, standard error sqrt(0.25 / 3)
+    result = aggregate([sample(0, 0, 1.0), sample(0, 1, 1.0), sample(1, 0, 1.0), sample(1, 1, 0.0),
+                        sample(2, 0, 0.0), sample(2, 1, 0.0)], CONFIG)  # fmt: skip
+    assert result["value"] == 0.5
+    assert result["stderr"] == pytest.approx(math.sqrt(0.25 / 3))
+    assert result["ci95"] == [0.0, 1.0]  # 1.96 * 0.2887 = 0.566, cut to the possible range
+    assert result["pass_at_k"] == {"1": 0.5, "2": pytest.approx(2 / 3)}
+    assert result["rows"] == 3
+
+
+def test_failed_graders_are_left_out_and_counted():
+    result = aggregate([sample(0, 0, 1.0), sample(0, 1, 0.0, error="down")], CONFIG)
+    assert result["value"] == 1.0
+    assert result["errors"] == 1
+
+
+def test_pass_at_k_by_hand():
+    # 1 of 4 right: 1 - C(3,2)/C(4,2) = 0.5
+    assert pass_at_k([[1.0, 0.0, 0.0, 0.0]], 2) == 0.5
+    assert pass_at_k([[0.0] * 4, [1.0] * 4], 3) == 0.5
+
+
+def test_a_torn_last_line_is_ignored(tmp_path):
+    path = tmp_path / "s.jsonl"
+    with open(path, "w") as file:
+        append_sample(file, sample(0, 0, 1.0))
+        file.write('{"row": 1, "ind')
+    assert read_samples(path) == [sample(0, 0, 1.0)]
+    assert read_samples(tmp_path / "none") == []
+
+
+def test_shipped_benchmarks_by_name():
+    assert resolve_benchmark("aime24").samples == 64  # P1 section 8.1
+    local = resolve_benchmark(BenchmarkByName(use="gsm8k", name="gsm8k-mini", source="here.jsonl", limit=8, samples=2))
+    assert (local.name, local.samples, local.data[0].source, local.data[0].limit) == ("gsm8k-mini", 2, "here.jsonl", 8)
+    assert local.data[0].config is None
+    with pytest.raises(CascadeError, match="did you mean aime25"):
+        resolve_benchmark("aime26")

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cascade_rl.recipe import RecipeError
+from cascade_rl.recipe.checks import check_context, check_files, check_structure
+from cascade_rl.recipe.data_checks import format_problem, pattern_problem
+from cascade_rl.recipe.paths import looks_like_path, resolve_path
+
+
+def texts(problems) -> list[str]:
+    return [str(problem) for problem in problems]
+
+
+# Names and parents
+
+
+def test_two_stages_of_one_name(problems, valid):
+    found = problems(valid.replace("name: math", "name: sft-1"))
+    assert found == [
+        "recipe.yaml:9: stages.sft-1.name: another stage is called sft-1 (recipe.yaml:4); names must differ"
+    ]
+
+
+def test_model_is_no_name_for_a_stage(problems, valid):
+    found = problems(valid.replace("name: math", "name: model"))
+    assert found == ["recipe.yaml:9: stages.model.name: `model` means the recipe's base model; choose another name"]
+
+
+@pytest.mark.parametrize(
+    ("init", "result"), [("model", "model"), ("Qwen/Qwen3-8B", "Qwen/Qwen3-8B"), ("./x", "./x"), ("~", "sft-1")]
+)
+def test_init_may_be_the_model_a_hub_id_a_path_or_left_open(load, valid, init, result):
+    loaded = load(valid.replace("kind: rl", f"kind: rl\n    init: {init}"))
+    assert [stage.init for stage in loaded.recipe.stages] == ["model", result]
+
+
+@pytest.mark.parametrize(
+    ("stage", "init", "message"),
+    [
+        (
+            "sft",
+            "math",
+            "6: stages.sft-1.init: stage math comes later (recipe.yaml:10); a stage starts from an earlier",
+        ),
+        ("rl", "math", "11: stages.math.init: a stage cannot start from itself"),
+        ("rl", "sft-l", "11: stages.math.init: 'sft-l' is no earlier stage, nor `model`, nor a hub id or path"),
+        ("rl", "sft-l", "did you mean sft-1?"),
+        ("rl", "qwen", "with a slash; it may be: sft-1, model"),
+    ],
+)
+def test_init_that_leads_nowhere(problem, valid, stage, init, message):
+    assert message in problem(valid.replace(f"kind: {stage}", f"kind: {stage}\n    init: {init}"))
+
+
+def test_init_from_a_skipped_stage(problems, valid):
+    text = valid.replace("kind: rl", "kind: rl\n    init: sft-1").replace("kind: sft", "kind: sft\n    skip: true")
+    assert problems(text) == ["recipe.yaml:12: stages.math.init: stage sft-1 is skipped, so nothing can start from it"]
+
+
+def test_an_optimizer_is_inherited_from_the_same_kind_only(load, problems, valid):
+    inherit = "kind: rl\n    optimizer_state: inherit"
+    rule = "recipe.yaml:11: stages.math.optimizer_state: an optimizer is inherited from a stage of the same kind only; "
+    assert problems(valid.replace("kind: rl", inherit)) == [rule + "stage sft-1 is of kind sft, not rl"]
+    assert problems(valid.replace("kind: rl", f"{inherit}\n    init: model")) == [rule + "model has no optimizer state"]
+    more = "  - {name: math-2, extends: math, optimizer_state: inherit}\n"
+    assert load(valid + more).recipe.stages[2].optimizer_state == "inherit"
+
+
+def test_two_benchmarks_of_one_name(problems, load, valid):
+    twice = valid + "evaluate:\n  after_each_stage:\n    - aime24\n    - {use: aime24, samples: 8}\n"
+    rule = "another benchmark is called aime24; give this one a `name` of its own"
+    assert problems(twice) == [f"recipe.yaml:18: evaluate.after_each_stage.1: {rule}"]
+    assert load(twice.replace("samples: 8", "name: aime24-8, samples: 8"))
+
+
+# Steps and batches
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("min_learning_rate: 1e-2", "min_learning_rate: 0.01 is above learning_rate 0.001"),
+        ("warmup_steps: 10", "warmup_steps: 10 warm-up steps leave nothing of the stage's 10 steps"),
+        ("micro_batch_size: 3", "micro_batch_size: 3 does not divide batch_size 256"),
+    ],
+)
+def test_steps_that_contradict_each_other(problems, valid, line, message):
+    found = problems(valid.replace("    steps: 10\n", f"    steps: 10\n    {line}\n"))
+    assert found == [f"recipe.yaml:9: stages.sft-1.{message}"]
+
+
+def test_warm_up_is_not_compared_where_the_number_of_steps_is_open(load, valid):
+    assert load(valid.replace("steps: 10", "epochs: 1\n    warmup_steps: 99"))
+
+
+def test_batches_divide_over_the_ranks(load, valid):
+    loaded = load(
+        valid.replace("steps: 10", "steps: 10\n    batch_size: 32\n    micro_batch_size: 4")
+        + "    prompts_per_step: 10\n"
+    )
+    assert check_structure(loaded, None) == check_structure(loaded, 1) == check_structure(loaded, 2) == []
+    assert texts(check_structure(loaded, 4)) == [
+        "recipe.yaml:17: stages.math.prompts_per_step: 10 does not divide over 4 ranks; the nearest that do: 8, 12"
+    ]
+    assert texts(check_structure(loaded, 16)) == [
+        "recipe.yaml:10: stages.sft-1.micro_batch_size: 4 does not divide the 2 rows of each of 16 ranks",
+        "recipe.yaml:17: stages.math.prompts_per_step: 10 does not divide over 16 ranks; the nearest that do: 16",
+    ]
+    assert texts(check_structure(loaded, 3)) == [
+        "recipe.yaml:9: stages.sft-1.batch_size: 32 does not divide over 3 ranks; the nearest that do: 30, 33",
+        "recipe.yaml:17: stages.math.prompts_per_step: 10 does not divide over 3 ranks; the nearest that do: 9, 12",
+    ]
+
+
+def test_a_default_batch_that_does_not_divide_is_placed_at_its_stage(load, valid):
+    assert texts(check_structure(load(valid), 3))[0] == (
+        "recipe.yaml:4: stages.sft-1.batch_size: 256 does not divide over 3 ranks; the nearest that do: 255, 258"
+    )
+
+
+def test_context(load, valid):
+    text = valid.replace("steps: 10", "steps: 10\n    max_length: 1000")
+    loaded = load(text + "    max_prompt_tokens: 100\n    rollout: {max_new_tokens: 900}\n")
+    assert check_context(loaded, 1000) == []
+    assert texts(check_context(loaded, 999)) == [
+        "recipe.yaml:9: stages.sft-1.max_length: 1000 tokens, but the model's context is 999 (RoPE scaling included)",
+        (
+            "recipe.yaml:17: stages.math.rollout.max_new_tokens: max_prompt_tokens 100 + max_new_tokens 900 = 1000 "
+            "tokens, but the model's context is 999 (RoPE scaling included)"
+        ),
+    ]
+    assert len(check_context(load(text), 1023)) == 1  # the default of max_new_tokens is 1024
+
+
+# Data
+
+
+@pytest.mark.parametrize("text", ["", "{question}", "a {{}} {q.x} {q[0]} {q!r} {q:>5} {q:{width}}", r"\boxed{{}} {q}"])
+def test_format_strings_that_are_fine(text):
+    assert format_problem(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not a format string"),
+        ("}", "not a format string"),
+        ("{question", "not a format string"),
+        (r"\boxed{} {q}", "{} names no column"),
+        ("{0}", "{0} names no column"),
+        ("{0.x}", "{0.x} names no column"),
+        ("{.x}", "{.x} names no column"),
+        ("{q:{}}", "{} names no column"),
+        ("{q!z}", "{q!z} has an unknown conversion"),
+    ],
+)
+def test_format_strings_that_are_not(text, words):
+    assert words in format_problem(text)
+    assert "written twice" in format_problem(text)
+
+
+def test_patterns():
+    assert pattern_problem(r"####\s*(.*)$") is None
+    assert pattern_problem(r"####\s*.*$") == "has no group; put (...) around the part that is kept"
+    assert pattern_problem(r"(a").startswith("not a regular expression: missing ), unterminated subpattern")
+    assert pattern_problem(r"(a){99999999999}").startswith("not a regular expression")
+
+
+def test_wrong_data_of_stages_and_benchmarks_is_placed(problems, valid):
+    text = valid.replace("data: [{source: rows.jsonl}]", "data: [{source: rows.jsonl, extract: {answer: x}}]", 1)
+    text += (
+        "evaluate:\n  after_each_stage:\n    - name: b\n      reward: {use: 'a:b'}\n"
+        "      data:\n        - source: x\n          prompt: '{}'\n"
+    )
+    found = problems(text)
+    assert [line.split(": ")[:2] for line in found] == [
+        ["recipe.yaml:6", "stages.sft-1.data.0.extract.answer"],
+        ["recipe.yaml:21", "evaluate.after_each_stage.0.data.0.prompt"],
+    ]
+
+
+def test_files_are_looked_for_beside_the_recipe_then_here(folder):
+    Path("recipes/data").mkdir(parents=True)
+    Path("data").mkdir()
+    for path in ("recipes/data/a.jsonl", "data/a.jsonl", "data/b.jsonl"):
+        Path(path).touch()
+    recipe = Path("recipes/x.yaml")
+    assert resolve_path("data/a.jsonl", recipe) == folder / "recipes/data/a.jsonl"
+    assert resolve_path("data/b.jsonl", recipe) == folder / "data/b.jsonl"
+    assert resolve_path("data", recipe) == folder / "recipes/data"
+    assert resolve_path(str(folder / "data/b.jsonl"), recipe) == folder / "data/b.jsonl"
+    for absent in ("data/c.jsonl", "openai/gsm8k", "a\0b", "x" * 5000, "", "~nobody-here/x"):
+        assert resolve_path(absent, recipe) is None
+
+
+def test_what_can_only_be_a_path():
+    assert all(map(looks_like_path, ["./a", "../a", "/a", "~/a", "a.json", "b/a.jsonl", "a.parquet"]))
+    assert not any(map(looks_like_path, ["openai/gsm8k", "package.module:rows", "rows"]))
+
+
+def test_missing_data_files(load, valid):
+    text = valid.replace("rows.jsonl", "./none", 1).replace("rows.jsonl", "openai/gsm8k")
+    text += "evaluate: {after_each_stage: [{use: aime24, source: a.parquet}]}\n"
+    words = "beside the recipe or in the working folder"
+    assert texts(check_files(load(text))) == [
+        f"recipe.yaml:6: stages.sft-1.data.0.source: there is no file ./none {words}",
+        f"recipe.yaml:15: evaluate.after_each_stage.0.source: there is no file a.parquet {words}",
+    ]
+    Path("none").mkdir()
+    Path("a.parquet").touch()
+    assert check_files(load(text)) == []
+
+
+def test_the_parent_of_an_invalid_stage_is_checked_too(problems, valid):
+    text = valid.replace("kind: rl", "kind: rl\n    init: sft-l").replace("steps: 20", "steps: x")
+    assert [line.split(": ")[1] for line in problems(text)] == ["stages.math.init", "stages.math.steps"]
+
+
+def test_valid_stages_are_checked_beside_invalid_ones(load, valid):
+    with pytest.raises(RecipeError) as caught:
+        load(valid.replace("steps: 10", "steps: 10\n    warmup_steps: 10").replace("steps: 20", "steps: x"))
+    assert [problem.key for problem in caught.value.problems] == ["stages.sft-1.warmup_steps", "stages.math.steps"]

@@ -1,0 +1,233 @@
+"""base, extends, skip, defaults and --set, through load_recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cascade_rl.recipe import Place, RecipeError, load_recipe
+
+SECOND = """\
+  - name: math-2
+    extends: math
+    rollout: {max_new_tokens: 2048}
+    steps: 30
+"""
+
+
+def names(loaded) -> list[str]:
+    return [stage.name for stage in loaded.recipe.stages]
+
+
+# base
+
+
+def test_a_child_edits_its_base(load, valid):
+    child = "base: base.yaml\nname: child\nstages:\n  - name: math\n    steps: 5\n"
+    loaded = load(child, base=valid)
+    assert loaded.recipe.name == "child"
+    assert loaded.recipe.model == "tiny-qwen3"
+    assert names(loaded) == ["sft-1", "math"]
+    assert loaded.recipe.stages[1].steps == 5
+    assert loaded.recipe.stages[1].learning_rate == 2e-6
+    assert loaded.files == (Path("recipe.yaml"), Path("base.yaml"))
+    assert loaded.place("stages", "math", "steps") == Place("recipe.yaml", 5)
+    assert loaded.place("stages", "math", "learning_rate") == Place("base.yaml", 13)
+
+
+def test_bases_are_found_beside_the_file_that_names_them(folder, valid):
+    Path("a/b").mkdir(parents=True)
+    Path("a/b/bottom.yaml").write_text(valid)
+    Path("a/middle.yaml").write_text("base: b/bottom.yaml\nname: middle\nseed: 7\n")
+    Path("top.yaml").write_text("base: a/middle.yaml\nname: top\n")
+    loaded = load_recipe("top.yaml")
+    assert (loaded.recipe.name, loaded.recipe.seed) == ("top", 7)
+    assert loaded.files == (Path("top.yaml"), Path("a/middle.yaml"), Path("a/b/bottom.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("missing.yaml", "recipe.yaml:1: base: there is no file missing.yaml (looked for beside recipe.yaml)"),
+        ("[a, b]", "recipe.yaml:1: base: expected the path of another recipe, as text"),
+        ("recipe.yaml", "recipe.yaml:1: base: bases go round in a circle: recipe.yaml -> recipe.yaml"),
+    ],
+)
+def test_bases_that_cannot_be_followed(problems, base, message):
+    assert problems(f"base: {base}\n") == [message]
+
+
+def test_a_circle_of_bases_names_the_chain(problems):
+    found = problems("base: a.yaml\n", a="base: b.yaml\n", b="base: ./a.yaml\n")
+    assert found == ["b.yaml:1: base: bases go round in a circle: a.yaml -> b.yaml -> a.yaml"]
+
+
+def test_a_mistake_in_a_base_is_placed_there(problems, valid):
+    found = problems("base: base.yaml\n", base=valid.replace("steps: 20", "stepps: 20"))
+    assert found == [
+        "base.yaml:9: stages.math.steps: missing; expected a whole number of at least 1",
+        "base.yaml:14: stages.math.stepps: unknown key; did you mean steps?",
+    ]
+
+
+# extends
+
+
+def test_a_stage_takes_everything_but_name_and_init_from_the_one_it_extends(load, valid):
+    text = valid.replace("    steps: 20\n", "    steps: 20\n    init: model\n    rollout: {temperature: 0.7}\n")
+    loaded = load(text + SECOND)
+    second = loaded.recipe.stages[2]
+    assert (second.name, second.init, second.steps, second.learning_rate) == ("math-2", "math", 30, 2e-6)
+    assert (second.rollout.temperature, second.rollout.max_new_tokens) == (0.7, 2048)
+    assert loaded.recipe.stages[1].rollout.max_new_tokens == 1024
+    assert loaded.place("stages", "math-2", "learning_rate").line == 13
+
+
+def test_a_stage_may_extend_a_later_one_that_extends_another(load, valid):
+    first = "stages:\n  - {name: warm, extends: math-2, steps: 3}\n"
+    loaded = load(valid.replace("stages:\n", first) + SECOND)
+    warm = loaded.recipe.stages[0]
+    assert (warm.kind, warm.steps, warm.rollout.max_new_tokens, warm.init) == ("rl", 3, 2048, "model")
+
+
+def test_an_unknown_stage_to_extend_is_one_problem_and_not_ten(problems, valid):
+    found = problems(valid + SECOND.replace("extends: math", "extends: maths"))
+    assert found == ["recipe.yaml:16: stages.math-2.extends: there is no stage 'maths'; did you mean math?"]
+
+
+def test_a_circle_of_stages_is_named(problems, valid):
+    text = valid.replace("    kind: rl\n", "    extends: math-2\n    kind: rl\n") + SECOND
+    found = problems(text)
+    assert found == [
+        "recipe.yaml:17: stages.math-2.extends: stages extend each other in a circle: math -> math-2 -> math"
+    ]
+
+
+def test_a_mistake_that_three_stages_inherit_is_told_once(problems, valid):
+    text = valid.replace("steps: 20", "steps: 20\n    group_sise: 4")
+    more = SECOND + "  - {name: math-3, extends: math-2}\n"
+    assert problems(text + more) == ["recipe.yaml:15: stages.math.group_sise: unknown key; did you mean group_size?"]
+
+
+# skip
+
+
+def test_skipped_stages_are_left_out_but_can_be_extended(load, valid):
+    loaded = load(valid.replace("kind: rl", "kind: rl\n    skip: true") + SECOND)
+    assert names(loaded) == ["sft-1", "math-2"]
+    assert loaded.skipped == ("math",)
+    assert loaded.recipe.stages[1].init == "sft-1"
+
+
+def test_a_child_skips_a_stage_of_its_base_and_another_brings_it_back(load, valid):
+    child = "base: base.yaml\nstages: [{name: sft-1, skip: true}]\n"
+    assert names(load(child, base=valid)) == ["math"]
+    assert names(load(child, "stages.sft-1.skip=false", base=valid)) == ["sft-1", "math"]
+    assert names(load(valid, "stages.math.skip=true")) == ["sft-1"]
+
+
+def test_skip_wants_a_truth_value(problems, valid):
+    found = problems(valid.replace("kind: rl", "kind: rl\n    skip: yes"))
+    assert found == ["recipe.yaml:11: stages.math.skip: expected true or false, found 'yes'"]
+
+
+# defaults
+
+
+def test_defaults_lie_under_the_stages_of_their_kind(load, valid):
+    text = "defaults:\n  rl: {group_size: 4, steps: 1, rollout: {top_p: 0.9, temperature: 0.5}}\n" + valid
+    loaded = load(text.replace("steps: 20", "steps: 20\n    rollout: {temperature: 0.8}"))
+    math = loaded.recipe.stages[1]
+    assert (math.group_size, math.steps, math.rollout.top_p, math.rollout.temperature) == (4, 20, 0.9, 0.8)
+    assert loaded.place("stages", "math", "group_size") == Place("recipe.yaml", 2)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "message"),
+    [
+        ("{rll: {steps: 1}}", "defaults.rll: there is no kind 'rll'; did you mean rl?"),
+        ("{distill: {}}", "defaults.distill: there is no kind 'distill'; kinds are: sft, rl"),
+        ("{rl: 5}", "defaults.rl: expected keys of rl stages, found 5"),
+        ("[rl]", "defaults: expected kinds of stages (sft, rl) and their keys"),
+        ("{rl: {group_sise: 4}}", "defaults.rl.group_sise: unknown key; did you mean group_size?"),
+        ("{rl: {group_size: 1}}", "defaults.rl.group_size: expected a whole number of at least 2, found 1"),
+        ("{rl: {batch_size: 4}}", "defaults.rl.batch_size: unknown key here; it belongs in stages of kind sft"),
+    ],
+)
+def test_wrong_defaults_are_told_once_and_where_they_stand(problem, valid, defaults, message):
+    assert problem(f"defaults: {defaults}\n{valid}" + SECOND).startswith(f"recipe.yaml:1: {message}")
+
+
+# --set
+
+
+def test_overrides_come_last(load, valid):
+    text = "defaults: {rl: {group_size: 4}}\n" + valid + SECOND
+    loaded = load(
+        text,
+        "seed=7",
+        "stages.math.steps=5",
+        "stages.0.steps=6",
+        "stages.math.rollout.temperature=0.5",
+        "stages.sft-1.data.0.limit=3",
+        "defaults.rl.group_size=16",
+        "evaluate.after_each_stage=[aime24]",
+        "description=a = b",
+    )
+    sft, math, second = loaded.recipe.stages
+    assert (loaded.recipe.seed, math.steps, sft.steps, math.rollout.temperature) == (7, 5, 6, 0.5)
+    assert (sft.data[0].limit, math.group_size, loaded.recipe.description) == (3, 16, "a = b")
+    assert loaded.recipe.evaluate.after_each_stage == ["aime24"]
+    assert second.steps == 30
+    assert second.rollout.temperature == 1.0
+    assert loaded.place("stages", "math", "steps") == Place("--set", None)
+    assert loaded.place("stages", "math", "rollout", "temperature") == Place("--set", None)
+    assert loaded.place("stages", "math", "learning_rate") == Place("recipe.yaml", 14)
+
+
+def test_an_override_of_inherited_data_leaves_the_other_stage_alone(load, valid):
+    loaded = load(valid + SECOND, "stages.math-2.data.0.limit=5")
+    assert [stage.data[0].limit for stage in loaded.recipe.stages] == [None, None, 5]
+
+
+def test_a_stage_name_may_hold_dots(load, valid):
+    text = valid.replace("name: math", "name: math-1.5b.long")
+    assert load(text, "stages.math-1.5b.long.steps=3").recipe.stages[1].steps == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", "seed: expected key=value with a dotted key, such as stages.math-rl.steps=10"),
+        ("=5", "expected key=value"),
+        ("stages..steps=5", "stages..steps: expected key=value"),
+        ("stages.mth.steps=5", "stages.mth.steps: there is no stage 'mth'; did you mean math?"),
+        ("stages.zzz.steps=5", "stages.zzz.steps: there is no stage 'zzz'; stages are: sft-1, math"),
+        ("stages.2.steps=5", "stages.2.steps: there is no stage '2'; stages are: sft-1, math"),
+        ("stages.math.data.1.limit=5", "`stages.1.data` is a list with entries 0 to 0; '1' is none of them"),
+        ("stages.math.data.x=5", "`stages.1.data` is a list with entries 0 to 0; 'x' is none of them"),
+        ("seed.x=5", "seed.x: `seed` is a single value (3), so it has no `x`"),
+        ("base=x.yaml", "base: `base` was followed before overrides are applied; change it in the file"),
+        ("stages.math.extends=sft-1", "stages.math.extends: `extends` was followed before"),
+        ("stages.math.steps={", "stages.math.steps: not valid YAML"),
+        ("stages.math.step=5", "stages.math.step: unknown key; did you mean steps?"),
+        ("stages.math.steps=ten", "stages.math.steps: expected a whole number of at least 1, found the text 'ten'"),
+        ("stages.math.reward.use=5", "stages.math.reward.use: expected text, found 5; put it in quotes"),
+    ],
+)
+def test_wrong_overrides(problem, valid, override, message):
+    found = problem("seed: 3\n" + valid, override)
+    assert found.startswith("--set: ")
+    assert message in found
+
+
+def test_wrong_overrides_and_wrong_keys_come_in_one_message(load, valid):
+    with pytest.raises(RecipeError) as caught:
+        load(valid.replace("model:", "modell:"), "stages.mth.steps=5")
+    assert str(caught.value).splitlines() == [
+        "--set: stages.mth.steps: there is no stage 'mth'; did you mean math?",
+        "recipe.yaml:1: model: missing; expected text",
+        "recipe.yaml:2: modell: unknown key; did you mean model?",
+        "3 problems in recipe.yaml",
+    ]
