@@ -211,11 +211,17 @@ def _work(plan: Plan, wishes: Wishes):
                     _stage_record(stage),
                 ),
             )
-        shutil.rmtree(_aside(stage), ignore_errors=True)
+        _tidy(stage)
         if job := evaluate_job(plan, stage):
             yield f"{where} evaluating", job, None
         if stage.name == wishes.until:
             return
+
+
+def _tidy(stage: PlannedStage) -> None:
+    """A finished stage needs neither its resumable states nor the result it replaced."""
+    for leftover in (stage.folder.state, stage.folder.path / "data", _aside(stage)):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _do(job: Job, record: tuple[StageFolder, dict] | None, supervisor: Supervisor) -> None:

@@ -1,0 +1,79 @@
+"""Starting, killing and inspecting whole runs of tests/e2e/tiny.yaml."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+RECIPE = "tests/e2e/tiny.yaml"
+
+
+def environment() -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RANK", "WORLD", "MASTER", "CASCADE_RL_"))}
+    # One thread: enough for a tiny model, and sums come out the same on any machine.
+    return {**kept, "CASCADE_RL_THREADS": "1", "WANDB_MODE": "offline"}
+
+
+def start(root: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
+    """A run as a process group of its own; its output goes to root/output.txt."""
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / "output.txt", "a") as output:
+        return subprocess.Popen(
+            [sys.executable, *launcher, "-m", "cascade_rl", RECIPE, "--root", str(root), *arguments],
+            cwd=REPOSITORY, env=environment(), stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def finish(process: subprocess.Popen, root: Path, timeout_s: float = 600) -> str:
+    """Wait for the run; returns what it printed. Kills it when the guard against hanging strikes."""
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return (root / "output.txt").read_text()
+
+
+def children(pid: int) -> list[int]:
+    """Stage processes below ``pid``, by /proc."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if parent == pid and b"cascade_rl.stages.worker" in command:
+                found.append(int(entry.name))
+    return found
+
+
+def weights(root: Path) -> dict[str, str]:
+    """SHA-256 of each stage's weights."""
+    return {
+        path.parts[-3].rsplit("-", 1)[0]: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.glob("store/*/checkpoint/model.safetensors"))
+    }
+
+
+def metrics(root: Path, stage: str) -> list[dict]:
+    """The stage's metrics without what depends on the clock."""
+    (path,) = root.glob(f"store/{stage}-*/metrics.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.startswith("time")} for row in rows]
+
+
+def wait_for(condition, timeout_s: float = 300) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the run did not get there"
+        time.sleep(0.05)

@@ -1,0 +1,215 @@
+"""Whole runs with real vLLM: what a run leaves, what resuming gives, what killing does not change."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.e2e import cascade
+
+pytestmark = pytest.mark.slow
+
+
+def cli(root, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "cascade_rl", *arguments, "--root", str(root)],
+        cwd=cascade.REPOSITORY, env=cascade.environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+def test_what_a_run_leaves(undisturbed):
+    status = json.loads(cli(undisturbed, "status", "tiny", "--json").stdout)
+    assert status["run"] == "tiny"
+    assert [(s["name"], s["kind"], s["status"], s["parent"]) for s in status["stages"]] == [
+        ("sft-1", "sft", "complete", "model"),
+        ("sft-2", "sft", "complete", "sft-1"),
+        ("math-rl", "rl", "complete", "sft-2"),
+    ]
+    for stage in status["stages"]:
+        folder = undisturbed / stage["directory"]
+        assert {"checkpoint", "metrics.jsonl", "stage.json", "evals", "logs"} <= {p.name for p in folder.iterdir()}
+        names = {p.name for p in (folder / "checkpoint").iterdir()}
+        assert {
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "chat_template.jinja",
+            "generation_config.json",
+        } <= names
+        assert 0 <= stage["evaluations"]["sums"] <= 1
+        assert not (folder / "state").exists()
+    page = (undisturbed / "runs/tiny/report/index.html").read_text()
+    assert "math-rl" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert [row["step"] for row in cascade.metrics(undisturbed, "math-rl")] == list(range(1, 9))
+
+
+def test_trainer_and_engine_agreed_in_every_step(undisturbed):
+    for row in cascade.metrics(undisturbed, "math-rl"):
+        assert row["sampling/logprob_gap_max"] < 2e-5, row
+
+
+def test_the_checkpoint_is_a_plain_model(undisturbed):
+    """It loads in transformers alone, template and EOS included, and its head is tied as in the base."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    (folder,) = undisturbed.glob("store/math-rl-*/checkpoint")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert model.config.tie_word_embeddings
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "1+2"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    assert torch.isfinite(model(**ids).logits).all()
+
+
+def test_a_second_start_says_that_all_is_done(undisturbed):
+    before = cascade.weights(undisturbed)
+    result = cli(undisturbed, "run", cascade.RECIPE)
+    assert result.returncode == 0, result.stderr
+    assert "[1/3]" not in result.stdout
+    assert cascade.weights(undisturbed) == before
+
+
+def test_killed_at_ten_random_instants_it_ends_in_the_same_weights(undisturbed, tmp_path):
+    """Orchestrator, rank, or whole group; SIGKILL, and SIGTERM between; once with a damaged newest state."""
+    rng = random.Random(os.environ.get("CASCADE_RL_KILL_SEED", "kills"))
+    struck = []
+    victims = ["group", "rank", "orchestrator", "sigterm", "rank", "group", "sigterm", "orchestrator", "rank", "group"]
+    for victim in victims:
+        process = cascade.start(tmp_path)
+        cascade.wait_for(lambda p=process: cascade.children(p.pid) or p.poll() is not None)
+        end = time.monotonic() + rng.uniform(1.0, 16.0)
+        while time.monotonic() < end and process.poll() is None:
+            time.sleep(0.02)
+        ranks = cascade.children(process.pid)
+        if process.poll() is not None or not ranks:
+            os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
+            process.wait()
+            continue
+        struck.append(victim)
+        if victim == "group":
+            os.killpg(process.pid, signal.SIGKILL)
+        elif victim == "rank":
+            os.kill(ranks[0], signal.SIGKILL)
+        elif victim == "orchestrator":
+            os.kill(process.pid, signal.SIGKILL)
+        else:
+            process.send_signal(signal.SIGTERM)
+        code = process.wait(120)
+        if victim == "rank":
+            assert code == 1
+        if victim == "sigterm":
+            assert code == 75
+        cascade.wait_for(lambda pids=ranks: not any(os.path.exists(f"/proc/{pid}") for pid in pids), 30)
+        states = sorted(tmp_path.glob("store/math-rl-*/state/step-*"))
+        if len(states) == 2 and "damaged" not in struck:
+            file = states[-1] / "state.pt"
+            file.write_bytes(file.read_bytes()[:-100])
+            struck.append("damaged")
+    process = cascade.start(tmp_path)
+    output = cascade.finish(process, tmp_path)
+    assert process.returncode == 0, output
+    assert len(struck) >= 5, struck
+    assert "ended by SIGKILL" in output
+    assert cascade.weights(tmp_path) == cascade.weights(undisturbed)
+    for stage in ("sft-1", "sft-2", "math-rl"):
+        assert cascade.metrics(tmp_path, stage) == cascade.metrics(undisturbed, stage)
+
+
+def test_a_second_run_of_the_same_recipe_is_told_who_holds_it(tmp_path):
+    process = cascade.start(tmp_path)
+    try:
+        cascade.wait_for(lambda: cascade.children(process.pid))
+        second = cli(tmp_path, "run", cascade.RECIPE)
+        assert second.returncode == 1
+        assert f"in use by process {process.pid}" in second.stderr
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_another_recipe_shares_the_stages_it_does_not_change(undisturbed):
+    result = cli(undisturbed, "run", cascade.RECIPE, "--set", "name=other", "--set", "stages.math-rl.steps=1")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "sft-1" not in result.stdout.split("accuracy")[0]
+    assert "[3/3] math-rl" in result.stdout
+    stages = {
+        run: json.loads((undisturbed / f"runs/{run}/run.json").read_text())["stages"] for run in ("tiny", "other")
+    }
+    same = [a["identity"] == b["identity"] for a, b in zip(stages["tiny"], stages["other"], strict=True)]
+    assert same == [True, True, False]
+
+
+def test_from_computes_only_that_stage_and_comes_out_the_same(undisturbed):
+    before = cascade.weights(undisturbed)
+    result = cli(undisturbed, "run", cascade.RECIPE, "--from", "math-rl")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "[1/3]" not in result.stdout
+    assert "[3/3] math-rl" in result.stdout
+    assert cascade.weights(undisturbed) == before
+    assert not list(undisturbed.glob("store/*.superseded"))
+
+
+def test_a_changed_finished_stage_stops_the_run_with_the_change_shown(undisturbed):
+    result = cli(undisturbed, "run", cascade.RECIPE, "--set", "stages.sft-2.learning_rate=0.001")
+    assert result.returncode == 1
+    assert "would compute anew: sft-2, math-rl" in result.stderr
+    assert "sft-2: config.learning_rate: 0.003 -> 0.001" in result.stderr
+    assert "--branch NAME" in result.stderr
+
+
+def test_two_ranks_with_an_engine_each(undisturbed, tmp_path):
+    """accelerate starts two processes; the first RL step sees the same rollouts and makes the same update."""
+    process = cascade.start(
+        tmp_path,
+        launcher=("-m", "accelerate.commands.launch", "--config_file", "launch/accelerate/cpu-2.yaml"),
+    )
+    output = cascade.finish(process, tmp_path)
+    assert process.returncode == 0, output
+    alone, pair = cascade.metrics(undisturbed, "math-rl"), cascade.metrics(tmp_path, "math-rl")
+    for key in ("loss", "grad_norm", "reward/mean", "policy/entropy", "tokens/trained", "completions/mean_length"):
+        assert pair[0][key] == pytest.approx(alone[0][key], rel=1e-4, abs=1e-6), key
+    for a, b in zip(cascade.metrics(undisturbed, "sft-2"), cascade.metrics(tmp_path, "sft-2"), strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+        assert b["tokens/trained"] == a["tokens/trained"]
+    (record,) = tmp_path.glob("store/math-rl-*/stage.json")
+    assert json.loads(record.read_text())["attempts"][-1]["world_size"] == 2
+
+
+def test_a_failing_rank_ends_both_with_one_message(tmp_path):
+    process = cascade.start(
+        tmp_path,
+        "--set", "stages.sft-1.steps=1", "--until", "math-rl", "--set", "stages.sft-2.steps=1",
+        "--set", "stages.math-rl.reward.use=tests.e2e.faulty:raises", "--set", "evaluate.after_each_stage=[]",
+        launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+    )  # fmt: skip
+    output = cascade.finish(process, tmp_path)
+    assert process.returncode != 0
+    assert output.count("stage math-rl failed") == 1
+    assert "above max_error_rate 0.05" in output
+    assert "KeyError: 'no such thing'" in output
+
+
+@pytest.mark.parametrize(
+    ("reward", "mark"), [("tests.e2e.faulty:hangs", "timeout"), ("tests.e2e.faulty:dies", "crashed")]
+)
+def test_rewards_that_hang_or_die_cost_their_rollouts_not_the_run(tmp_path, reward, mark):
+    result = cli(
+        tmp_path, "run", cascade.RECIPE, "--set", f"stages.math-rl.reward.use={reward}",
+        "--set", "stages.math-rl.reward.timeout_s=0.3", "--set", "stages.math-rl.reward.failure=-1",
+        "--set", "stages.math-rl.steps=1", "--set", "stages.sft-1.steps=1", "--set", "stages.sft-2.steps=1",
+        "--set", "evaluate.after_each_stage=[]", "--set", "stages.math-rl.prompts_per_step=2",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    (row,) = cascade.metrics(tmp_path, "math-rl")
+    assert row["reward/timeouts"] > 0
+    assert row["reward/error_rate"] == 0
+    assert row["reward/mean"] < 1

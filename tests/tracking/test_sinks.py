@@ -1,0 +1,81 @@
+import io
+import json
+import math
+
+import pytest
+
+from cascade_rl.recipe import TrackingConfig
+from cascade_rl.tracking import Progress, make_tracker
+
+FACTS = {"run": "r", "stage": "s", "kind": "rl", "identity": "abc", "config": {"steps": 3}}
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_resuming_drops_what_will_be_done_again_and_a_torn_line(tmp_path):
+    tracker = make_tracker(TrackingConfig(), tmp_path, resume_step=0, **FACTS)
+    for step in (1, 2, 3):
+        tracker.log(step, {"loss": step / 2})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 4, "lo')
+    tracker = make_tracker(TrackingConfig(), tmp_path, resume_step=2, **FACTS)
+    tracker.log(3, {"loss": math.nan})
+    assert [(row["step"], row["loss"]) for row in lines(tmp_path)] == [(1, 0.5), (2, 1.0), (3, None)]
+
+
+def test_a_full_disk_costs_metrics_not_the_run(tmp_path, monkeypatch, capsys):
+    tracker = make_tracker(TrackingConfig(), tmp_path, resume_step=0, **FACTS)
+    tracker.log(1, {"loss": 1.0})
+
+    def full(*_args, **_keys):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    tracker.log(2, {"loss": 1.0})
+    tracker.log(3, {"loss": 1.0})
+    assert capsys.readouterr().err.count("WARNING") == 1
+    monkeypatch.undo()
+    tracker.log(4, {"loss": 4.0})
+    assert lines(tmp_path)[-1]["step"] == 4
+
+
+def test_wandb_writes_offline_without_a_login(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    tracker = make_tracker(TrackingConfig(wandb={"project": "p"}), tmp_path, resume_step=0, **FACTS)
+    tracker.log(1, {"reward/mean": 0.5})
+    tracker.close()
+    assert list(tmp_path.glob("wandb/offline-run-*-s-abc/run-s-abc.wandb"))
+    assert lines(tmp_path)[0]["reward/mean"] == 0.5
+
+
+def test_a_sink_that_cannot_start_is_left_out_with_a_warning(tmp_path, monkeypatch, capsys):
+    import cascade_rl.tracking.sinks as sinks
+
+    def broken(*_args, **_keys):
+        raise RuntimeError("no server")
+
+    monkeypatch.setattr(sinks, "WandbSink", broken)
+    tracker = make_tracker(TrackingConfig(wandb={}), tmp_path, resume_step=0, **FACTS)
+    tracker.log(1, {"a": 1})
+    assert "wandb is left out" in capsys.readouterr().err
+    assert len(lines(tmp_path)) == 1
+
+
+def test_plain_progress_lines():
+    out = io.StringIO()
+    progress = Progress("math-rl", "rl", 40, 0, out)
+    metrics = {"reward/mean": 0.5, "completions/mean_length": 83.6, "completions/truncated": 0.25,
+               "sampling/logprob_gap_mean": 3e-6, "tokens/rollout": 6200, "time/step_s": 2.0, "eval/sums": 0.4}  # fmt: skip
+    for step in range(1, 41):
+        progress.step(step, metrics)
+    text = out.getvalue().splitlines()
+    assert len(text) == 11  # the first, then every tenth of the way
+    assert text[0].startswith(
+        "      [math-rl 1/40] reward 0.500  length 84  truncated 25%  gap 3e-06  3.1k tok/s  sums 40.0%"
+    )
+    assert text[-1].startswith("      [math-rl 40/40]")
+    assert "left" not in text[-1]
