@@ -36,13 +36,14 @@ def _base_of(tree: PlacedDict, files: list[Path]) -> Path | None:
     if name is None:
         return None
     if not isinstance(name, str):
-        raise _error(problem_at(tree, ("base",), "expected the path of another recipe, as text"), files)
+        raise _error(problem_at(tree, ("base",), "must be the path of another recipe, as text"), files)
     # Normalised as text and not resolved, so that messages show the path as the user would write it.
     base = Path(os.path.normpath(files[-1].parent / os.path.expanduser(name)))
     read = [os.path.realpath(file) for file in files]
     if os.path.realpath(base) in read:
         circle = [*files[read.index(os.path.realpath(base)) :], base]
-        message = f"bases go round in a circle: {' -> '.join(str(file) for file in circle)}"
+        names = [os.path.relpath(file, files[0].parent) for file in circle]
+        message = f"bases go round in a circle: {' -> '.join(names)}"
         raise _error(problem_at(tree, ("base",), message), files)
     if not os.path.exists(base):
         raise _error(problem_at(tree, ("base",), f"there is no file {base} (looked for beside {files[-1]})"), files)

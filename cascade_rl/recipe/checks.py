@@ -63,7 +63,7 @@ def check_context(loaded: LoadedRecipe, context_tokens: int) -> list[Problem]:
         else:
             need, keys, what = stage.max_length, ("stages", index, "max_length"), f"{stage.max_length}"
         if need > context_tokens:
-            message = f"{what} tokens, but the model's context is {context_tokens} (RoPE scaling included)"
+            message = f"needs {what} positions, the model has {context_tokens} (RoPE scaling included)"
             problems.append(Problem.at(loaded, keys, message))
     return problems
 
@@ -90,7 +90,8 @@ def _unique_stage_names(root: PlacedDict) -> Iterator[Problem]:
             yield problem_at(root, keys, "`model` means the recipe's base model; choose another name")
         elif name is not None and name in names[:index]:
             first = place_of(root, ("stages", names.index(name), "name"))
-            yield problem_at(root, keys, f"another stage is called {name} ({first}); names must differ")
+            count = names.count(name)
+            yield problem_at(root, keys, f"{count} stages are called {name} (the first: {first}); names must differ")
 
 
 def _unique_benchmarks(benchmarks: Sequence[Any], root: PlacedDict) -> Iterator[Problem]:
@@ -112,11 +113,8 @@ def _init(root: PlacedDict, index: int, skipped: Sequence[str]) -> Iterator[Prob
     parent = stage.get("init") if isinstance(stage, PlacedDict) else None
     if not isinstance(parent, str) or parent in (*earlier, "model") or "/" in parent:
         return
-    if parent == names[index]:
-        message = "a stage cannot start from itself"
-    elif parent in names:
-        later = place_of(root, ("stages", parent))
-        message = f"stage {parent} comes later ({later}); a stage starts from an earlier one"
+    if parent in names:
+        message = f"{parent} comes at or after {names[index]}; a stage starts from an earlier one"
     elif parent in skipped:
         message = f"stage {parent} is skipped, so nothing can start from it"
     else:
@@ -140,7 +138,7 @@ def _schedule(stage: StageConfig) -> Iterator[tuple[str, str]]:
         yield "min_learning_rate", f"{stage.min_learning_rate:g} is above learning_rate {stage.learning_rate:g}"
     steps = getattr(stage, "steps", None)
     if steps is not None and stage.warmup_steps >= steps:
-        yield "warmup_steps", f"{stage.warmup_steps} warm-up steps leave nothing of the stage's {steps} steps"
+        yield "warmup_steps", f"{stage.warmup_steps} warm-up steps leave nothing of {steps} steps"
 
 
 def _batches(stage: StageConfig, world_size: int | None) -> Iterator[tuple[str, str]]:
@@ -149,7 +147,7 @@ def _batches(stage: StageConfig, world_size: int | None) -> Iterator[tuple[str, 
     size, ranks = getattr(stage, key), world_size or 1
     if rest := size % ranks:
         options = [str(option) for option in (size - rest, size - rest + ranks) if option]
-        yield key, f"{size} does not divide over {ranks} ranks; the nearest that do: {', '.join(options)}"
+        yield key, f"{size} does not divide over {ranks} ranks; use {' or '.join(options)}"
     elif isinstance(stage, SftStage) and stage.micro_batch_size and (size // ranks) % stage.micro_batch_size:
         share = f"the {size // ranks} rows of each of {ranks} ranks" if world_size else f"batch_size {size}"
         yield "micro_batch_size", f"{stage.micro_batch_size} does not divide {share}"

@@ -26,11 +26,12 @@ def format_problem(text: str) -> str | None:
     try:
         for name, conversion in _fields(text):
             if not re.split(r"[.\[]", name, maxsplit=1)[0] or re.match(r"\d+(?:[.\[]|$)", name):
-                return f"{{{name}}} names no column; write {{question}}, say; {BRACES}"
+                what = f"{{{name}}}" if name else "an empty {}"
+                return f"has {what}, which names no column; write {{question}}, say; {BRACES}"
             if conversion not in (None, "r", "s", "a"):
-                return f"{{{name}!{conversion}}} has an unknown conversion; r, s and a exist; {BRACES}"
+                return f"has {{{name}!{conversion}}}, an unknown conversion; r, s and a exist; {BRACES}"
     except ValueError as error:
-        return f"not a format string ({error}); {BRACES}"
+        return f"is no format string ({error}); {BRACES}"
     return None
 
 
@@ -48,5 +49,5 @@ def pattern_problem(pattern: str) -> str | None:
     try:
         groups = re.compile(pattern).groups
     except (re.error, OverflowError, RecursionError) as error:
-        return f"not a regular expression: {error}"
-    return None if groups else "has no group; put (...) around the part that is kept"
+        return f"is no regular expression: {error}"
+    return None if groups else "needs a group (...) around the part that is kept"

@@ -1,6 +1,6 @@
 """Loading a recipe: read, reuse, validate; one error with everything that is wrong.
 
-files ─ base ─► one tree ─ extends ─ --set ─ skip ─ defaults ─► stages as meant ─ schema ─ checks ─► LoadedRecipe
+files ─ base ─► one tree ─ --set ─ extends ─ skip ─ defaults ─► stages as meant ─ schema ─ checks ─► LoadedRecipe
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe
     """
     path = Path(path)
     root, files = read_with_bases(path)
-    root, problems = with_extends(root)
-    root, found = with_overrides(root, overrides)
+    root, problems = with_overrides(root, overrides)
+    root, found = with_extends(root)
     problems += found
     root, skipped, found = without_skipped(root)
     problems += found

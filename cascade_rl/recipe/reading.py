@@ -64,7 +64,7 @@ def read_yaml(path: Path, shown: str) -> PlacedDict:
         raise _error(Place(shown), "the file is empty; a recipe needs at least name, model and stages")
     if not isinstance(value, PlacedDict):
         found = "a list" if isinstance(value, PlacedList) else "a single value"
-        raise _error(Place(shown, 1), f"expected keys such as name, model and stages at the top, found {found}")
+        raise _error(Place(shown, 1), f"the file must be a mapping of keys such as name, model and stages, not {found}")
     return value
 
 
@@ -148,7 +148,7 @@ class _Builder:
         for key_node, value_node in node.value:
             where = self.place_of(key_node.start_mark)
             if not isinstance(key_node, yaml.ScalarNode):
-                self.problems.append((where, keys, "expected a word as key, found a list or a mapping"))
+                self.problems.append((where, keys, "must be a word, as all keys, not a list or a mapping"))
                 continue
             key = key_node.value  # as written: `on` and `1` are words where keys stand
             value = self.build(value_node, (*keys, key))
@@ -158,7 +158,7 @@ class _Builder:
                 )
             elif key in mapping:
                 first = mapping.places[key].line
-                message = "given twice" + (f"; the first one is on line {first}" if first else "")
+                message = "stands twice" + (f"; the first one is on line {first}" if first else "")
                 self.problems.append((where, (*keys, key), message))
             elif self._is_text(key, where, keys):
                 mapping.put(key, value, where)
@@ -174,7 +174,7 @@ class _Builder:
             if kind in ("float", "bool", "null"):
                 return self.loader.construct_object(node)
         except (ValueError, KeyError):  # only under an explicit tag: `!!int ten`
-            self.problems.append((place, keys, f"expected a number of at most {LARGEST_INT}, found {node.value[:40]}"))
+            self.problems.append((place, keys, f"must be a number of at most {LARGEST_INT}, not {node.value[:40]}"))
             return None
         self.problems.append((place, keys, f"the tag {node.tag} is not used here; write a plain value"))
         return None

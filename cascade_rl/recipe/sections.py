@@ -72,7 +72,7 @@ def unknown_key(model: Model, keys: Keys) -> str:
     far = [(where, home) for where, home in _distant_homes(model) if home is not section]
     for where, home in around:
         if key in home.model_fields:
-            return f"unknown key here; it belongs in {where}"
+            return f"unknown key here; it belongs to {_address(where, key)}"
     near, elsewhere = nearest(key, own), _nearest_home(key, around)
     if elsewhere and _likeness(key, elsewhere[0]) > _likeness(key, near or "") + CLEARLY_NEARER:
         return f"unknown key; did you mean {elsewhere[0]} in {elsewhere[1]}?"
@@ -80,7 +80,7 @@ def unknown_key(model: Model, keys: Keys) -> str:
         return f"unknown key; did you mean {near}?"
     for where, home in far:
         if key in home.model_fields:
-            return f"unknown key here; it belongs in {where}"
+            return f"unknown key here; it belongs to {_address(where, key)}"
     return "unknown key" + (f"; the keys here are {', '.join(own)}" if len(own) <= LISTED_KEYS else "")
 
 
@@ -92,6 +92,11 @@ def _nearest_home(key: str, homes: list[tuple[str, Model]]) -> tuple[str, str] |
 
 def _likeness(word: str, other: str) -> float:
     return difflib.SequenceMatcher(None, word, other).ratio()
+
+
+def _address(where: str, key: str) -> str:
+    """``rollout.temperature`` for a key in `rollout`; for other places a sentence has to do."""
+    return f"{where.strip('`')}.{key}" if where.startswith("`") and where.endswith("`") else where
 
 
 def _keys(section: Model) -> list[str]:

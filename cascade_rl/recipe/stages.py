@@ -63,7 +63,7 @@ def without_skipped(root: PlacedDict) -> tuple[PlacedDict, tuple[str, ...], list
     for index, (stage, place) in enumerate(zip(stages_of(root), stages_of(root).places, strict=True)):
         skip = stage.get("skip") if isinstance(stage, PlacedDict) else None
         if skip is not None and not isinstance(skip, bool):
-            problems.append(problem_at(root, ("stages", index, "skip"), f"expected true or false, found {skip!r}"))
+            problems.append(problem_at(root, ("stages", index, "skip"), f"must be true or false, not {skip!r}"))
         if skip is True:
             skipped.append(stage_name(stage) or "")
         else:
@@ -77,14 +77,18 @@ def with_defaults(root: PlacedDict) -> tuple[PlacedDict, list[Problem]]:
     if defaults is None:
         return root, []
     if not isinstance(defaults, PlacedDict):
-        return root, [problem_at(root, ("defaults",), f"expected kinds of stages ({', '.join(KINDS)}) and their keys")]
+        return root, [
+            problem_at(
+                root, ("defaults",), f"must be a mapping from kinds of stages ({', '.join(KINDS)}) to their keys"
+            )
+        ]
     problems = []
     for kind, keys in defaults.items():
         if kind not in KINDS:
             message = f"there is no kind {kind!r}; {suggestion(kind, KINDS, 'kinds are')}"
             problems.append(problem_at(root, ("defaults", kind), message))
         elif keys is not None and not isinstance(keys, PlacedDict):
-            problems.append(problem_at(root, ("defaults", kind), f"expected keys of {kind} stages, found {keys!r}"))
+            problems.append(problem_at(root, ("defaults", kind), f"must be a mapping of keys, not {keys!r}"))
     stages = PlacedList(stages_of(root).place)
     for stage, place in zip(stages_of(root), stages_of(root).places, strict=True):
         wanted = stage.get("kind") if isinstance(stage, PlacedDict) else None

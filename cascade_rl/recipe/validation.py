@@ -18,7 +18,7 @@ from cascade_rl.recipe.problems import Keys, Problem, suggestion
 from cascade_rl.recipe.schema import KINDS, BenchmarkByName, BenchmarkConfig, Recipe, StageConfig
 from cascade_rl.recipe.sections import field_at, unknown_key
 from cascade_rl.recipe.tree import PlacedDict, PlacedList, place_of, plain, problem_at, stages_of
-from cascade_rl.recipe.wording import expected, hint, shown
+from cascade_rl.recipe.wording import expected, mismatch, shown
 
 
 @dataclass(frozen=True)
@@ -86,18 +86,18 @@ class _Validator:
     def stages(self) -> Iterator[StageConfig | None]:
         """Each stage typed, or None for one with problems."""
         if "stages" not in self.root:
-            self.report((), ("stages",), "missing; expected a list of stages")
+            self.report((), ("stages",), "missing; must be a list of stages")
         elif not isinstance(self.root["stages"], PlacedList):
             found = shown(self.root["stages"])
-            self.report((), ("stages",), f"expected a list of stages, each beginning with `- name:`, found {found}")
+            self.report((), ("stages",), f"must be a list of stages, each beginning with `- name:`, not {found}")
         elif not self.root["stages"]:
-            self.report((), ("stages",), "expected at least one stage that is not skipped")
+            self.report((), ("stages",), "must list at least one stage that is not skipped")
         for index, stage in enumerate(stages_of(self.root)):
             yield self.stage(stage, ("stages", index))
 
     def stage(self, stage: Any, keys: Keys) -> StageConfig | None:
         if not isinstance(stage, PlacedDict):
-            self.report(keys, (), f"expected a mapping with name, kind and data, found {shown(stage)}")
+            self.report(keys, (), f"must be a mapping with name, kind and data, not {shown(stage)}")
             return None
         kind, incomplete = stage.get("kind"), "extends" in stage
         if isinstance(kind, str) and kind in KINDS:
@@ -105,9 +105,9 @@ class _Validator:
             return self.typed(KINDS[kind], plain(stage.without("extends")), keys, ignore)
         if "kind" in stage:
             hint_ = suggestion(str(kind), KINDS, "kinds are")
-            self.report(keys, ("kind",), f"there is no kind {shown(kind).removeprefix('the text ')}; {hint_}")
+            self.report(keys, ("kind",), f"there is no kind {shown(kind)}; {hint_}")
         elif not incomplete:
-            self.report(keys, ("kind",), f"missing; expected one of {', '.join(KINDS)}")
+            self.report(keys, ("kind",), f"missing; must be one of {' or '.join(KINDS)}")
         return None
 
     def benchmarks(self) -> Iterator[Any]:
@@ -122,7 +122,7 @@ class _Validator:
                 yield self.typed(BenchmarkByName if "use" in entry else BenchmarkConfig, plain(entry), keys)
             else:
                 wanted = "a benchmark's name, or a mapping with `use` or with name, data and reward"
-                self.report(keys, (), f"expected {wanted}, found {shown(entry)}")
+                self.report(keys, (), f"must be {wanted}, not {shown(entry)}")
                 yield None
 
     def typed(
@@ -154,5 +154,5 @@ def _in_plain_words(model: type[BaseModel], finding: ErrorDetails) -> str:
     if field is None:
         return finding["msg"]
     if finding["type"] == "missing":
-        return f"missing; expected {expected(*field)}"
-    return f"expected {expected(*field)}, found {shown(finding['input'])}{hint(field[0], finding['input'])}"
+        return f"missing; must be {expected(*field)}"
+    return mismatch(*field, finding["input"], finding["type"])

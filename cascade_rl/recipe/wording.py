@@ -11,20 +11,34 @@ from cascade_rl.recipe.problems import nearest
 from cascade_rl.recipe.sections import is_model, required_type
 
 NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-BOUNDS = (("gt", "above"), ("ge", "of at least"), ("lt", "below"), ("le", "of at most"))
-NAME_RULE = "a name of at most 64 lower-case letters, digits, dots, dashes and underscores"
+BOUNDS = (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most"))
+NAME_RULE = "lower-case letters, digits, dots, dashes and underscores, at most 64"
+OUT_OF_BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
+
+
+def mismatch(annotation: Any, constraints: list[Any], value: Any, kind: str) -> str:
+    """What to say of a value that does not fit its field; ``kind`` is pydantic's word for the fault."""
+    if kind in OUT_OF_BOUNDS:
+        wanted = "".join(_bounds(constraints))
+    elif kind in ("string_pattern_mismatch", "string_too_long"):
+        return f"{shown(value)} will not do as a name: {NAME_RULE}"
+    elif required_type(annotation) in NOUNS:
+        wanted = expected(annotation, [each for each in constraints if getattr(each, "pattern", None)])
+    else:
+        wanted = expected(annotation, constraints)
+    return f"must be {wanted}, not {shown(value)}{hint(annotation, value)}"
 
 
 def expected(annotation: Any, constraints: list[Any]) -> str:
-    """``a whole number of at least 2``: what a field takes."""
+    """``a whole number, at least 2``: what a field takes."""
     annotation = required_type(annotation)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation in NOUNS:
         if annotation is str and any(getattr(constraint, "pattern", None) for constraint in constraints):
-            return NAME_RULE
-        return " ".join([NOUNS[annotation], *_bounds(constraints)])
+            return f"a name ({NAME_RULE})"
+        return ", ".join([NOUNS[annotation], *_bounds(constraints)])
     if origin is typing.Literal:
-        return f"one of {', '.join(map(str, arguments))}" if len(arguments) > 1 else str(arguments[0])
+        return f"one of {_listed(arguments)}" if len(arguments) > 1 else str(arguments[0])
     if is_model(annotation):
         required = [name for name, info in annotation.model_fields.items() if info.is_required()]
         keys = required or list(annotation.model_fields)[:3]
@@ -42,19 +56,24 @@ def expected(annotation: Any, constraints: list[Any]) -> str:
     return "another value"
 
 
+def _listed(choices: tuple[Any, ...]) -> str:
+    """``a, b or c``."""
+    return f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"
+
+
 def _bounds(constraints: list[Any]) -> list[str]:
     found = [f"{word} {getattr(each, name):g}" for name, word in BOUNDS for each in constraints if hasattr(each, name)]
     return [" and ".join(found)] if found else []
 
 
 def shown(value: Any) -> str:
-    """``the text 'ten'``: what was found, shortened."""
+    """``'ten'``, ``a list of 2``: what was found, shortened."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"the text {value if len(value) <= 60 else value[:57] + '...'!r}"
+        return repr(value if len(value) <= 60 else value[:57] + "...")
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}" if value else "an empty list"
     if isinstance(value, dict):

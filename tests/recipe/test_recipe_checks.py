@@ -20,7 +20,7 @@ def texts(problems) -> list[str]:
 def test_two_stages_of_one_name(problems, valid):
     found = problems(valid.replace("name: math", "name: sft-1"))
     assert found == [
-        "recipe.yaml:9: stages.sft-1.name: another stage is called sft-1 (recipe.yaml:4); names must differ"
+        "recipe.yaml:9: stages.sft-1.name: 2 stages are called sft-1 (the first: recipe.yaml:4); names must differ"
     ]
 
 
@@ -43,9 +43,9 @@ def test_init_may_be_the_model_a_hub_id_a_path_or_left_open(load, valid, init, r
         (
             "sft",
             "math",
-            "6: stages.sft-1.init: stage math comes later (recipe.yaml:10); a stage starts from an earlier",
+            "6: stages.sft-1.init: math comes at or after sft-1; a stage starts from an earlier one",
         ),
-        ("rl", "math", "11: stages.math.init: a stage cannot start from itself"),
+        ("rl", "math", "11: stages.math.init: math comes at or after math; a stage starts from an earlier one"),
         ("rl", "sft-l", "11: stages.math.init: 'sft-l' is no earlier stage, nor `model`, nor a hub id or path"),
         ("rl", "sft-l", "did you mean sft-1?"),
         ("rl", "qwen", "with a slash; it may be: sft-1, model"),
@@ -83,7 +83,7 @@ def test_two_benchmarks_of_one_name(problems, load, valid):
     ("line", "message"),
     [
         ("min_learning_rate: 1e-2", "min_learning_rate: 0.01 is above learning_rate 0.001"),
-        ("warmup_steps: 10", "warmup_steps: 10 warm-up steps leave nothing of the stage's 10 steps"),
+        ("warmup_steps: 10", "warmup_steps: 10 warm-up steps leave nothing of 10 steps"),
         ("micro_batch_size: 3", "micro_batch_size: 3 does not divide batch_size 256"),
     ],
 )
@@ -103,21 +103,21 @@ def test_batches_divide_over_the_ranks(load, valid):
     )
     assert check_structure(loaded, None) == check_structure(loaded, 1) == check_structure(loaded, 2) == []
     assert texts(check_structure(loaded, 4)) == [
-        "recipe.yaml:17: stages.math.prompts_per_step: 10 does not divide over 4 ranks; the nearest that do: 8, 12"
+        "recipe.yaml:17: stages.math.prompts_per_step: 10 does not divide over 4 ranks; use 8 or 12"
     ]
     assert texts(check_structure(loaded, 16)) == [
         "recipe.yaml:10: stages.sft-1.micro_batch_size: 4 does not divide the 2 rows of each of 16 ranks",
-        "recipe.yaml:17: stages.math.prompts_per_step: 10 does not divide over 16 ranks; the nearest that do: 16",
+        "recipe.yaml:17: stages.math.prompts_per_step: 10 does not divide over 16 ranks; use 16",
     ]
     assert texts(check_structure(loaded, 3)) == [
-        "recipe.yaml:9: stages.sft-1.batch_size: 32 does not divide over 3 ranks; the nearest that do: 30, 33",
-        "recipe.yaml:17: stages.math.prompts_per_step: 10 does not divide over 3 ranks; the nearest that do: 9, 12",
+        "recipe.yaml:9: stages.sft-1.batch_size: 32 does not divide over 3 ranks; use 30 or 33",
+        "recipe.yaml:17: stages.math.prompts_per_step: 10 does not divide over 3 ranks; use 9 or 12",
     ]
 
 
 def test_a_default_batch_that_does_not_divide_is_placed_at_its_stage(load, valid):
     assert texts(check_structure(load(valid), 3))[0] == (
-        "recipe.yaml:4: stages.sft-1.batch_size: 256 does not divide over 3 ranks; the nearest that do: 255, 258"
+        "recipe.yaml:4: stages.sft-1.batch_size: 256 does not divide over 3 ranks; use 255 or 258"
     )
 
 
@@ -126,10 +126,10 @@ def test_context(load, valid):
     loaded = load(text + "    max_prompt_tokens: 100\n    rollout: {max_new_tokens: 900}\n")
     assert check_context(loaded, 1000) == []
     assert texts(check_context(loaded, 999)) == [
-        "recipe.yaml:9: stages.sft-1.max_length: 1000 tokens, but the model's context is 999 (RoPE scaling included)",
+        "recipe.yaml:9: stages.sft-1.max_length: needs 1000 positions, the model has 999 (RoPE scaling included)",
         (
-            "recipe.yaml:17: stages.math.rollout.max_new_tokens: max_prompt_tokens 100 + max_new_tokens 900 = 1000 "
-            "tokens, but the model's context is 999 (RoPE scaling included)"
+            "recipe.yaml:17: stages.math.rollout.max_new_tokens: needs max_prompt_tokens 100 + max_new_tokens 900 "
+            "= 1000 positions, the model has 999 (RoPE scaling included)"
         ),
     ]
     assert len(check_context(load(text), 1023)) == 1  # the default of max_new_tokens is 1024
@@ -146,15 +146,15 @@ def test_format_strings_that_are_fine(text):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "not a format string"),
-        ("}", "not a format string"),
-        ("{question", "not a format string"),
-        (r"\boxed{} {q}", "{} names no column"),
-        ("{0}", "{0} names no column"),
-        ("{0.x}", "{0.x} names no column"),
-        ("{.x}", "{.x} names no column"),
-        ("{q:{}}", "{} names no column"),
-        ("{q!z}", "{q!z} has an unknown conversion"),
+        ("{", "is no format string"),
+        ("}", "is no format string"),
+        ("{question", "is no format string"),
+        (r"\boxed{} {q}", "has an empty {}, which names no column"),
+        ("{0}", "has {0}, which names no column"),
+        ("{0.x}", "has {0.x}, which names no column"),
+        ("{.x}", "has {.x}, which names no column"),
+        ("{q:{}}", "has an empty {}, which names no column"),
+        ("{q!z}", "has {q!z}, an unknown conversion"),
     ],
 )
 def test_format_strings_that_are_not(text, words):
@@ -164,9 +164,9 @@ def test_format_strings_that_are_not(text, words):
 
 def test_patterns():
     assert pattern_problem(r"####\s*(.*)$") is None
-    assert pattern_problem(r"####\s*.*$") == "has no group; put (...) around the part that is kept"
-    assert pattern_problem(r"(a").startswith("not a regular expression: missing ), unterminated subpattern")
-    assert pattern_problem(r"(a){99999999999}").startswith("not a regular expression")
+    assert pattern_problem(r"####\s*.*$") == "needs a group (...) around the part that is kept"
+    assert pattern_problem(r"(a").startswith("is no regular expression: missing ), unterminated subpattern")
+    assert pattern_problem(r"(a){99999999999}").startswith("is no regular expression")
 
 
 def test_wrong_data_of_stages_and_benchmarks_is_placed(problems, valid):

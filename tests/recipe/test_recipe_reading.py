@@ -64,14 +64,14 @@ def test_duplicate_keys_are_all_reported_with_both_lines():
     with pytest.raises(RecipeError) as caught:
         parse("a: 1\nb: {c: 1, c: 2}\na: 2\n", "x.yaml")
     assert [str(problem) for problem in caught.value.problems] == [
-        "x.yaml:2: b.c: given twice; the first one is on line 2",
-        "x.yaml:3: a: given twice; the first one is on line 1",
+        "x.yaml:2: b.c: stands twice; the first one is on line 2",
+        "x.yaml:3: a: stands twice; the first one is on line 1",
     ]
 
 
 def test_a_duplicate_key_in_a_stage_is_named_by_the_stage():
     text = "stages:\n  - name: math\n    steps: 1\n    steps: 2\n"
-    assert error_of(text) == "x.yaml:4: stages.math.steps: given twice; the first one is on line 3"
+    assert error_of(text) == "x.yaml:4: stages.math.steps: stands twice; the first one is on line 3"
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_syntax_errors_say_where_and_what_to_look_for(text, place, words):
             "x.yaml:1: a: the tag tag:yaml.org,2002:python/object/apply:os.system",
         ),
         ("a: !secret x", "x.yaml:1: a: the tag !secret is not used here"),
-        ("a: !!int ten", "x.yaml:1: a: expected a number"),
+        ("a: !!int ten", "x.yaml:1: a: must be a number"),
         ("a:\n  <<: {b: 1}", "x.yaml:2: a.<<: merge keys are not used here"),
-        ("? [a, b]\n: 1", "x.yaml:1: expected a word as key"),
-        ("a: 99999999999999999999", "x.yaml:1: a: expected a number of at most 9223372036854775807"),
-        ("a: " + "9" * 5000, "x.yaml:1: a: expected a number of at most"),
+        ("? [a, b]\n: 1", "x.yaml:1: must be a word, as all keys"),
+        ("a: 99999999999999999999", "x.yaml:1: a: must be a number of at most 9223372036854775807"),
+        ("a: " + "9" * 5000, "x.yaml:1: a: must be a number of at most"),
         ('a: "\\ud800"', "x.yaml:1: a: holds half of a surrogate pair"),
         ("a: " + "[" * 60 + "]" * 60, "x.yaml:1: a.0.0.0: nested deeper than 50 levels"),
         ("[" * 5000, "x.yaml: nested deeper than 50 levels"),
@@ -123,8 +123,8 @@ def test_what_a_recipe_has_no_use_for_is_refused(text, message):
     [
         (b"", "r.yaml: the file is empty; a recipe needs at least name, model and stages"),
         (b"# only a comment\n", "r.yaml: the file is empty; a recipe needs at least name, model and stages"),
-        (b"- a\n", "r.yaml:1: expected keys such as name, model and stages at the top, found a list"),
-        (b"word\n", "r.yaml:1: expected keys such as name, model and stages at the top, found a single value"),
+        (b"- a\n", "r.yaml:1: the file must be a mapping of keys such as name, model and stages, not a list"),
+        (b"word\n", "r.yaml:1: the file must be a mapping of keys such as name, model and stages, not a single value"),
         (b"a: 1\nb: \xff\n", "r.yaml:2: the file is not UTF-8 text: byte 0xff; save it as UTF-8"),
     ],
 )

@@ -50,7 +50,7 @@ def test_bases_are_found_beside_the_file_that_names_them(folder, valid):
     ("base", "message"),
     [
         ("missing.yaml", "recipe.yaml:1: base: there is no file missing.yaml (looked for beside recipe.yaml)"),
-        ("[a, b]", "recipe.yaml:1: base: expected the path of another recipe, as text"),
+        ("[a, b]", "recipe.yaml:1: base: must be the path of another recipe, as text"),
         ("recipe.yaml", "recipe.yaml:1: base: bases go round in a circle: recipe.yaml -> recipe.yaml"),
     ],
 )
@@ -66,7 +66,7 @@ def test_a_circle_of_bases_names_the_chain(problems):
 def test_a_mistake_in_a_base_is_placed_there(problems, valid):
     found = problems("base: base.yaml\n", base=valid.replace("steps: 20", "stepps: 20"))
     assert found == [
-        "base.yaml:9: stages.math.steps: missing; expected a whole number of at least 1",
+        "base.yaml:9: stages.math.steps: missing; must be a whole number, at least 1",
         "base.yaml:14: stages.math.stepps: unknown key; did you mean steps?",
     ]
 
@@ -129,7 +129,7 @@ def test_a_child_skips_a_stage_of_its_base_and_another_brings_it_back(load, vali
 
 def test_skip_wants_a_truth_value(problems, valid):
     found = problems(valid.replace("kind: rl", "kind: rl\n    skip: yes"))
-    assert found == ["recipe.yaml:11: stages.math.skip: expected true or false, found 'yes'"]
+    assert found == ["recipe.yaml:11: stages.math.skip: must be true or false, not 'yes'"]
 
 
 # defaults
@@ -148,11 +148,11 @@ def test_defaults_lie_under_the_stages_of_their_kind(load, valid):
     [
         ("{rll: {steps: 1}}", "defaults.rll: there is no kind 'rll'; did you mean rl?"),
         ("{distill: {}}", "defaults.distill: there is no kind 'distill'; kinds are: sft, rl"),
-        ("{rl: 5}", "defaults.rl: expected keys of rl stages, found 5"),
-        ("[rl]", "defaults: expected kinds of stages (sft, rl) and their keys"),
+        ("{rl: 5}", "defaults.rl: must be a mapping of keys, not 5"),
+        ("[rl]", "defaults: must be a mapping from kinds of stages (sft, rl) to their keys"),
         ("{rl: {group_sise: 4}}", "defaults.rl.group_sise: unknown key; did you mean group_size?"),
-        ("{rl: {group_size: 1}}", "defaults.rl.group_size: expected a whole number of at least 2, found 1"),
-        ("{rl: {batch_size: 4}}", "defaults.rl.batch_size: unknown key here; it belongs in stages of kind sft"),
+        ("{rl: {group_size: 1}}", "defaults.rl.group_size: must be at least 2, not 1"),
+        ("{rl: {batch_size: 4}}", "defaults.rl.batch_size: unknown key here; it belongs to stages of kind sft"),
     ],
 )
 def test_wrong_defaults_are_told_once_and_where_they_stand(problem, valid, defaults, message):
@@ -180,7 +180,7 @@ def test_overrides_come_last(load, valid):
     assert (sft.data[0].limit, math.group_size, loaded.recipe.description) == (3, 16, "a = b")
     assert loaded.recipe.evaluate.after_each_stage == ["aime24"]
     assert second.steps == 30
-    assert second.rollout.temperature == 1.0
+    assert second.rollout.temperature == 0.5  # it extends math
     assert loaded.place("stages", "math", "steps") == Place("--set", None)
     assert loaded.place("stages", "math", "rollout", "temperature") == Place("--set", None)
     assert loaded.place("stages", "math", "learning_rate") == Place("recipe.yaml", 14)
@@ -199,21 +199,20 @@ def test_a_stage_name_may_hold_dots(load, valid):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("seed", "seed: expected key=value with a dotted key, such as stages.math-rl.steps=10"),
-        ("=5", "expected key=value"),
-        ("stages..steps=5", "stages..steps: expected key=value"),
-        ("stages.mth.steps=5", "stages.mth.steps: there is no stage 'mth'; did you mean math?"),
-        ("stages.zzz.steps=5", "stages.zzz.steps: there is no stage 'zzz'; stages are: sft-1, math"),
-        ("stages.2.steps=5", "stages.2.steps: there is no stage '2'; stages are: sft-1, math"),
+        ("seed", "seed: must look like --set stages.math-rl.steps=10"),
+        ("=5", "must look like --set"),
+        ("stages..steps=5", "stages..steps: must look like --set"),
+        ("stages.mth.steps=5", "stages.mth.steps: there is no item 'mth'; did you mean math?"),
+        ("stages.zzz.steps=5", "stages.zzz.steps: there is no item 'zzz'; stages are: sft-1, math"),
+        ("stages.2.steps=5", "stages.2.steps: there is no item '2'; stages are: sft-1, math"),
         ("stages.math.data.1.limit=5", "`stages.1.data` is a list with entries 0 to 0; '1' is none of them"),
         ("stages.math.data.x=5", "`stages.1.data` is a list with entries 0 to 0; 'x' is none of them"),
         ("seed.x=5", "seed.x: `seed` is a single value (3), so it has no `x`"),
         ("base=x.yaml", "base: `base` was followed before overrides are applied; change it in the file"),
-        ("stages.math.extends=sft-1", "stages.math.extends: `extends` was followed before"),
         ("stages.math.steps={", "stages.math.steps: not valid YAML"),
         ("stages.math.step=5", "stages.math.step: unknown key; did you mean steps?"),
-        ("stages.math.steps=ten", "stages.math.steps: expected a whole number of at least 1, found the text 'ten'"),
-        ("stages.math.reward.use=5", "stages.math.reward.use: expected text, found 5; put it in quotes"),
+        ("stages.math.steps=ten", "stages.math.steps: must be a whole number, not 'ten'"),
+        ("stages.math.reward.use=5", "stages.math.reward.use: must be text, not 5; put it in quotes"),
     ],
 )
 def test_wrong_overrides(problem, valid, override, message):
@@ -226,8 +225,8 @@ def test_wrong_overrides_and_wrong_keys_come_in_one_message(load, valid):
     with pytest.raises(RecipeError) as caught:
         load(valid.replace("model:", "modell:"), "stages.mth.steps=5")
     assert str(caught.value).splitlines() == [
-        "--set: stages.mth.steps: there is no stage 'mth'; did you mean math?",
-        "recipe.yaml:1: model: missing; expected text",
+        "--set: stages.mth.steps: there is no item 'mth'; did you mean math?",
+        "recipe.yaml:1: model: missing; must be text",
         "recipe.yaml:2: modell: unknown key; did you mean model?",
         "3 problems in recipe.yaml",
     ]
