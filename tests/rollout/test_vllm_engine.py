@@ -1,0 +1,140 @@
+"""A real vLLM engine in this process, against transformers: same weights, same log-probs, same tokens whatever the batch."""
+
+import os
+
+import pytest
+import torch
+
+from cascade_rl.models import tiny_qwen3
+from cascade_rl.recipe import EngineConfig, SamplingConfig
+from cascade_rl.recipe.schema import OptimizerConfig
+from cascade_rl.rollout.engine import Request, request_seed
+from cascade_rl.types import CascadeError, Stop
+
+pytestmark = pytest.mark.slow
+SAMPLING = SamplingConfig(max_new_tokens=24)
+PROMPT = tuple(range(30, 50))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_qwen3.build(folder, seed=3, hidden_size=64, layers=2, intermediate_size=96)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint):
+    from cascade_rl.rollout.vllm_engine import VllmEngine
+
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return VllmEngine(
+        checkpoint, EngineConfig(max_num_seqs=16), dtype="float32", cpu=True, world_size=1, max_model_len=96,
+        renormalised=True, temperature=1.0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def policy(checkpoint):
+    from cascade_rl.training.policy import Policy
+    from cascade_rl.training.ranks import Ranks
+
+    return Policy(
+        checkpoint, OptimizerConfig(learning_rate=1e-3), ranks=Ranks(0, 1, torch.device("cpu")), dtype="float32",
+        total_steps=1, gradient_checkpointing=False, chunk_tokens=64,
+    )  # fmt: skip
+
+
+def draw(engine, requests):
+    return {(r.prompt_id, r.index): r for r in engine.generate(requests)}
+
+
+def requests(count, sampling=SAMPLING):
+    return [Request(f"p{i}", 0, (*PROMPT, 60 + i), request_seed("t", i), sampling) for i in range(count)]
+
+
+def gap(policy, engine, sampling=SAMPLING):
+    from cascade_rl.stages.handover import probe_logprobs
+
+    return probe_logprobs(
+        policy, engine, [(*PROMPT, 60 + i) for i in range(4)], sampling=sampling,
+        engine_temperature=engine.logprob_temperature,
+    )  # fmt: skip
+
+
+def test_tokens_do_not_depend_on_what_they_are_batched_with(engine):
+    together = draw(engine, requests(12))
+    backwards = draw(engine, requests(12)[::-1])
+    alone = draw(engine, requests(12)[5:6])
+    assert backwards == together
+    assert alone["p5", 0] == together["p5", 0]
+    other_seed = draw(engine, [Request("p5", 0, (*PROMPT, 65), 1, SAMPLING)])
+    assert other_seed["p5", 0].token_ids != together["p5", 0].token_ids
+
+
+def test_lengths_stops_and_text(engine):
+    for rollout in draw(engine, requests(12)).values():
+        assert len(rollout.token_ids) == len(rollout.logprobs) <= 24
+        assert rollout.stop is (Stop.EOS if rollout.token_ids[-1] == engine._eos else Stop.LENGTH)
+        assert rollout.truncated == (len(rollout.token_ids) == 24 and rollout.token_ids[-1] != engine._eos)
+        assert "<|im_end|>" not in rollout.text or rollout.token_ids.count(engine._eos) > 1
+
+
+def test_streamed_weights_are_served_and_agree_with_the_trainer(engine, policy):
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    assert gap(policy, engine) > 1e-2  # not yet sent: the engine serves older weights
+    engine.load_weights(policy.named_weights(), version=7)
+    assert gap(policy, engine) < 2e-5
+    assert {r.version for r in draw(engine, requests(2)).values()} == {7}
+
+
+def test_a_tied_head_left_out_would_be_noticed(engine, policy):
+    """Nothing fails by itself when the head is not sent; the gap says it."""
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            parameter.mul_(1.1)
+    engine.load_weights(((n, w) for n, w in policy.named_weights() if n != "lm_head.weight"), version=8)
+    assert gap(policy, engine) > 1e-2
+    engine.load_weights(policy.named_weights(), version=9)
+    assert gap(policy, engine) < 2e-5
+
+
+@pytest.mark.parametrize(
+    "keys", [{"temperature": 0.6}, {"top_p": 0.9}, {"top_k": 20}, {"temperature": 1.2, "top_p": 0.95}]
+)
+def test_truncated_sampling_is_compared_on_one_support(engine, policy, keys):
+    engine.load_weights(policy.named_weights(), version=1)
+    assert gap(policy, engine, SAMPLING.model_copy(update=keys)) < 2e-5
+
+
+def test_an_abort_leaves_nothing_behind(engine):
+    seen = []
+    for rollout in engine.generate(requests(12), should_abort=lambda: len(seen) >= 2):
+        seen.append(rollout)
+    assert 2 <= len(seen) < 12
+    assert not engine._llm.llm_engine.has_unfinished_requests()
+    assert len(draw(engine, requests(12))) == 12
+
+
+def test_an_engine_that_dies_says_what_is_lost(engine, monkeypatch):
+    def dead():
+        raise RuntimeError("EngineCore died")
+
+    monkeypatch.setattr(engine._llm.llm_engine, "step", dead)
+    with pytest.raises(CascadeError, match="failed with 3 rollouts unfinished: RuntimeError: EngineCore died"):
+        draw(engine, requests(3))
+    monkeypatch.undo()
+    assert len(draw(engine, requests(3))) == 3
+
+
+def test_an_engine_that_cannot_start_names_the_checkpoint(tmp_path):
+    from cascade_rl.rollout.vllm_engine import VllmEngine
+
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CascadeError, match=str(tmp_path)):
+        VllmEngine(
+            tmp_path, EngineConfig(), dtype="float32", cpu=True, world_size=1, max_model_len=64, renormalised=False,
+            temperature=1.0,
+        )  # fmt: skip

@@ -1,0 +1,129 @@
+"""The pure parts of the RL stage, with hand-made groups."""
+
+import io
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cascade_rl.recipe import RlStage
+from cascade_rl.stages.collect import members, refuse_errors
+from cascade_rl.stages.context import Context, StopFlag
+from cascade_rl.stages.rl import guard, rollout_metrics, training_sequences
+from cascade_rl.store import Job
+from cascade_rl.training.ranks import Ranks
+from cascade_rl.training.update import UpdateStats
+from cascade_rl.types import CascadeError, Group, Prompt, Rollout, Score, Stop
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+def config(**keys):
+    base = {"name": "m", "data": [{"source": "x"}], "reward": {"use": "a:b"}, "learning_rate": 1e-6, "steps": 4}
+    return RlStage.model_validate({**base, **keys})
+
+
+def group(values, stops=None, errors=None, name="p"):
+    stops, errors = stops or ["eos"] * len(values), errors or [None] * len(values)
+    rollouts = [
+        Rollout(name, i, (10 + i, 2), (-0.1, -0.2), "t", Stop(s), 0) for i, s in enumerate(stops)
+    ]  # fmt: skip
+    scores = [Score(v, error=e) for v, e in zip(values, errors, strict=True)]
+    return Group(Prompt(name, ({"role": "user", "content": "q"},)), (1, 1, 1), rollouts, scores)
+
+
+def test_filtered_rollouts_leave_loss_and_statistics():
+    cut = group([1.0, 0.0, 5.0], ["eos", "eos", "length"])
+    assert members(cut, config(overlong="filter")) == [0, 1]
+    sequences = training_sequences([cut], config(overlong="filter", advantage="group_mean"))
+    assert [s.advantage for s in sequences] == [0.5, -0.5]  # the mean is that of the two that count
+    assert len(training_sequences([cut], config(overlong="penalise"))) == 3
+
+
+def test_failed_grading_leaves_the_batch():
+    broken = group([1.0, 0.0, 0.0], errors=[None, None, "judge down"])
+    assert members(broken, config()) == [0, 1]
+
+
+def test_a_group_left_with_one_member_teaches_nothing():
+    assert training_sequences([group([1.0, 0.0], ["eos", "length"])], config(overlong="filter")) == []
+
+
+def test_sequences_come_in_prompt_and_rollout_order():
+    sequences = training_sequences([group([1.0, 0.0], name="a"), group([0.0, 1.0], name="b")], config())
+    assert [s.completion_ids[0] for s in sequences] == [10, 11, 10, 11]
+    assert [s.advantage > 0 for s in sequences] == [True, False, False, True]
+
+
+def test_too_many_failed_gradings_stop_with_the_first_in_full():
+    broken = [group([0.0, 0.0], errors=["KeyError: 'x'\n  file.py:3", None])]
+    with pytest.raises(CascadeError, match=r"failed on 1 of 2 rollouts, above max_error_rate 0\.1(.|\n)*file\.py:3"):
+        refuse_errors(broken, (1, 2), 0.1)
+    refuse_errors(broken, (1, 2), 0.5)
+
+
+def make_context(tmp_path, out=None):
+    job = Job.model_validate(
+        {"task": "stage", "run": "r", "name": "m", "identity": "i", "folder": tmp_path, "recipe_path": "r.yaml",
+         "model": "x", "template": {}, "seed": 1, "dtype": "auto"}
+    )  # fmt: skip
+    return Context(job, ALONE, StopFlag(), out or io.StringIO())
+
+
+def test_metrics_by_hand(tmp_path):
+    groups = [group([1.0, 0.0], ["eos", "length"]), group([1.0, 1.0]), group([0.0, 9.0], errors=[None, "x"])]
+    metrics = rollout_metrics(make_context(tmp_path), groups, config())
+    assert metrics["reward/mean"] == pytest.approx(3 / 5)
+    assert metrics["reward/error_rate"] == pytest.approx(1 / 6)
+    assert metrics["completions/truncated"] == pytest.approx(1 / 6)
+    assert metrics["groups/zero_variance"] == pytest.approx(2 / 3)  # the third has one member left
+    assert metrics["tokens/rollout"] == 12
+
+
+@pytest.mark.parametrize(
+    ("stats", "message"),
+    [
+        (UpdateStats(float("nan"), 0, 0, 0, 0, 1), "the loss is nan"),
+        (
+            UpdateStats(1.0, 0, 0, 0.5, 2.0, 1),
+            r"0\.5 \(largest 2\), bound 0\.001. The engine serves version 3, the trainer is at 4",
+        ),
+        (UpdateStats(1.0, 0, 0, float("nan"), 2.0, 1), "disagree"),
+    ],
+)
+def test_an_update_that_would_teach_nonsense_is_refused_with_its_rollouts_kept(tmp_path, stats, message):
+    run = SimpleNamespace(
+        context=make_context(tmp_path), config=config(), max_gap=1e-3, engine=SimpleNamespace(version=3)
+    )
+    with pytest.raises(CascadeError, match=message):
+        guard(run, stats, [group([1.0, 0.0])], 4)
+    assert (tmp_path / "rollouts/step-000005.parquet").is_file()
+
+
+def test_a_full_disk_pauses_saving_and_keeps_the_last_state(tmp_path, monkeypatch):
+    out = io.StringIO()
+    context = make_context(tmp_path, out)
+    assert context.save_state(1, lambda folder: (folder / "state.pt").write_text("one"))
+
+    def full(_folder):
+        raise OSError(28, "No space left on device")
+
+    assert not context.save_state(2, full)
+    assert "WARNING: the state of step 2 could not be saved" in out.getvalue()
+    step, folder = context.newest_state()
+    assert (step, (folder / "state.pt").read_text()) == (1, "one")
+
+
+def test_only_whole_states_are_candidates_and_two_are_kept(tmp_path):
+    out = io.StringIO()
+    context = make_context(tmp_path, out)
+    for step in (1, 2, 3):
+        context.save_state(step, lambda folder, step=step: (folder / "state.pt").write_text(f"state {step}"))
+    state = tmp_path / "state"
+    assert sorted(p.name for p in state.iterdir()) == ["step-000002", "step-000003"]
+    (state / "step-000003/state.pt").write_text("state 4")  # same size, other content
+    assert context.newest_state()[0] == 2
+    assert "step-000003 is damaged" in out.getvalue()
+    (state / "step-000002/manifest.json").unlink()
+    with pytest.raises(CascadeError, match="no state in .* is whole"):
+        context.newest_state()
