@@ -67,8 +67,9 @@ def weights(root: Path) -> dict[str, str]:
 
 def metrics(root: Path, stage: str) -> list[dict]:
     """The stage's metrics without what depends on the clock."""
-    (path,) = root.glob(f"store/{stage}-*/metrics.jsonl")
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    (run,) = [path for path in root.glob("runs/*/run.json") if path.parent.name != "other"]
+    entry = next(entry for entry in json.loads(run.read_text())["stages"] if entry["name"] == stage)
+    rows = [json.loads(line) for line in (root / entry["directory"] / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if not k.startswith("time")} for row in rows]
 
 

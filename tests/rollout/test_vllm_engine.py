@@ -110,8 +110,9 @@ def test_truncated_sampling_is_compared_on_one_support(engine, policy, keys):
 
 
 def test_an_abort_leaves_nothing_behind(engine):
+    uneven = [Request(f"p{i}", 0, (*PROMPT, 60 + i), i, SamplingConfig(max_new_tokens=2 + 5 * i)) for i in range(12)]
     seen = []
-    for rollout in engine.generate(requests(12), should_abort=lambda: len(seen) >= 2):
+    for rollout in engine.generate(uneven, should_abort=lambda: len(seen) >= 2):
         seen.append(rollout)
     assert 2 <= len(seen) < 12
     assert not engine._llm.llm_engine.has_unfinished_requests()
