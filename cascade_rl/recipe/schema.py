@@ -154,7 +154,8 @@ class SftStage(StageConfig):
     """``each``: a conversation becomes one training row per assistant turn, its history rendered as at inference;
     ``last``: only the last turn is trained."""
     packing: bool = False
-    """Put several rows into one sequence of ``max_length`` with borders respected; the loss stays the same."""
+    """TRL's packing: rows fill sequences of ``max_length``, borders respected, and ``batch_size`` counts those
+    sequences. Without it batches are padding-free all the same and count rows."""
     micro_batch_size: int | None = Field(None, ge=1, json_schema_extra=NOT_IDENTITY)
     """Rows per forward pass and rank; default: the whole share of the rank."""
 

@@ -7,6 +7,7 @@ Batches are padding-free: the rows of a micro-batch lie one after another and at
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from cascade_rl.data.order import PromptSampler
 from cascade_rl.data.sources import load_rows, to_conversations
 from cascade_rl.data.template import Template
 from cascade_rl.recipe import SftStage
@@ -77,8 +79,18 @@ def _write_arrow(path: Path, rows: Iterator[dict[str, list[int]]], batch_rows: i
     return count
 
 
+def ordered_rows(rows: int, batch_size: int, steps: int, seed: int) -> list[int]:
+    """Row indices of ``steps`` whole batches: one epoch's order after another, cut nowhere.
+
+    A batch that an epoch does not fill is filled from the next one. So every step has exactly ``batch_size`` rows
+    whatever the number of ranks, and an epoch's end is no special place to resume at.
+    """
+    sampler = PromptSampler("rows", rows, seed)
+    return sampler.next(batch_size * steps)
+
+
 class Trainer(SFTTrainer):
-    """SFTTrainer with our schedule, and counts of what it is fed."""
+    """SFTTrainer with our order and schedule, and counts of what it is fed."""
 
     def __init__(self, *args: Any, stage: SftStage, inherited_optimizer: Path | None, **kwargs: Any) -> None:
         self._stage = stage
@@ -86,6 +98,14 @@ class Trainer(SFTTrainer):
         self.fed = torch.zeros(3, dtype=torch.int64)
         """Positions, trained tokens and padding of this rank since the last log."""
         super().__init__(*args, **kwargs)
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        """Rows come in the order they lie in, unless TRL has packed them into others."""
+        if self._stage.packing:
+            return super()._get_train_sampler(*args, **kwargs)
+        return torch.utils.data.SequentialSampler(
+            kwargs.get("train_dataset") or (args[0] if args else self.train_dataset)
+        )
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         optimizer = super().create_optimizer(*args, **kwargs)
@@ -114,7 +134,8 @@ class Trainer(SFTTrainer):
 class Bridge(TrainerCallback):
     """Between TRL's trainer and ours: metrics, states, stops."""
 
-    def __init__(self, context: Context, config: SftStage, steps: int, first_step: int) -> None:
+    def __init__(self, context: Context, config: SftStage, steps: int, first_step: int, rows: int) -> None:
+        self._rows = rows
         self._context = context
         self._config = config
         self._steps = steps
@@ -135,7 +156,9 @@ class Bridge(TrainerCallback):
             "loss": logs["loss"],
             "grad_norm": logs.get("grad_norm"),
             "learning_rate": logs.get("learning_rate"),
-            "epoch": logs.get("epoch"),
+            "epoch": logs.get("epoch")
+            if self._config.packing
+            else state.global_step * self._config.batch_size / self._rows,
             "token_accuracy": logs.get("mean_token_accuracy"),
             "policy/entropy": logs.get("entropy"),
             "tokens/total": positions,
@@ -174,7 +197,7 @@ class Bridge(TrainerCallback):
                 sink.close()
 
 
-def trainer_arguments(context: Context, config: SftStage, work: Path) -> SFTConfig:
+def trainer_arguments(context: Context, config: SftStage, steps: int | None, work: Path) -> SFTConfig:
     """Our keys in TRL's words."""
     share = config.batch_size // context.ranks.world_size
     micro = config.micro_batch_size or share
@@ -184,7 +207,7 @@ def trainer_arguments(context: Context, config: SftStage, work: Path) -> SFTConf
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=share // micro,
         num_train_epochs=config.epochs or 1.0,
-        max_steps=config.steps or -1,
+        max_steps=steps or -1,
         learning_rate=config.learning_rate,
         adam_beta1=config.betas[0],
         adam_beta2=config.betas[1],
@@ -219,6 +242,12 @@ def run(context: Context) -> None:
     assert job.checkpoint is not None
     tokenizer, template = load_tokenizer(job.checkpoint, job.template)
     dataset = prepare_data(context, config, template)
+    rows = len(dataset)
+    steps = config.steps
+    if not config.packing:
+        steps = steps or math.ceil(round(config.epochs * rows / config.batch_size, 6))  # type: ignore[operator]
+        seed = config.seed if config.seed is not None else job.seed
+        dataset = dataset.select(ordered_rows(rows, config.batch_size, steps, seed))
     model = load_model(Path(job.checkpoint), torch.device("cpu"))
     work = job.place.path / ".trainer"
     if context.ranks.is_main:
@@ -227,17 +256,17 @@ def run(context: Context) -> None:
     found = context.newest_state()
     trainer = Trainer(
         model=model,
-        args=trainer_arguments(context, config, work),
+        args=trainer_arguments(context, config, steps, work),
         train_dataset=dataset,
         processing_class=tokenizer,
         stage=config,
         inherited_optimizer=None if found else job.parent_optimizer,
     )
-    steps = config.steps or _steps(trainer, config)
+    steps = steps or _packed_steps(trainer, config)
     first_step = found[0] if found else 0
     if found:
         context.say(f"going on from step {first_step} of {steps}")
-    bridge = Bridge(context, config, steps, first_step)
+    bridge = Bridge(context, config, steps, first_step, rows)
     bridge.trainer = trainer
     trainer.add_callback(bridge)
     context.note_start(first_step)
@@ -264,8 +293,8 @@ def run(context: Context) -> None:
     context.ranks.barrier()
 
 
-def _steps(trainer: Trainer, config: SftStage) -> int:
-    """Optimizer steps of ``config.epochs`` passes, as the trainer counts them."""
+def _packed_steps(trainer: Trainer, config: SftStage) -> int:
+    """Optimizer steps of ``config.epochs`` passes over packed sequences, as the trainer counts them."""
     batches = len(trainer.get_train_dataloader())
     per_epoch = max(1, -(-batches // trainer.args.gradient_accumulation_steps))
     assert config.epochs is not None

@@ -57,18 +57,21 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def weights(root: Path) -> dict[str, str]:
-    """SHA-256 of each stage's weights."""
+def weights(root: Path, run: str = "tiny") -> dict[str, str]:
+    """SHA-256 of the weights of each of the run's stages."""
+    record = json.loads((root / "runs" / run / "run.json").read_text())
     return {
-        path.parts[-3].rsplit("-", 1)[0]: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.glob("store/*/checkpoint/model.safetensors"))
+        entry["name"]: hashlib.sha256(
+            (root / entry["directory"] / "checkpoint/model.safetensors").read_bytes()
+        ).hexdigest()
+        for entry in record["stages"]
     }
 
 
-def metrics(root: Path, stage: str) -> list[dict]:
+def metrics(root: Path, stage: str, run: str = "tiny") -> list[dict]:
     """The stage's metrics without what depends on the clock."""
-    (run,) = [path for path in root.glob("runs/*/run.json") if path.parent.name != "other"]
-    entry = next(entry for entry in json.loads(run.read_text())["stages"] if entry["name"] == stage)
+    record = json.loads((root / "runs" / run / "run.json").read_text())
+    entry = next(entry for entry in record["stages"] if entry["name"] == stage)
     rows = [json.loads(line) for line in (root / entry["directory"] / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if not k.startswith("time")} for row in rows]
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,7 +60,8 @@ def test_the_checkpoint_is_a_plain_model(undisturbed):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    (folder,) = undisturbed.glob("store/math-rl-*/checkpoint")
+    status = json.loads(cli(undisturbed, "status", "tiny", "--json").stdout)
+    folder = undisturbed / status["stages"][-1]["directory"] / "checkpoint"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert tokenizer.eos_token == "<|im_end|>"
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
@@ -166,22 +168,34 @@ def test_a_changed_finished_stage_stops_the_run_with_the_change_shown(undisturbe
     assert "--branch NAME" in result.stderr
 
 
+TWO_RANKS = ("-m", "accelerate.commands.launch", "--config_file", "launch/accelerate/cpu-2.yaml")
+
+
 def test_two_ranks_with_an_engine_each(undisturbed, tmp_path):
-    """accelerate starts two processes; the first RL step sees the same rollouts and makes the same update."""
-    process = cascade.start(
-        tmp_path,
-        launcher=("-m", "accelerate.commands.launch", "--config_file", "launch/accelerate/cpu-2.yaml"),
-    )
+    """From the same checkpoint, two ranks draw the same rollouts as one and make the same update."""
+    for folder in undisturbed.glob("store/*"):
+        if not folder.name.startswith("math-rl"):
+            shutil.copytree(folder, tmp_path / "store" / folder.name)
+    process = cascade.start(tmp_path, launcher=TWO_RANKS)
     output = cascade.finish(process, tmp_path)
     assert process.returncode == 0, output
-    alone, pair = cascade.metrics(undisturbed, "math-rl"), cascade.metrics(tmp_path, "math-rl")
-    for key in ("loss", "grad_norm", "reward/mean", "policy/entropy", "tokens/trained", "completions/mean_length"):
-        assert pair[0][key] == pytest.approx(alone[0][key], rel=1e-4, abs=1e-6), key
-    for a, b in zip(cascade.metrics(undisturbed, "sft-2"), cascade.metrics(tmp_path, "sft-2"), strict=True):
-        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
-        assert b["tokens/trained"] == a["tokens/trained"]
+    alone, pair = cascade.metrics(undisturbed, "math-rl")[0], cascade.metrics(tmp_path, "math-rl")[0]
+    for key in ("reward/mean", "tokens/trained", "tokens/rollout", "completions/truncated", "groups/zero_variance"):
+        assert pair[key] == pytest.approx(alone[key], abs=1e-12), key
+    for key in ("loss", "grad_norm", "policy/entropy"):
+        assert pair[key] == pytest.approx(alone[key], rel=1e-5, abs=1e-6), key
+    assert len(cascade.metrics(tmp_path, "math-rl")) == 8
     (record,) = tmp_path.glob("store/math-rl-*/stage.json")
     assert json.loads(record.read_text())["attempts"][-1]["world_size"] == 2
+
+
+def test_two_ranks_fine_tune_as_one(undisturbed, tmp_path):
+    process = cascade.start(tmp_path, "--until", "sft-1", launcher=TWO_RANKS)
+    output = cascade.finish(process, tmp_path)
+    assert process.returncode == 0, output
+    for a, b in zip(cascade.metrics(undisturbed, "sft-1"), cascade.metrics(tmp_path, "sft-1"), strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+        assert (b["tokens/trained"], b["tokens/padding"]) == (a["tokens/trained"], 0)
 
 
 def test_a_failing_rank_ends_both_with_one_message(tmp_path):
@@ -198,18 +212,16 @@ def test_a_failing_rank_ends_both_with_one_message(tmp_path):
     assert "KeyError: 'no such thing'" in output
 
 
-@pytest.mark.parametrize(
-    ("reward", "mark"), [("tests.e2e.faulty:hangs", "timeout"), ("tests.e2e.faulty:dies", "crashed")]
-)
-def test_rewards_that_hang_or_die_cost_their_rollouts_not_the_run(tmp_path, reward, mark):
+@pytest.mark.parametrize("fault", ["hangs", "dies"])
+def test_rewards_that_hang_or_die_cost_their_rollouts_not_the_run(undisturbed, fault):
     result = cli(
-        tmp_path, "run", cascade.RECIPE, "--set", f"stages.math-rl.reward.use={reward}",
-        "--set", "stages.math-rl.reward.timeout_s=0.3", "--set", "stages.math-rl.reward.failure=-1",
-        "--set", "stages.math-rl.steps=1", "--set", "stages.sft-1.steps=1", "--set", "stages.sft-2.steps=1",
-        "--set", "evaluate.after_each_stage=[]", "--set", "stages.math-rl.prompts_per_step=2",
+        undisturbed, "run", cascade.RECIPE, "--set", f"name={fault}",
+        "--set", f"stages.math-rl.reward.use=tests.e2e.faulty:{fault}", "--set", "stages.math-rl.reward.timeout_s=0.3",
+        "--set", "stages.math-rl.reward.failure=-1", "--set", "stages.math-rl.steps=1",
+        "--set", "evaluate.after_each_stage=[]",
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
-    (row,) = cascade.metrics(tmp_path, "math-rl")
+    (row,) = cascade.metrics(undisturbed, "math-rl", run=fault)
     assert row["reward/timeouts"] > 0
     assert row["reward/error_rate"] == 0
     assert row["reward/mean"] < 1
