@@ -36,10 +36,9 @@ ALLOWED = {
         "evals",
     },
     "report": {"recipe", "store"},
-    "planner": {"recipe", "store"},
     # Identities are made of data, rewards and benchmarks: the orchestrator reads their torch-free parts.
     "orchestrator": {"recipe", "store", "tracking", "data.sources", "rewarding.loading", "evals.registry", "models"},
-    "cli": {"orchestrator", "report", "planner", "recipe", "store"},
+    "cli": {"orchestrator", "report", "recipe", "store"},
     "__main__": {"cli"},
 }
 

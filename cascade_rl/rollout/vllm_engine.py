@@ -13,6 +13,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -53,6 +54,7 @@ class VllmEngine:
         max_model_len: int,
         renormalised: bool,
         temperature: float,
+        tokenizer: Any,
     ) -> None:
         prepare_environment(cpu=cpu, kv_cache_gib=config.cpu_kv_cache_gib)
         from vllm import LLM
@@ -84,8 +86,10 @@ class VllmEngine:
                 f"vLLM could not start from {checkpoint}: {error}\n"
                 "If memory ran out, lower `engine.gpu_memory_utilization` or `engine.max_num_seqs` of the stage."
             ) from error
-        self._tokenizer = self._llm.get_tokenizer()
-        self._eos = self._tokenizer.eos_token_id
+        # The stage's own tokenizer, not the one vLLM finds beside the weights: a base model's end-of-turn token is
+        # set by our template, and a completion must end where training says it ends.
+        self._tokenizer = tokenizer
+        self._eos = tokenizer.eos_token_id
 
     @property
     def version(self) -> int:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 
@@ -60,7 +60,9 @@ class Context:
     def on_cpu(self) -> bool:
         return self.ranks.device.type == "cpu"
 
-    def engine(self, checkpoint: str, config: EngineConfig, sampling: SamplingConfig, max_model_len: int) -> VllmEngine:
+    def engine(
+        self, checkpoint: str, tokenizer: Any, config: EngineConfig, sampling: SamplingConfig, max_model_len: int
+    ) -> VllmEngine:
         """This rank's vLLM engine, started from ``checkpoint``."""
         return VllmEngine(
             checkpoint,
@@ -71,6 +73,7 @@ class Context:
             max_model_len=max_model_len,
             renormalised=sampling.top_p < 1.0 or sampling.top_k > 0,
             temperature=sampling.temperature,
+            tokenizer=tokenizer,
         )
 
     def reward_workers(self, config: RewardConfig) -> int:

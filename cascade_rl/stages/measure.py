@@ -148,10 +148,10 @@ def run(context: Context) -> None:
     """Measure the checkpoint of ``context.job`` on the benchmarks it names."""
     job = context.job
     assert job.checkpoint is not None
-    _, template = load_tokenizer(job.checkpoint, job.template)
+    tokenizer, template = load_tokenizer(job.checkpoint, job.template)
     search = [job.recipe_path.resolve().parent, Path.cwd()]
     with Benchmarks(context, template, search, live=False) as benchmarks:
-        engine = context.engine(job.checkpoint, job.evaluate_engine, SamplingConfig(), benchmarks.longest)
+        engine = context.engine(job.checkpoint, tokenizer, job.evaluate_engine, SamplingConfig(), benchmarks.longest)
         for planned in benchmarks.planned:
             if context.stop.is_set:
                 raise Preempted

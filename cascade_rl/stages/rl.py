@@ -325,7 +325,11 @@ def run(context: Context) -> None:
     ):
         longest = max(map(len, prompt_ids)) + config.rollout.max_new_tokens
         engine = context.engine(
-            job.checkpoint, config.engine, config.rollout, max(longest, benchmarks.longest if job.evaluate_every else 0)
+            job.checkpoint,
+            tokenizer,
+            config.engine,
+            config.rollout,
+            max(longest, benchmarks.longest if job.evaluate_every else 0),
         )
         progress = context.progress(config.steps, 0)
         the_run = RlRun(

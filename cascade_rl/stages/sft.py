@@ -99,13 +99,11 @@ class Trainer(SFTTrainer):
         """Positions, trained tokens and padding of this rank since the last log."""
         super().__init__(*args, **kwargs)
 
-    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Rows come in the order they lie in, unless TRL has packed them into others."""
         if self._stage.packing:
-            return super()._get_train_sampler(*args, **kwargs)
-        return torch.utils.data.SequentialSampler(
-            kwargs.get("train_dataset") or (args[0] if args else self.train_dataset)
-        )
+            return super()._get_train_sampler(train_dataset)
+        return torch.utils.data.SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         optimizer = super().create_optimizer(*args, **kwargs)
@@ -248,7 +246,7 @@ def run(context: Context) -> None:
         steps = steps or math.ceil(round(config.epochs * rows / config.batch_size, 6))  # type: ignore[operator]
         seed = config.seed if config.seed is not None else job.seed
         dataset = dataset.select(ordered_rows(rows, config.batch_size, steps, seed))
-    model = load_model(Path(job.checkpoint), torch.device("cpu"))
+    model = load_model(Path(job.checkpoint), context.ranks.device)
     work = job.place.path / ".trainer"
     if context.ranks.is_main:
         shutil.rmtree(work, ignore_errors=True)

@@ -99,7 +99,9 @@ def test_finished_work_is_not_recomputed_silently(folder):
 def test_an_unfinished_stage_may_change_freely(folder):
     plan, _ = go(folder)
     plan.stage("a").folder.begin({"name": "a", "inputs": {}}, {})
-    go(folder, "stages.a.steps=5")
+    changed, said = go(folder, "stages.a.steps=5")
+    assert changed.stage("a").identity != plan.stage("a").identity
+    assert said == []
 
 
 def test_a_branch_is_a_run_of_its_own_that_shares(folder):

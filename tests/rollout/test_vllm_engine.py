@@ -30,7 +30,7 @@ def engine(checkpoint):
     os.environ["OMP_NUM_THREADS"] = "1"
     return VllmEngine(
         checkpoint, EngineConfig(max_num_seqs=16), dtype="float32", cpu=True, world_size=1, max_model_len=96,
-        renormalised=True, temperature=1.0,
+        renormalised=True, temperature=1.0, tokenizer=tiny_qwen3.build_tokenizer(),
     )  # fmt: skip
 
 
@@ -137,5 +137,5 @@ def test_an_engine_that_cannot_start_names_the_checkpoint(tmp_path):
     with pytest.raises(CascadeError, match=str(tmp_path)):
         VllmEngine(
             tmp_path, EngineConfig(), dtype="float32", cpu=True, world_size=1, max_model_len=64, renormalised=False,
-            temperature=1.0,
+            temperature=1.0, tokenizer=tiny_qwen3.build_tokenizer(),
         )  # fmt: skip

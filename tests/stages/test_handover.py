@@ -20,7 +20,9 @@ def checkpoint(tmp_path):
 
 
 def test_the_same_template_passes(checkpoint):
-    load_tokenizer(checkpoint, TemplateConfig())
+    tokenizer, template = load_tokenizer(checkpoint, TemplateConfig())
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert template.probe() == json.loads((checkpoint / CONTRACT).read_text())["probe"]
 
 
 def test_another_template_is_shown_on_both_sides(checkpoint):

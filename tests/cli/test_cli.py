@@ -1,0 +1,85 @@
+"""What a person sees: messages, exit codes, and never a stack trace for a slip."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cascade_rl.cli.launching import gpus
+
+ROOT = Path(__file__).parents[2]
+QUICKSTART = "recipes/quickstart.yaml"
+
+
+def cli(*arguments, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, "-m", "cascade_rl", *arguments],
+        cwd=cwd, capture_output=True, text=True, timeout=120, env={**__import__("os").environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def test_check_shows_the_plan_and_the_arithmetic(tmp_path):
+    result = cli("check", QUICKSTART, "--root", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    flat = " ".join(result.stdout.split())
+    assert "48 prompts x 8 = 384" in flat
+    assert "would run: sft-1, sft-2, math-rl" in flat
+    assert not list(tmp_path.iterdir())  # looking leaves nothing
+
+
+def test_check_prints_the_resolved_recipe(tmp_path):
+    text = cli("check", QUICKSTART, "--resolved", "--root", str(tmp_path)).stdout
+    (tmp_path / "again.yaml").write_text(text)
+    assert cli("check", str(tmp_path / "again.yaml"), "--root", str(tmp_path)).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("check", "recipes/none.yaml"), "no such file"),
+        (("check", "recipes"), "is a folder"),
+        (("check", QUICKSTART, "--set", "stages.math-rl.stepz=3"), "did you mean steps?"),
+        (("check", QUICKSTART, "--set", "stages.sft-1.data.0.source=gone.jsonl"), "gone.jsonl"),
+        (("check", QUICKSTART, "--processes", "5"), "does not divide over 5 ranks"),
+        (("check", QUICKSTART, "--set", "stages.math-rl.reward.use=rewards.math:verfy"), "did you mean verify?"),
+        (("check", QUICKSTART, "--set", "stages.math-rl.rollout.max_new_tokens=4096"), "512"),
+        (("run", QUICKSTART, "--until", "nothing"), "no stage 'nothing'"),
+        (("run", QUICKSTART, "--from", "nothing"), "no stage 'nothing'"),
+        (("status", "nothing"), "no run 'nothing'"),
+        (("report", "nothing"), "no run 'nothing'"),
+        (("rollouts", "nothing", "x"), "no run 'nothing'"),
+    ],
+)
+def test_slips_end_in_one_message(tmp_path, arguments, message):
+    result = cli(*arguments, "--root", str(tmp_path))
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+def test_a_recipe_as_first_word_means_run(tmp_path):
+    result = cli(QUICKSTART, "--until", "nothing", "--root", str(tmp_path))
+    assert "no stage 'nothing'" in result.stderr
+
+
+def test_status_of_a_run_that_has_not_begun(tmp_path):
+    from cascade_rl.orchestrator.run import Wishes, prepare
+    from cascade_rl.recipe import load_recipe
+    from cascade_rl.store import Store
+
+    prepare(load_recipe(ROOT / QUICKSTART), Store(tmp_path), Wishes(), 1, lambda _: None)
+    facts = json.loads(cli("status", "quickstart", "--json", "--root", str(tmp_path)).stdout)
+    assert [(s["name"], s["status"]) for s in facts["stages"]] == [
+        ("sft-1", "pending"), ("sft-2", "pending"), ("math-rl", "pending"),
+    ]  # fmt: skip
+    assert "pending" in cli("status", "quickstart", "--root", str(tmp_path)).stdout
+    assert cli("rollouts", "quickstart", "math-rl", "--root", str(tmp_path)).returncode == 1
+
+
+def test_gpus_are_counted_without_torch(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    assert gpus() == 2
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpus() == 0
