@@ -1,59 +1,86 @@
-"""Maths with a reference answer: the last ``\\boxed{}`` after ``</think>``, compared exactly, then by math-verify."""
+"""Maths with a reference answer: the last ``\\boxed{}`` after ``</think>``, compared exactly, then by math-verify.
+
+math-verify is given that one box and nothing else (from a whole text it merges all boxes into one set), reference
+first (it is not symmetric), in the main thread of a worker process (its limits are alarms), and what it gets wrong is
+decided before or after it: see ``_exactly_equal`` and ``_too_far_apart``.
+"""
 
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from fractions import Fraction
 from typing import Any
 
-from cascade_rl.rewarding import Score
+from cascade_rl.types import Score
 
 MAX_CHARACTERS = 2000
 MAX_NESTING = 50
 """A longer or deeper box is wrong unread: parsing it can take seconds and hundreds of megabytes."""
-PARSE_LIMIT_S = 2
-"""math-verify's own alarm; the pool's deadline is the hard one."""
+LIMIT_S = 2
+"""math-verify's own limit (whole seconds) for each of: parsing the reference, parsing the box, comparing. The hard
+deadline is the pool's and should be longer than their sum."""
 
 
-def verify(response: str, *, answer: str) -> Score:
-    """1 if the last boxed value equals ``answer``, else 0. No box is wrong, never an error."""
+def verify(response: str, *, answer: str | int | float) -> Score:
+    """1 if the last boxed value equals ``answer``, else 0. No box, or one that cannot be read, is wrong.
+
+    Raises TypeError or ValueError for a reference answer that is empty, of another type, or beyond math-verify: these
+    are faults of the row, not of the response.
+    """
+    reference = _reference(answer)
     boxed = last_boxed(response)
     if boxed is None:
         return Score(0.0, {"boxed": None, "how": "no box"})
-    gold = str(answer)
-    if len(boxed) > MAX_CHARACTERS or _nesting(boxed) > MAX_NESTING:
+    if len(boxed) > MAX_CHARACTERS or nesting(boxed) > MAX_NESTING:
         return Score(0.0, {"boxed": boxed[:80], "how": "too long or too deeply nested"})
-    exact = _exactly_equal(boxed, gold)
-    if exact is not None:
-        return Score(float(exact), {"boxed": boxed, "how": "exact"})
-    return Score(float(_math_verify(boxed, gold)), {"boxed": boxed, "how": "math-verify"})
+    equal = _exactly_equal(boxed, reference)
+    if equal is not None:
+        return Score(float(equal), {"boxed": boxed, "how": "exact"})
+    return Score(float(_math_verify(boxed, reference)), {"boxed": boxed, "how": "math-verify"})
+
+
+def _reference(answer: Any) -> str:
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
+        raise TypeError(f"the row's answer must be text or a number, not {type(answer).__name__}")
+    text = str(answer).strip()
+    inner = last_boxed(text)  # some data sets box their references
+    text = text if inner is None else inner
+    if not text:
+        raise ValueError("the row's answer is empty")
+    return text
+
+
+# --- Finding the box -------------------------------------------------------------------------------------------------
+
+# In this order: an opening box; a line break of LaTeX (unless it is a doubled backslash before "boxed"); an escaped
+# brace, which is a character of the answer; a brace. Each character is read once, so a megabyte of braces is no trap.
+_BOX_TOKEN = re.compile(r"\\boxed\s*\{|\\\\(?!boxed)|\\[{}]|[{}]")
 
 
 def last_boxed(text: str) -> str | None:
-    """What stands in the last ``\\boxed{...}`` whose braces balance, or None."""
-    start = len(text)
-    while (start := text.rfind("\\boxed", 0, start)) >= 0:
-        opening = re.match(r"\\boxed\s*\{", text[start : start + 64])
-        if opening is None:
-            continue
-        depth, position = 1, start + opening.end()
-        begin = position
-        while position < len(text) and depth:
-            character = text[position]
-            if character == "\\":
-                position += 2  # an escaped brace is a character of the answer
-                continue
-            depth += (character == "{") - (character == "}")
-            position += 1
-        if not depth:
-            return text[begin : position - 1].strip()
-        if len(text) - start > 4 * MAX_CHARACTERS:
-            return None  # unbalanced to the end of a long text: earlier boxes would only repeat the walk
-    return None
+    """What stands in the last ``\\boxed{...}`` whose braces balance, or None. Of nested boxes, the inner one."""
+    first = text.find("\\boxed")
+    if first < 0:
+        return None
+    open_braces: list[int | None] = []  # where a box's content begins; None for other braces
+    begin, end = -1, -1
+    for token in _BOX_TOKEN.finditer(text, first):
+        kind = token.group()
+        if kind == "{":
+            open_braces.append(None)
+        elif kind == "}":
+            start = open_braces.pop() if open_braces else None
+            if start is not None and start > begin:
+                begin, end = start, token.start()
+        elif kind.startswith("\\boxed"):
+            open_braces.append(token.end())
+    return None if begin < 0 else text[begin:end].strip()
 
 
-def _nesting(text: str) -> int:
+def nesting(text: str) -> int:
+    """Deepest nesting of brackets of any kind."""
     depth = deepest = 0
     for character in text:
         depth += (character in "{([") - (character in "})]")
@@ -61,80 +88,131 @@ def _nesting(text: str) -> int:
     return deepest
 
 
-_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)")
-_FRACTION = re.compile(r"([-+]?)\\[dt]?frac\{(\d+)\}\{(\d+)\}|([-+]?\d+)/(\d+)")
+# --- What needs no mathematics ---------------------------------------------------------------------------------------
+
+_INTEGER = re.compile(r"[-+]?\d+")
+_DECIMAL = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d{1,3})?")
+_FRACTION = re.compile(r"([-+]?)\\[dt]?frac\{([-+]?\d+)\}\{(\d+)\}|([-+]?\d+)/(\d+)")
+_MIXED = re.compile(r"([-+]?)(\d+) (\d+)/(\d+)")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:(,\d{3})+|( \d{3})+)(\.\d+)?")
+_ELLIPSIS = re.compile(r"\\(?:[lc]?dots|dots[bcimo])(?![a-zA-Z])|\.\.\.|…")
+_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\{([^{}]*)\}")
+_WORD = re.compile(r"[A-Za-z]{4,}")
 
 
-def _exactly_equal(boxed: str, gold: str) -> bool | None:
-    """True or False where strings or plain numbers decide; None where mathematics must."""
-    ours, theirs = _normalised(boxed), _normalised(gold)
+def _exactly_equal(boxed: str, reference: str) -> bool | None:
+    """True or False where strings or whole numbers and fractions decide; None where mathematics must."""
+    ours, theirs = _normalised(boxed), _normalised(reference)
     if ours == theirs:
         return True
-    if "\\ldots" in ours + theirs or "\\cdots" in ours + theirs:
+    if "\\ldots" in ours or "\\ldots" in theirs:
         return False  # a parser reads only the first terms of such a sequence
+    if _WORD.fullmatch(ours) and _WORD.fullmatch(theirs):
+        return ours.casefold() == theirs.casefold()  # as a product of letters, "east" would equal "seat"
     a, b = _number(ours), _number(theirs)
-    if a is not None and b is not None:
-        return _close(a, b)
-    return None
-
-
-def _close(a: Fraction, b: Fraction) -> bool:
-    """Equal, or off by the rounding of a decimal to six digits (relative, so that tiny numbers stay apart).
-
-    Whole numbers must be equal: 1,000,001 is no rounding of 1,000,000.
-    """
-    if a.denominator == b.denominator == 1:
-        return a == b
-    return abs(a - b) <= Fraction(1, 10**6) * abs(b)
+    if a is None or b is None:
+        return None
+    if a == b:
+        return True
+    # Where one is a decimal it may be a rounding of the other; how many digits are enough is math-verify's to say.
+    return None if _DECIMAL.fullmatch(ours) or _DECIMAL.fullmatch(theirs) else False
 
 
 def _normalised(text: str) -> str:
-    text = text.strip().strip("$").strip()
-    for old, new in (("\\!", ""), ("\\,", ""), ("\\;", ""), ("{,}", ""), ("\\$", ""), ("\\left", ""), ("\\right", "")):
-        text = text.replace(old, new)
-    text = re.sub(r"\s+", "", text)
-    if re.fullmatch(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?", text):
-        text = text.replace(",", "")
-    return text.removesuffix(".")
+    """``text`` without what changes no meaning: spacing, dollar signs, thousands separators, a full stop."""
+    text = re.sub(r"(?<!\\)\\[!,$]|(?<!\\)\\(left|right)(?![a-zA-Z])|\{,\}", "", text)
+    text = re.sub(r"(?<!\\)\\[;: ]|~", " ", text.strip().strip("$")).replace("\N{MINUS SIGN}", "-")
+    text = _ELLIPSIS.sub(r"\\ldots ", text)
+    text = _TEXT.sub(r"\1", text)
+    # A space between two letters or digits means something: "1 1/2" is not "11/2".
+    text = re.sub(r"(?<![A-Za-z0-9])\s+|\s+(?![A-Za-z0-9])", "", re.sub(r"\s+", " ", text))
+    if _THOUSANDS.fullmatch(text):
+        text = text.replace(",", "").replace(" ", "")
+    return text if text.endswith("\\ldots") else text.removesuffix(".")
 
 
 def _number(text: str) -> Fraction | None:
-    if len(text) > 60:
+    if len(text) > 200:
         return None
-    if _NUMBER.fullmatch(text):
-        return Fraction(text.removesuffix("."))
-    found = _FRACTION.fullmatch(text)
-    if found is None:
+    if _INTEGER.fullmatch(text) or _DECIMAL.fullmatch(text):
+        return Fraction(text)
+    whole = 0
+    if found := _FRACTION.fullmatch(text):
+        sign, top, bottom, plain_top, plain_bottom = found.groups()
+        numerator, denominator = int(top or plain_top), int(bottom or plain_bottom)
+    elif found := _MIXED.fullmatch(text):  # math-verify reads 1 from "1 1/2"
+        sign = found[1]
+        whole, numerator, denominator = (int(part) for part in found.groups()[1:])
+    else:
         return None
-    sign, top, bottom, plain_top, plain_bottom = found.groups()
-    numerator, denominator = int(top or plain_top), int(bottom or plain_bottom)
     if denominator == 0:
         return None
-    return Fraction(numerator, denominator) * (-1 if sign == "-" else 1)
+    return (whole + Fraction(numerator, denominator)) * (-1 if sign == "-" else 1)
+
+
+# --- What does ------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _library() -> Any:
+    import math_verify  # a third of a second, and rows that match exactly never need it
+
+    # A time-out is an ordinary verdict here, not something to warn about once a rollout.
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
+    return math_verify
 
 
 @functools.lru_cache(maxsize=4096)
-def _parsed_gold(gold: str):
-    from math_verify import parse
+def _parsed_reference(reference: str) -> list[Any]:
+    """Cached, since every rollout of a prompt needs it. A failure raises, so that it is never remembered."""
+    from math_verify.errors import TimeoutException
 
-    return parse(f"\\boxed{{{gold}}}", parsing_timeout=PARSE_LIMIT_S)
+    try:
+        parsed = _library().parse(_boxed(reference), parsing_timeout=LIMIT_S, raise_on_error=True)
+    except (Exception, TimeoutException) as error:
+        raise ValueError(
+            f"math-verify cannot read the row's answer {reference[:200]!r} within {LIMIT_S} s: {error}"[:500]
+        ) from None
+    if not parsed:
+        raise ValueError(f"math-verify finds nothing in the row's answer {reference[:200]!r}")
+    return parsed
 
 
-def _math_verify(boxed: str, gold: str) -> bool:
-    """math-verify on this box alone: given whole texts, it merges all boxes into one set."""
-    from math_verify import parse, verify
-
-    prediction = parse(f"\\boxed{{{boxed}}}", parsing_timeout=PARSE_LIMIT_S)
-    reference = _parsed_gold(gold)
-    if not verify(reference, prediction, timeout_seconds=PARSE_LIMIT_S):
+def _math_verify(boxed: str, reference: str) -> bool:
+    gold = _parsed_reference(reference)
+    library = _library()
+    prediction = library.parse(_boxed(boxed), parsing_timeout=LIMIT_S)
+    if not library.verify(gold, prediction, timeout_seconds=LIMIT_S):
         return False
-    return not _differ_as_numbers(reference[0], prediction[0])
+    return not _too_far_apart(gold[0], prediction[0])
 
 
-def _differ_as_numbers(a: Any, b: Any) -> bool:
-    """True for two numbers that math-verify's absolute tolerance has taken for one, as 2^{-99} and 2^{-98}."""
-    if not (getattr(a, "is_number", False) and getattr(b, "is_number", False)):
+def _boxed(text: str) -> str:
+    return f"\\boxed{{{text}}}"
+
+
+def _too_far_apart(gold: Any, prediction: Any) -> bool:
+    """Whether two numbers that math-verify calls equal are so only because both are tiny.
+
+    Its tolerance is absolute: 2^{-99} and 2^{-98} differ by less. Exact numbers must agree to 12 digits, decimals
+    to 3 (math-verify has already compared six decimal places).
+    """
+    import sympy
+    from math_verify.errors import TimeoutException
+    from math_verify.utils import timeout
+
+    if not all(isinstance(side, sympy.Expr) and side.is_number for side in (gold, prediction)):
         return False
-    left, right = complex(a), complex(b)
-    # Percent signs may be read either way, so only numbers too small for the tolerance are looked at again.
-    return max(abs(left), abs(right)) < 1e-6 and abs(left - right) > 1e-6 * abs(left)
+
+    def apart() -> bool:
+        a, b = gold.evalf(20), prediction.evalf(20)
+        difference, larger = sympy.Abs(a - b), max(sympy.Abs(a), sympy.Abs(b))
+        if difference > 1e-5:
+            return False  # called equal for another reason, as 10\% and 10 are
+        rounded = gold.has(sympy.Float) or prediction.has(sympy.Float)
+        return bool(difference > larger * sympy.Float("1e-3" if rounded else "1e-12"))
+
+    try:
+        return timeout(LIMIT_S)(apart)()
+    except (Exception, TimeoutException):
+        return False  # not comparable as numbers: math-verify's verdict stands

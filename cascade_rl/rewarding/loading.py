@@ -1,145 +1,159 @@
-"""Rewards by import path: finding them, and binding their parameters by name.
+"""Rewards by import path: finding them, and knowing what they are before anything is constructed or called.
 
-A reward is a plain function of one response and the columns of its row::
+A reward is a plain function of one response and the columns of its row, sync or async::
 
     def score(response: str, *, answer: str) -> float: ...
 
-Parameters bind by name: ``response`` (the text after ``</think>``), ``completion`` (all of it), ``prompt`` (the last
-user message), ``messages``, ``truncated``, then any column of the row, then keys of the recipe's ``reward:`` section.
+or a class whose ``score`` is that, constructed once per worker process with the recipe keys its ``__init__`` takes,
+and whose optional ``combine(groups) -> [[value]]`` runs in the trainer's process. See ``binding`` for parameters.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
-import math
-from collections.abc import Callable, Mapping, Sequence
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import Parameter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cascade_rl.importing import import_by_path, source_fingerprint
-from cascade_rl.recipe import RewardConfig
-from cascade_rl.rewarding.response import response_text
-from cascade_rl.types import CascadeError, Score
+from cascade_rl.importing import import_by_path
+from cascade_rl.rewarding.binding import call_arguments, check_binding
+from cascade_rl.rewarding.records import RewardError, RewardSettings, ScoreCall
+from cascade_rl.rewarding.sources import fingerprint
+from cascade_rl.rewarding.traces import one_line, short_trace
+from cascade_rl.types import CascadeError
 
-GIVEN = ("response", "completion", "prompt", "messages", "truncated")
-"""Names the framework fills in; a column of the same name is shadowed."""
+if TYPE_CHECKING:
+    from cascade_rl.recipe.schema import RewardConfig
 
-
-class RewardError(CascadeError):
-    """A reward that cannot be loaded, bound or started."""
-
-
-@dataclass(frozen=True)
-class ScoreCall:
-    """One rollout to score, as it crosses to a worker process."""
-
-    completion: str
-    messages: tuple[Mapping[str, Any], ...]
-    truncated: bool
-    thinking: bool
-    columns: Mapping[str, Any]
+__all__ = ["LoadedReward", "RewardError", "check_binding", "fingerprint", "load_reward"]
 
 
 @dataclass(frozen=True)
 class LoadedReward:
-    """A reward's function, ready to be bound. ``combine`` is set for classes that compare siblings."""
+    """An imported reward. A class is not constructed before ``function`` or ``combine`` is first asked for: `check`
+    and the plan must not need what its constructor needs, such as the checkpoint of a stage still to be trained."""
 
-    config: RewardConfig
+    settings: RewardSettings
     search: tuple[Path, ...]
-    function: Callable[..., Any]
-    combine: Callable[..., Any] | None
-    bound_keys: tuple[str, ...]
-    """Recipe keys that a class has taken in its constructor."""
+    target: Callable[..., Any]
+    """The function, or the class."""
+    parameters: Mapping[str, Parameter]
+    """Of the function, or of the class's ``score`` without ``self``."""
+    constructor: Mapping[str, Parameter] | None
+    """Parameters of the class's ``__init__`` without ``self``; None for a function."""
+    is_async: bool
+    has_combine: bool
 
     @property
-    def is_async(self) -> bool:
-        return inspect.iscoroutinefunction(self.function)
+    def function(self) -> Callable[..., Any]:
+        """What scores one call. Raises RewardError when the class cannot be constructed."""
+        return self.target if self.constructor is None else self._instance.score
 
     @property
-    def parameters(self) -> Mapping[str, inspect.Parameter]:
-        return inspect.signature(self.function).parameters
+    def combine(self) -> Callable[..., Any] | None:
+        """``combine(groups) -> [[value]]`` of a class that compares siblings. Raises like ``function``."""
+        return self._instance.combine if self.has_combine else None
+
+    @property
+    def constructor_keys(self) -> frozenset[str]:
+        """Recipe keys that the constructor takes."""
+        if self.constructor is None:
+            return frozenset()
+        if any(p.kind is Parameter.VAR_KEYWORD for p in self.constructor.values()):
+            return frozenset(self.settings.params)
+        return frozenset(self.settings.params) & frozenset(self.constructor)
 
     def arguments(self, call: ScoreCall) -> dict[str, Any]:
-        """Keyword arguments for one call: what the framework gives, then the row, then the recipe."""
-        recipe = {key: value for key, value in self.config.params.items() if key not in self.bound_keys}
-        prompt = next((m["content"] for m in reversed(call.messages) if m["role"] == "user"), "")
-        values: dict[str, Any] = {
-            **recipe,
-            **call.columns,
-            "response": response_text(call.completion, call.thinking),
-            "completion": call.completion,
-            "prompt": prompt,
-            "messages": call.messages,
-            "truncated": call.truncated,
-        }
-        wanted = self.parameters
-        if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in wanted.values()):
-            return values
-        return {name: values[name] for name in wanted if name in values}
+        """Keyword arguments of ``function`` for one call; see ``binding.call_arguments``."""
+        return call_arguments(self, call)
+
+    @functools.cached_property
+    def _instance(self) -> Any:
+        keys = self.constructor_keys
+        try:
+            return self.target(**{key: value for key, value in self.settings.params.items() if key in keys})
+        except Exception as error:
+            raise RewardError(f"reward {self.settings.use!r} cannot be constructed: {short_trace(error)}") from error
 
 
-def load_reward(config: RewardConfig, search: Sequence[Path]) -> LoadedReward:
-    """Import the reward that ``config.use`` names. A class is constructed with the recipe keys its constructor takes.
+def load_reward(config: RewardConfig | RewardSettings, search: Sequence[Path]) -> LoadedReward:
+    """Import what ``config.use`` names, looking in the folders of ``search`` first.
 
-    Raises RewardError saying what is missing or failed.
+    Raises RewardError saying what is missing, what failed while importing and where, or why it cannot be called.
     """
+    settings = RewardSettings.of(config)
+    target = _imported(settings.use, search)
+    _stay_importable(search)
+    if not inspect.isclass(target):
+        is_async = inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(type(target).__call__)
+        parameters = _by_name(settings.use, _signature(settings.use, target))
+        return LoadedReward(settings, tuple(search), target, parameters, None, is_async, False)
+    score = getattr(target, "score", None)
+    if not callable(score):
+        raise RewardError(f"reward {settings.use!r} is a class without a method `score`")
+    return LoadedReward(
+        settings,
+        tuple(search),
+        target,
+        parameters=_by_name(settings.use, _without_self(target, "score", _signature(settings.use, score))),
+        constructor=_by_name(settings.use, _signature(settings.use, target)),
+        is_async=inspect.iscoroutinefunction(score),
+        has_combine=callable(getattr(target, "combine", None)),
+    )
+
+
+def _imported(use: str, search: Sequence[Path]) -> Any:
     try:
-        found = import_by_path(config.use, search, "reward")
-    except RewardError:
-        raise
+        return import_by_path(use, search, "reward")
+    except SystemExit as error:  # a script without a __main__ guard must not end the orchestrator without a word
+        raise RewardError(f"reward {use!r}: its module calls sys.exit while being imported") from error
     except CascadeError as error:
-        raise RewardError(str(error)) from error
-    if not inspect.isclass(found):
-        return LoadedReward(config, tuple(search), found, None, ())
-    if not callable(getattr(found, "score", None)):
-        raise RewardError(f"reward {config.use!r} is a class without a method `score`")
-    taken = {name: value for name, value in config.params.items() if name in inspect.signature(found).parameters}
+        if error.__cause__ is not None:  # the module is there and failed
+            raise RewardError(f"reward {use!r}: importing it failed: {one_line(error.__cause__)}") from error.__cause__
+        missing = error.__context__
+        near = _nearest_module(missing.name, search) if isinstance(missing, ModuleNotFoundError) else ""
+        raise RewardError(f"{error}{near}") from None
+
+
+def _nearest_module(missing: str | None, search: Iterable[Path]) -> str:
+    """``; did you mean rewards.math?`` for a missing ``rewards.maths``, or nothing."""
+    package, _, last = (missing or "").rpartition(".")
+    folders = getattr(sys.modules.get(package), "__path__", []) if package else [str(folder) for folder in search]
+    near = difflib.get_close_matches(last, [module.name for module in pkgutil.iter_modules(folders)], n=1)
+    return f"; did you mean {package}{'.' if package else ''}{near[0]}?" if near else ""
+
+
+def _stay_importable(search: Iterable[Path]) -> None:
+    """Let a reward import its siblings later, inside its functions. Last on the path, so that nothing is shadowed."""
+    sys.path += [str(folder) for folder in search if str(folder) not in sys.path]
+
+
+def _signature(use: str, function: Callable[..., Any]) -> Mapping[str, Parameter]:
     try:
-        instance: Any = found(**taken)
-    except Exception as error:
-        raise RewardError(f"reward {config.use!r} cannot be constructed: {type(error).__name__}: {error}") from error
-    return LoadedReward(config, tuple(search), instance.score, getattr(instance, "combine", None), tuple(taken))
+        return inspect.signature(function).parameters
+    except (ValueError, TypeError):
+        raise RewardError(f"reward {use!r} has parameters without names; wrap it in a function") from None
 
 
-def check_binding(loaded: LoadedReward, columns: set[str]) -> list[str]:
-    """What is wrong with the reward's parameters, given the columns that every row has."""
-    problems = []
-    parameters = loaded.parameters
-    takes_all = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    keys = set(loaded.config.params) - set(loaded.bound_keys)
-    available = {*GIVEN, *columns, *keys}
+def _without_self(cls: type, name: str, parameters: Mapping[str, Parameter]) -> Mapping[str, Parameter]:
+    # Looked up on the class, only a plain function still shows the instance as its first parameter.
+    if isinstance(inspect.getattr_static(cls, name), staticmethod | classmethod):
+        return parameters
+    return dict(list(parameters.items())[1:])
+
+
+def _by_name(use: str, parameters: Mapping[str, Parameter]) -> Mapping[str, Parameter]:
     for name, parameter in parameters.items():
-        if parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):
-            continue
-        if parameter.default is inspect.Parameter.empty and name not in available:
-            near = difflib.get_close_matches(name, sorted(columns), n=1)
-            hint = f"; map it with columns: {{{name}: {near[0]}}}" if near else ""
-            problems.append(
-                f"{loaded.config.use} needs `{name}`, which is neither a column ({', '.join(sorted(columns))}) nor a "
-                f"key of this section{hint}"
-            )
-    if not takes_all:
-        for key in sorted(keys - set(parameters)):
-            near = difflib.get_close_matches(key, list(parameters), n=1)
-            problems.append(f"{loaded.config.use} takes no `{key}`" + (f"; did you mean {near[0]}?" if near else ""))
-    return problems
-
-
-def fingerprint(loaded: LoadedReward) -> str:
-    """Hash of the reward's source and what it imports of its own package."""
-    return source_fingerprint(loaded.config.use, loaded.search)
-
-
-def as_score(value: Any, use: str) -> Score:
-    """What a reward returned, as a Score. Raises TypeError or ValueError naming the reward for anything else."""
-    if isinstance(value, Score):
-        number, score = value.value, value
-    elif isinstance(value, bool | int | float) or hasattr(value, "__float__"):
-        number, score = float(value), Score(float(value))
-    else:
-        raise TypeError(f"reward {use} returned {type(value).__name__}; it must return a number or a Score")
-    if not math.isfinite(number):
-        raise ValueError(f"reward {use} returned {number}; scores must be finite")
-    return score
+        if parameter.kind is Parameter.POSITIONAL_ONLY and parameter.default is Parameter.empty:
+            raise RewardError(f"reward {use!r}: `{name}` is positional-only (before a /), but parameters bind by name")
+    return {
+        name: parameter
+        for name, parameter in parameters.items()
+        if parameter.kind not in (Parameter.VAR_POSITIONAL, Parameter.POSITIONAL_ONLY)
+    }

@@ -1,132 +1,69 @@
 """Worker processes that score rollouts, each call under a hard deadline.
 
-    submit ──► queue ──► manager thread (one per worker) ──pipe──► worker process (fresh, light interpreter)
-                              │  deadline passed or pipe closed: SIGKILL, a new worker, one more try,
-                              ▼  then the response has earned the failure value
+    submit ──► queue ──► manager thread (one per worker) ──socket──► worker process (fresh, light interpreter)
+                              │  deadline passed or worker gone: SIGKILL, reap, a new worker, one more try,
+                              ▼  then the response has earned the failure value (out of memory: an error)
                           Future[Score]
 
-Workers are started, never forked from the trainer, whose threads and memory they must not share. Thread and alarm
-time-outs do not stop a C loop; only a kill does.
+Time-outs by threads or alarms do not stop a C loop; only a kill does. A manager waits for the queue (freed by submit
+or close) or for its worker (freed by a verdict, the worker's death, or the deadline), and for nothing else.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pickle
 import queue
-import select
-import subprocess
-import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cascade_rl.recipe import RewardConfig
-from cascade_rl.rewarding.loading import RewardError, ScoreCall
-from cascade_rl.rewarding.wire import receive, send
+from cascade_rl.rewarding.process import CannotStart, WorkerGone, WorkerProcess
+from cascade_rl.rewarding.records import RewardError, RewardSettings, ScoreCall
+from cascade_rl.rewarding.traces import short_trace
 from cascade_rl.types import Score
 
-START_BUDGET_S = 60.0
-"""A worker's own imports do not count against a call's deadline."""
+if TYPE_CHECKING:
+    from cascade_rl.recipe.schema import RewardConfig
+
+COUNTERS = ("calls", "timeouts", "crashes", "errors", "restarts")
+_TRIES = 2
 
 
-class WorkerGone(Exception):
-    """The worker died or was killed; ``hung`` says which."""
-
-    def __init__(self, hung: bool) -> None:
-        super().__init__("hung" if hung else "crashed")
-        self.hung = hung
-
-
-class Worker:
-    """One process and the pipes to it."""
-
-    def __init__(self, config: RewardConfig, search: Sequence[Path], memory_mib: int) -> None:
-        environment = {**os.environ, "CASCADE_RL_PARENT": str(os.getpid()), "OMP_NUM_THREADS": "1"}
-        package_root = str(Path(__file__).resolve().parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, environment.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "cascade_rl.rewarding.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._commands, self._verdicts = self._process.stdin, self._process.stdout
-        try:
-            self._send((config, tuple(search), memory_mib))
-            kind, text = self._receive(START_BUDGET_S)
-        except WorkerGone as gone:
-            self.kill()
-            raise RewardError(
-                f"a worker for reward {config.use!r} {'did not start in time' if gone.hung else 'died while starting'}"
-            ) from None
-        if kind == "failed":
-            self.kill()
-            raise RewardError(str(text))
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def score(self, call: ScoreCall, timeout_s: float) -> Score:
-        """Raises WorkerGone when the verdict does not come in time or the process dies."""
-        self._send(call)
-        _, score = self._receive(timeout_s)
-        assert isinstance(score, Score)
-        return score
-
-    def kill(self) -> None:
-        """End the process and reap it."""
-        self._process.kill()
-        for pipe in (self._commands, self._verdicts):
-            with contextlib.suppress(OSError):
-                pipe.close()
-        self._process.wait()
-
-    def _send(self, message: object) -> None:
-        try:
-            send(self._commands, message)
-        except OSError:
-            raise WorkerGone(hung=False) from None
-
-    def _receive(self, timeout_s: float) -> tuple[str, object]:
-        deadline = time.monotonic() + timeout_s
-        if not select.select([self._verdicts], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise WorkerGone(hung=True)
-        try:
-            message = receive(self._verdicts)
-        except (EOFError, OSError, pickle.UnpicklingError):
-            raise WorkerGone(hung=False) from None
-        return message
+class _Closed(Exception):
+    """The pool is being closed; whatever went wrong is its doing."""
 
 
 class RewardPool:
-    """Scores calls in worker processes. A context manager; ``submit`` may be called from any thread."""
+    """Scores calls in ``workers`` processes. A context manager; ``submit`` may be called from any thread."""
 
-    def __init__(self, config: RewardConfig, search: Sequence[Path], workers: int, memory_mib: int = 4096) -> None:
-        self._config = config
-        self._search = search
-        self._memory_mib = memory_mib
+    def __init__(self, config: RewardConfig | RewardSettings, search: Sequence[Path], workers: int) -> None:
+        """Returns when the first worker is ready. Raises RewardError when it cannot start."""
+        self._settings = RewardSettings.of(config)
+        self._search = tuple(search)
         self._queue: queue.SimpleQueue[tuple[ScoreCall, Future[Score]] | None] = queue.SimpleQueue()
-        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        """Guards the four below."""
+        self._closed = False
         self._broken: RewardError | None = None
-        self._workers: dict[int, Worker] = {}
-        self.counts: Counter[str] = Counter()
-        """calls, timeouts, crashes, errors, restarts since the start."""
-        # The first worker starts here, so that a reward that cannot load is reported before anything is spent.
-        self._workers[0] = self._start()
+        self._processes: dict[int, WorkerProcess] = {}
+        self._counts: Counter[str] = Counter()
+        first: Future[None] = Future()
         self._threads = [
-            threading.Thread(target=self._manage, args=(index,), name=f"reward-{index}", daemon=True)
+            threading.Thread(
+                target=self._manage, args=(index, first if index == 0 else None), name=f"reward-{index}", daemon=True
+            )
             for index in range(workers)
         ]
         for thread in self._threads:
             thread.start()
+        try:
+            first.result()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> RewardPool:
         return self
@@ -136,64 +73,146 @@ class RewardPool:
 
     @property
     def pids(self) -> list[int]:
-        """Processes of the workers alive now."""
-        return [worker.pid for worker in self._workers.values()]
+        """Process ids of the workers there are now."""
+        with self._lock:
+            return [process.pid for process in self._processes.values()]
+
+    def summary(self) -> dict[str, int]:
+        """Since the start: calls answered, and among them timeouts, crashes, errors; workers started anew."""
+        with self._lock:
+            return {name: self._counts[name] for name in COUNTERS}
 
     def submit(self, call: ScoreCall) -> Future[Score]:
-        """Queue a call; its Future raises RewardError when no worker can be started any more."""
+        """Queue a call; never blocks. Its Future raises RewardError once workers can no longer be started.
+
+        Raises RuntimeError on a closed pool.
+        """
         future: Future[Score] = Future()
-        self._queue.put((call, future))
+        with self._lock:  # or a call could slip in behind close() and wait for ever
+            if self._closed:
+                raise RuntimeError("the reward pool is closed")
+            self._queue.put((call, future))
         return future
 
     def close(self) -> None:
-        """Kill and reap all workers; calls still waiting are cancelled."""
-        self._closed.set()
+        """Kill and reap all workers. Calls not answered yet are cancelled: their ``result()`` raises CancelledError."""
+        with self._lock:
+            self._closed = True
+            processes = list(self._processes.values())
         for _ in self._threads:
             self._queue.put(None)
-        for worker in list(self._workers.values()):
-            worker.kill()
+        for process in processes:
+            process.kill()
         for thread in self._threads:
-            thread.join(timeout=5.0)
+            thread.join()
 
-    def _start(self) -> Worker:
-        return Worker(self._config, self._search, self._memory_mib)
+    def _manage(self, index: int, first: Future[None] | None) -> None:
+        try:
+            self._process(index)
+        except BaseException as error:  # the constructor waits for this
+            if first:
+                first.set_exception(error)
+        else:
+            if first:
+                first.set_result(None)
+        while (item := self._queue.get()) is not None:
+            self._answer(index, *item)
+        self._discard(index)
 
-    def _manage(self, index: int) -> None:
-        while True:
-            item = self._queue.get()
-            if item is None:
-                return
-            call, future = item
-            if self._closed.is_set() or not future.set_running_or_notify_cancel():
-                future.cancel()
-                continue
-            try:
-                future.set_result(self._score(index, call))
-            except RewardError as error:
-                future.set_exception(error)
-            except Exception as error:  # whatever it is must reach the caller, or it would wait for ever
-                if self._closed.is_set():
-                    future.cancel()
-                future.set_exception(error) if not future.done() else None
+    def _answer(self, index: int, call: ScoreCall, future: Future[Score]) -> None:
+        if self._closed:
+            future.cancel()
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(self._score(index, call))
+        except _Closed:
+            future.set_exception(CancelledError())
+        except BaseException as error:  # whatever it is must reach the caller, who would wait for ever otherwise
+            future.set_exception(error)
 
     def _score(self, index: int, call: ScoreCall) -> Score:
-        """One verdict: a response that hangs or kills its worker gets a second try on a fresh one, then fails."""
-        self.counts["calls"] += 1
-        gone: WorkerGone | None = None
-        for _ in range(2):
-            if index not in self._workers:
-                self._workers[index] = self._start()
+        """A response that hangs or kills its worker gets a second try on a fresh one, then the failure value."""
+        settings = self._settings
+        try:
+            command = pickle.dumps(call, pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            text = f"reward {settings.use}: the row cannot be sent to a worker process: {short_trace(error)}"
+            return self._counted(Score(settings.failure, {}, text), "errors")
+        for last_try in (False, True):
+            process = self._process(index)
             try:
-                score = self._workers[index].score(call, self._config.timeout_s)
-            except WorkerGone as error:
-                gone = error
-                self._workers.pop(index).kill()
-                self.counts["restarts"] += 1
-                if self._closed.is_set():
-                    break
-                continue
-            self.counts["errors"] += score.error is not None
-            return score
-        assert gone is not None
-        self.counts["timeouts" if gone.hung else "crashes"] += 1
-        return Score(self._config.failure, {"timeout": True} if gone.hung else {"crashed": True})
+                score = process.score(command)
+            except WorkerGone as gone:
+                self._discard(index)
+                if last_try:
+                    return self._failed(gone)
+            else:
+                return self._counted(score, "errors" if score.error is not None else None)
+        raise AssertionError("unreachable")
+
+    def _failed(self, gone: WorkerGone) -> Score:
+        settings = self._settings
+        if self._closed:
+            raise _Closed
+        if gone.why == "timeout":
+            return self._counted(Score(settings.failure, {"timeout": True}), "timeouts")
+        if gone.why == "crashed":
+            return self._counted(Score(settings.failure, {"crashed": True}), "crashes")
+        # An exception like any other that a reward can catch: an error, which nobody takes for a wrong answer.
+        text = f"reward {settings.use} ran out of memory (memory_limit_mib: {settings.memory_limit_mib}): {gone.trace}"
+        return self._counted(Score(settings.failure, {}, text), "errors")
+
+    def _counted(self, score: Score, kind: str | None) -> Score:
+        with self._lock:
+            self._counts["calls"] += 1
+            if kind:
+                self._counts[kind] += 1
+        return score
+
+    def _process(self, index: int) -> WorkerProcess:
+        """The manager's worker, started if there is none. Raises RewardError, the same one ever after, or _Closed."""
+        for try_ in range(_TRIES):
+            with self._lock:
+                if self._closed:
+                    raise _Closed
+                if self._broken:
+                    raise self._broken
+                if index in self._processes:
+                    return self._processes[index]
+            try:
+                return self._started(index)
+            except CannotStart as error:
+                self._discard(index)
+                with self._lock:
+                    if self._closed:
+                        raise _Closed from None
+                    if error.final or try_ + 1 == _TRIES:
+                        self._broken = self._broken or RewardError(str(error))
+        assert self._broken is not None
+        raise self._broken
+
+    def _started(self, index: int) -> WorkerProcess:
+        """Raises CannotStart."""
+        try:
+            process = WorkerProcess(self._settings, self._search)
+        except OSError as error:
+            text = f"no worker process for reward {self._settings.use!r} can be started: {error}"
+            raise CannotStart(text, final=False) from error
+        with self._lock:
+            self._processes[index] = process  # known before it is ready, so that close() can end it
+            if self._closed:
+                process.kill()
+        process.get_ready()
+        return process
+
+    def _discard(self, index: int) -> None:
+        with self._lock:
+            process = self._processes.get(index)
+        if process is None:
+            return
+        process.reap()
+        with self._lock:
+            del self._processes[index]
+            if not self._closed:
+                self._counts["restarts"] += 1

@@ -2,66 +2,46 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import math
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from cascade_rl.recipe import RewardConfig
-from cascade_rl.rewarding.loading import LoadedReward, RewardError, ScoreCall, as_score, load_reward
+from cascade_rl.rewarding.loading import load_reward
 from cascade_rl.rewarding.pool import RewardPool
-from cascade_rl.rewarding.wire import short_trace
+from cascade_rl.rewarding.records import RewardError, RewardSettings, ScoreCall
+from cascade_rl.rewarding.traces import short_trace
 from cascade_rl.types import Group, Prompt, Rollout, Score
 
-DEFAULT_CONCURRENCY = 64
-"""Calls of an async reward under way at once; a recipe's `concurrency` key overrides it."""
-
-
-class AsyncCaller:
-    """Runs ``async def`` rewards (judges, reward-model servers) on an event loop in a thread of this process.
-
-    A deadline passed there is an error, not a failure: a slow judge is not the response's fault.
-    """
-
-    def __init__(self, reward: LoadedReward) -> None:
-        self._reward = reward
-        self._loop = asyncio.new_event_loop()
-        limit = int(reward.config.params.get("concurrency", DEFAULT_CONCURRENCY))
-        self._slots = asyncio.Semaphore(limit)
-        self._thread = threading.Thread(target=self._loop.run_forever, name="async-reward", daemon=True)
-        self._thread.start()
-
-    def submit(self, call: ScoreCall) -> Future[Score]:
-        return asyncio.run_coroutine_threadsafe(self._score(call), self._loop)
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5.0)
-
-    async def _score(self, call: ScoreCall) -> Score:
-        config = self._reward.config
-        async with self._slots:
-            try:
-                value = await asyncio.wait_for(self._reward.function(**self._reward.arguments(call)), config.timeout_s)
-                return as_score(value, config.use)
-            except TimeoutError:
-                return Score(config.failure, {}, error=f"reward {config.use} gave no answer in {config.timeout_s:g} s")
-            except Exception as error:
-                return Score(config.failure, {}, error=f"reward {config.use} raised {short_trace(error)}")
+if TYPE_CHECKING:
+    from cascade_rl.recipe.schema import RewardConfig
+    from cascade_rl.rewarding.asynchronous import AsyncCaller
 
 
 class Scorer:
-    """Scores rollouts by one reward of a recipe. A context manager."""
+    """Scores rollouts by one reward of a recipe. A context manager.
 
-    def __init__(self, config: RewardConfig, search: Sequence[Path], workers: int, thinking_default: bool) -> None:
-        self._reward = load_reward(config, search)
+    ``workers``: processes for rewards that are not async. ``thinking_default``: the mode of rows without their own.
+    """
+
+    def __init__(
+        self, config: RewardConfig | RewardSettings, search: Sequence[Path], workers: int, thinking_default: bool
+    ) -> None:
+        """Raises RewardError when the reward cannot be loaded, constructed or started."""
+        loaded = load_reward(config, search)
+        self._use = loaded.settings.use
         self._thinking_default = thinking_default
-        self._backend: AsyncCaller | RewardPool = (
-            AsyncCaller(self._reward) if self._reward.is_async else RewardPool(config, search, workers)
-        )
+        self._backend: AsyncCaller | RewardPool
+        if loaded.is_async:
+            from cascade_rl.rewarding.asynchronous import AsyncCaller  # asyncio, which workers need not import
+
+            self._backend = AsyncCaller(loaded)
+            self._combine = loaded.combine
+        else:
+            self._combine = loaded.combine  # constructed here before any process is started, if it can be
+            self._backend = RewardPool(loaded.settings, loaded.search, workers)
 
     def __enter__(self) -> Scorer:
         return self
@@ -70,7 +50,7 @@ class Scorer:
         self.close()
 
     def submit(self, prompt: Prompt, rollout: Rollout) -> Future[Score]:
-        """Start scoring one rollout; returns at once."""
+        """Start scoring one rollout; returns at once. The Future raises RewardError when no worker can be started."""
         return self._backend.submit(
             ScoreCall(
                 completion=rollout.text,
@@ -84,23 +64,38 @@ class Scorer:
     def combine(self, groups: Sequence[Group]) -> list[Group]:
         """Let a class reward with ``combine(groups) -> [[value]]`` replace values by what depends on siblings.
 
-        Raises RewardError when it returns another shape or values that are not finite.
+        Scores keep their details and errors. Raises RewardError when it fails, returns another shape than [P][G], or
+        values that are not finite numbers.
         """
-        if self._reward.combine is None:
+        if self._combine is None:
             return list(groups)
-        values = self._reward.combine(list(groups))
-        shape = [len(group.scores) for group in groups]
-        if [len(row) for row in values] != shape:
-            raise RewardError(f"{self._reward.config.use}.combine must return one list per group, of lengths {shape}")
-        if not all(math.isfinite(value) for row in values for value in row):
-            raise RewardError(f"{self._reward.config.use}.combine returned a value that is not finite")
+        try:
+            values = [[float(value) for value in row] for row in self._combine(list(groups))]
+        except Exception as error:
+            raise RewardError(f"{self._use}.combine failed: {short_trace(error)}") from error
+        self._check(values, groups)
         return [
             dataclasses.replace(
                 group,
-                scores=[dataclasses.replace(s, value=float(v)) for s, v in zip(group.scores, row, strict=True)],
+                scores=[dataclasses.replace(s, value=v) for s, v in zip(group.scores, row, strict=True)],
             )
             for group, row in zip(groups, values, strict=True)
         ]
 
+    def summary(self) -> dict[str, int]:
+        """Counters since the start: calls, timeouts, crashes, errors, restarts."""
+        return self._backend.summary()
+
     def close(self) -> None:
+        """End worker processes or the event loop; scores still awaited are cancelled."""
         self._backend.close()
+
+    def _check(self, values: list[list[float]], groups: Sequence[Group]) -> None:
+        shape, got = [len(group.scores) for group in groups], [len(row) for row in values]
+        if got != shape:
+            raise RewardError(
+                f"{self._use}.combine must return one list per group, of lengths {shape}; it returned lengths {got}"
+            )
+        wrong: Any = next((value for row in values for value in row if not math.isfinite(value)), None)
+        if wrong is not None:
+            raise RewardError(f"{self._use}.combine returned {wrong}; values must be finite")

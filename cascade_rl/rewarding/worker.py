@@ -1,58 +1,99 @@
-"""A worker process: ``python -m cascade_rl.rewarding.worker``, spoken to over two private pipes.
+"""A worker process: ``python -m cascade_rl.rewarding.worker FD PARENT_PID``.
 
-Messages are pickles with an 8-byte length before them. The reward's own prints go to standard error, so that nothing
-it does to standard output can be taken for a verdict.
+It speaks over the socket FD, which is moved out of the way first: standard input is empty and standard output is the
+parent's standard error, so nothing that a reward prints or reads can be taken for a message. Commands arrive as
+pickles (the trainer is trusted); verdicts leave as JSON, so that the trainer never unpickles what a worker made up.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import json
 import os
 import pickle
+import resource
+import signal
+import socket
 import sys
 
 from cascade_rl.processes import die_with_parent
-from cascade_rl.rewarding.wire import receive, send, short_trace
+from cascade_rl.rewarding.loading import LoadedReward, load_reward
+from cascade_rl.rewarding.records import RewardError, RewardSettings
+from cascade_rl.rewarding.traces import short_trace
+from cascade_rl.rewarding.verdict import as_score
+from cascade_rl.rewarding.wire import Channel
+
+_SPARE = bytearray(1 << 20)
+"""Given back after a MemoryError, so that there is room to say so."""
+_OUT_OF_THE_WAY = 100
+"""Lowest number of the moved descriptor; rewards that juggle descriptors 0 to 9 never meet it."""
 
 
 def main() -> None:
-    parent = os.environ.get("CASCADE_RL_PARENT")
-    die_with_parent(int(parent) if parent else None)
-    commands = os.fdopen(os.dup(0), "rb")
-    verdicts = os.fdopen(os.dup(1), "wb")
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(2, 1)
-    from cascade_rl.rewarding.loading import as_score, load_reward
-    from cascade_rl.types import Score
+    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    die_with_parent(parent)
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        # Sent to the whole job by a terminal or scheduler, while the trainer still finishes its step with us. A
+        # handler, not SIG_IGN, because that would be inherited by programs the reward starts.
+        signal.signal(stop, lambda *_: None)
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
+    os.close(descriptor)
+    channel = Channel(socket.socket(fileno=moved))
+    with contextlib.suppress(EOFError, ConnectionError):  # the trainer has gone: nobody is left to tell
+        serve(channel)
 
-    config, search, memory_mib = receive(commands)
-    if memory_mib:
-        import resource
 
-        limit = memory_mib << 20
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+def serve(channel: Channel) -> None:
+    """Load the reward, then answer calls until the other side goes (EOFError)."""
+    settings, search, path = pickle.loads(channel.receive())
+    sys.path[:] = list(dict.fromkeys([*(str(folder) for folder in search), *path, *sys.path]))
+    _limit_resources(settings)
     try:
-        reward = load_reward(config, search)
-    except BaseException as error:
-        send(verdicts, ("failed", f"{error}"))
+        loaded = load_reward(settings, search)
+        _ = loaded.function  # constructs a class
+    except MemoryError:
+        text = f"reward {settings.use!r} needs more than memory_limit_mib: {settings.memory_limit_mib} to start"
+        channel.send(json.dumps({"failed": text}).encode())
         return
-    send(verdicts, ("ready", None))
+    except BaseException as error:
+        text = str(error) if isinstance(error, RewardError) else short_trace(error)
+        channel.send(json.dumps({"failed": text}).encode())
+        return
+    channel.send(b'{"ready": true}')
     while True:
-        try:
-            call = receive(commands)
-        except EOFError:
+        verdict, is_fit = judge(loaded, channel.receive())
+        signal.alarm(0)  # one that a reward left set would kill the next call
+        channel.send(verdict)
+        if not is_fit:
             return
-        try:
-            score = as_score(reward.function(**reward.arguments(call)), config.use)
-        except Exception as error:
-            score = Score(config.failure, {}, error=f"reward {config.use} raised {short_trace(error)}")
-        try:
-            send(verdicts, ("score", score))
-        except (pickle.PicklingError, TypeError, AttributeError):
-            details = {key: repr(value) for key, value in score.details.items()}
-            send(verdicts, ("score", Score(score.value, details, score.error)))
+
+
+def judge(loaded: LoadedReward, command: bytes) -> tuple[bytes, bool]:
+    """The verdict on one pickled ScoreCall as JSON, and whether this process may go on. What is raised is an error."""
+    settings = loaded.settings
+    try:
+        call = pickle.loads(command)
+        score = as_score(loaded.function(**loaded.arguments(call)), settings.use)
+        verdict = {"value": score.value, "details": score.details, "error": score.error}
+        return json.dumps(verdict).encode(), True
+    except MemoryError as error:
+        # Earlier calls may have filled this process: the manager asks a fresh one before it believes this.
+        _SPARE.clear()
+        return json.dumps({"out_of_memory": short_trace(error)}).encode(), False
+    except BaseException as error:  # sys.exit() in a reward, or math-verify's TimeoutException, too
+        text = f"reward {settings.use} raised {short_trace(error)}"
+        return json.dumps({"value": settings.failure, "details": {}, "error": text}).encode(), True
+
+
+def _limit_resources(settings: RewardSettings) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if settings.memory_limit_mib:
+        limit, hard = settings.memory_limit_mib << 20, resource.getrlimit(resource.RLIMIT_AS)[1]
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        with contextlib.suppress(ValueError, OSError):  # macOS knows the limit and refuses to set it
+            resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
 if __name__ == "__main__":
     main()
-    sys.stdout.flush()

@@ -1,124 +1,135 @@
-import textwrap
+"""Finding a reward, and every message when it cannot be had."""
+
+import subprocess
+import sys
 
 import pytest
 
 from cascade_rl.recipe import RewardConfig
-from cascade_rl.rewarding.loading import RewardError, ScoreCall, as_score, check_binding, fingerprint, load_reward
-from cascade_rl.rewarding.response import response_text
-from cascade_rl.types import Score
-
-
-@pytest.fixture
-def load(tmp_path, request):
-    module = f"reward_{abs(hash(request.node.nodeid))}"
-
-    def make(source, name="score", **keys):
-        (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
-        return load_reward(RewardConfig(use=f"{module}:{name}", **keys), [tmp_path])
-
-    make.module, make.folder = module, tmp_path
-    return make
-
-
-CALL = ScoreCall(
-    "<think>t</think>\n\nA", ({"role": "user", "content": "Q"},), False, True, {"answer": "x", "response": "shadowed"}
-)
-
-
-def test_parameters_bind_by_name(load):
-    reward = load("def score(response, completion, prompt, truncated, answer, depth, extra=5): return 0", depth=3)
-    assert reward.arguments(CALL) == {
-        "response": "A", "completion": "<think>t</think>\n\nA", "prompt": "Q", "truncated": False, "answer": "x", "depth": 3,
-    }  # fmt: skip
-    assert check_binding(reward, {"answer"}) == []
-
-
-def test_what_does_not_bind_is_said(load):
-    reward = load("def score(response, answer, depth=1): return 0", dept=3)
-    missing, unknown = check_binding(reward, {"anwser"})
-    assert "needs `answer`" in missing
-    assert "columns: {answer: anwser}" in missing
-    assert "takes no `dept`; did you mean depth?" in unknown
-
-
-def test_double_star_takes_everything(load):
-    reward = load("def score(response, **rest): return 0", any_key=1)
-    assert check_binding(reward, set()) == []
-    assert reward.arguments(CALL)["any_key"] == 1
-
-
-def test_classes_take_recipe_keys_in_their_constructor(load):
-    reward = load(
-        """
-        class Judge:
-            def __init__(self, model): self.model = model
-            def score(self, response): return len(self.model)
-            def combine(self, groups): return []
-        """,
-        name="Judge",
-        model="abc",
-    )
-    assert reward.function(**reward.arguments(CALL)) == 3
-    assert reward.combine is not None
-    assert check_binding(reward, set()) == []
+from cascade_rl.rewarding.loading import RewardError, load_reward
+from cascade_rl.types import CascadeError
 
 
 @pytest.mark.parametrize(
     ("source", "name", "message"),
     [
-        ("def score(response): return 0", "scor", "did you mean score"),
+        ("def score(response): return 0", "scor", r"has no 'scor'; did you mean score\?"),
         ("score = 3", "score", "is int, not something that can be called"),
-        ("import no_such_package", "score", "needs 'no_such_package', which is not installed"),
-        ("1 / 0", "score", "importing it failed: ZeroDivisionError"),
-        ("class A: pass", "A", "without a method `score`"),
         (
-            "class A:\n    def __init__(self): raise OSError('x')\n    def score(self): pass",
-            "A",
-            "cannot be constructed",
+            "import no_such_package",
+            "score",
+            r"importing it failed: .*no_such_package.*\(.*/reward_under_test_\d+.py:1\)",
         ),
+        ("\n\n1 / 0", "score", r"importing it failed: ZeroDivisionError: division by zero \(.*under_test_\d+.py:3\)"),
+        ("def score(:", "score", r"importing it failed: SyntaxError: .* \(.*under_test_\d+.py:1\)"),
+        ("import json\njson.loads('{')", "score", r"JSONDecodeError: .* \(.*under_test_\d+.py:2\)"),
+        ("raise SystemExit(3)", "score", "its module calls sys.exit"),
+        ("class A: pass", "A", "is a class without a method `score`"),
+        ("def score(response, /): return 0", "score", "`response` is positional-only"),
+        ("class A:\n    def score(self, response, /): return 0", "A", "`response` is positional-only"),
+        ("score = dict.fromkeys", "score", "positional-only|parameters without names"),
     ],
 )
-def test_what_cannot_be_loaded(load, source, name, message):
+def test_what_cannot_be_loaded(project, source, name, message):
     with pytest.raises(RewardError, match=message):
-        load(source, name=name)
+        project.load(source, name=name)
 
 
-def test_no_such_module(tmp_path):
-    with pytest.raises(RewardError, match="no module 'nowhere'"):
-        load_reward(RewardConfig(use="nowhere:score"), [tmp_path])
-    with pytest.raises(RewardError, match="must look like"):
-        load_reward(RewardConfig(use="nowhere"), [tmp_path])
-
-
-def test_the_fingerprint_follows_the_source_and_its_neighbours(load):
-    (load.folder / "neighbour.py").write_text("X = 1\n")
-    source = "import neighbour\ndef score(response): return neighbour.X\n"
-    before = fingerprint(load(source))
-    assert fingerprint(load(source)) == before
-    (load.folder / "neighbour.py").write_text("X = 2\n")
-    assert fingerprint(load(source)) != before
-
-
-@pytest.mark.parametrize("value", [None, "1", float("nan"), float("inf"), [1]])
-def test_scores_must_be_finite_numbers(value):
-    with pytest.raises((TypeError, ValueError), match="reward r:f"):
-        as_score(value, "r:f")
-
-
-def test_numbers_become_scores():
-    assert as_score(True, "r").value == 1.0
-    assert as_score(Score(0.5, {"a": 1}), "r").details == {"a": 1}
+def test_messages_are_for_users(project):
+    assert issubclass(RewardError, CascadeError)  # shown without a stack trace
+    with pytest.raises(RewardError) as caught:
+        project.load("1 / 0")
+    assert "\n" not in str(caught.value)
+    assert f"reward '{project.module}:score'" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("completion", "thinking", "expected"),
+    ("use", "message"),
     [
-        ("<think>\nx\n</think>\n\nA", True, "A"),
-        ("never ends", True, ""),
-        ("plain", False, "plain"),
-        ("a</think>b</think>c", True, "c"),
-        ("<think>x</think>y", False, "y"),
+        ("nowhere_at_all:score", "no module 'nowhere_at_all' beside the recipe"),
+        ("nowhere", "must look like package.module:function"),
+        (":score", "must look like"),
+        ("rewards.maths:verify", r"no module 'rewards.maths' .*; did you mean rewards.math\?"),
+        ("my_reward:score", r"no module 'my_reward' .*; did you mean my_rewards\?"),
     ],
 )
-def test_response_text(completion, thinking, expected):
-    assert response_text(completion, thinking) == expected
+def test_no_such_module(tmp_path, use, message):
+    (tmp_path / "my_rewards.py").write_text("")
+    with pytest.raises(RewardError, match=message):
+        load_reward(RewardConfig(use=use), [tmp_path])
+
+
+def test_a_class_is_not_constructed_by_loading(project):
+    reward = project.load(
+        "class A:\n    def __init__(self, model): raise OSError('no such checkpoint yet')\n    def score(self): pass",
+        name="A",
+        model="stage:reward-model",
+    )
+    with pytest.raises(
+        RewardError, match=r"cannot be constructed: OSError: no such checkpoint yet\n.*py:2 in __init__"
+    ):
+        _ = reward.function
+
+
+def test_a_class_is_constructed_once(project):
+    reward = project.load(
+        """
+        class Judge:
+            def __init__(self, model, *, size=2): self.model, self.size = model, size
+            def score(self, response): return len(self.model) * self.size
+            def combine(self, groups): return self
+        """,
+        name="Judge",
+        model="abc",
+    )
+    assert reward.function(response="x") == 6
+    assert reward.combine([]) is reward.function.__self__
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "is_async"),
+    [
+        ("def score(response): return 0", "score", False),
+        ("async def score(response): return 0", "score", True),
+        ("class A:\n    async def score(self, response): return 0", "A", True),
+        ("class A:\n    @staticmethod\n    def score(response): return 0", "A", False),
+        ("class A:\n    @classmethod\n    def score(cls, response): return 0", "A", False),
+        ("class A:\n    async def __call__(self, response): return 0\nscore = A()", "score", True),
+        ("import functools\nasync def f(response, k): return 0\nscore = functools.partial(f, k=1)", "score", True),
+        ("def f(k):\n    def g(response): return k\n    return g\nscore = f(1)", "score", False),
+    ],
+)
+def test_every_kind_of_callable(project, source, name, is_async):
+    reward = project.load(source, name=name)
+    assert reward.is_async is is_async
+    assert "response" in reward.parameters
+    assert "self" not in reward.parameters
+
+
+def test_siblings_imported_late_are_found(project):
+    project.write("X = 7\n", f"{project.module}_sibling")
+    reward = project.load(f"def score():\n    import {project.module}_sibling as s\n    return s.X")
+    assert reward.function() == 7
+
+
+@pytest.mark.parametrize("key", ["concurrency", "memory_limit_mib"])
+@pytest.mark.parametrize("value", [-1, 1.5, "many", True])
+def test_settings_must_be_sensible(project, key, value):
+    with pytest.raises(RewardError, match=f"{key} must be a whole number"):
+        project.load("def score(response): return 0", **{key: value})
+
+
+def test_settings_are_not_parameters(project):
+    reward = project.load("def score(response): return 0", concurrency=3, memory_limit_mib=100, depth=2)
+    assert (reward.settings.concurrency, reward.settings.memory_limit_mib) == (3, 100)
+    assert dict(reward.settings.params) == {"depth": 2}
+
+
+def test_workers_import_nothing_heavy():
+    code = (
+        "import sys, cascade_rl.rewarding.worker, rewards.math\n"
+        "print([m for m in ('torch', 'transformers', 'pydantic', 'yaml', 'numpy', 'sympy', 'asyncio', 'math_verify')"
+        " if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert out.stdout.strip() == "[]"

@@ -1,164 +1,420 @@
-"""Whatever a reward does, its verdict comes, nothing hangs, and no process stays behind."""
+"""Whatever a reward does, a verdict comes, nothing hangs, the next response is judged rightly, no process stays."""
 
+import json
 import os
+import pickle
+import re
+import signal
 import subprocess
 import sys
-import textwrap
+import threading
 import time
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
 
-from cascade_rl.recipe import RewardConfig
-from cascade_rl.rewarding import RewardError, Scorer
 from cascade_rl.rewarding.pool import RewardPool
-from cascade_rl.types import Group, Prompt, Rollout, Stop
+from cascade_rl.rewarding.process import CannotStart, WorkerProcess
+from cascade_rl.rewarding.records import RewardError, RewardSettings, ScoreCall
+from tests.rewarding.conftest import state, wait_until
 
-PROMPT = Prompt("p", ({"role": "user", "content": "q"},), {"n": 3})
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are watched through /proc")
+
 REWARDS = """
-import os, signal, sys, time
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from cascade_rl.types import Score
 
-def plain(response, n): return n + len(response)
-def prints(response):
-    print("noise" * 1000); sys.stdout.flush(); os.write(1, b"\\x00" * 100); return 1.0
-def moody(response):
-    if response == "hang":
-        signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
+def score(response, n=0, place=None):
+    if response == "prints":
+        print("noise" * 50_000); sys.stdout.flush(); os.write(1, b"\\x00" * 1000); sys.stderr.write("more\\n")
+    if response == "reads": return float(len(sys.stdin.read()))
+    if response == "closes": os.closerange(0, 50)
+    if response == "stops taking":
+        for number in (signal.SIGTERM, signal.SIGINT): os.kill(os.getpid(), number)
+    # hangs
+    if response == "loop":
         while True: pass
-    if response == "bigint": return float(len(str(9 ** 9 ** 9)))
+    if response == "masked":
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); time.sleep(3600)
+    if response == "c call": return float(len(str(3 ** 10 ** 9)))
+    if response == "stopped": os.kill(os.getpid(), signal.SIGSTOP)
+    # crashes
     if response == "exit": os._exit(0)
-    if response == "kill": os.kill(os.getpid(), signal.SIGKILL)
-    if response == "raise": raise KeyError("column")
+    if response == "killed": os.kill(os.getpid(), signal.SIGKILL)
+    if response == "segfault":
+        import ctypes; ctypes.string_at(0)
+    if response == "leaves a child":
+        if os.fork() == 0: time.sleep(3600)
+        os._exit(1)
+    if response == "starts a program":
+        program = subprocess.Popen(["sleep", "3600"]); Path(place).write_text(str(program.pid)); time.sleep(3600)
+    if response == "first time":
+        if not Path(place).exists():
+            Path(place).touch(); time.sleep(3600)
+        return 0.5
+    # faults
+    if response == "raises": raise KeyError("column")
+    if response == "quits": sys.exit(3)
     if response == "nan": return float("nan")
+    if response == "none": return None
+    if response == "text": return "1.0"
     if response == "memory": return float(len(bytearray(8 << 30)))
-    if response == "close": os.close(3); os.close(4); return 1.0
-    return 1.0
-async def judged(response):
-    import asyncio
-    if response == "slow": await asyncio.sleep(60)
-    if response == "down": raise ConnectionError("judge is down")
-    return 0.25
-class Relative:
-    def score(self, response): return float(len(response))
-    def combine(self, groups):
-        return [[s.value - min(x.value for x in g.scores) for s in g.scores] for g in groups]
+    if response == "deep": return score_deep(0)
+    # odd but fine
+    if response == "alarm":
+        left = signal.alarm(0); signal.alarm(1000); return float(left)
+    if response == "hash": return Score(1.0, {"hash": hash("a" * 10), "order": list({"a", "b", "c"})})
+    if response == "large": return Score(1.0, {"text": "x" * 3_000_000})
+    if response == "odd details": return Score(1.0, {"set": {3, 1}, "object": object, 5: b"x"})
+    if response == "surrogate": return Score(1.0, {"text": chr(0xD800)})
+    return n + float(len(response))
+
+def score_deep(n): return score_deep(n + 1)
 """
 
 
-def rollout(text, index=0):
-    return Rollout("p", index, (1,), (0.0,), text, Stop.EOS, 0)
+def call(response: str, **columns) -> ScoreCall:
+    return ScoreCall(response, ({"role": "user", "content": "q"},), False, False, columns)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("rewards")
-    (path / "pool_rewards.py").write_text(textwrap.dedent(REWARDS))
-    return path
+@pytest.fixture
+def pool(project):
+    """``pool(workers=1, source=REWARDS, **settings)``, closed at the end."""
+    made = []
+
+    def make(workers=1, source=REWARDS, **settings):
+        project.write(source)
+        settings = {"params": {}, "timeout_s": 30.0, "failure": -1.0, **settings}
+        made.append(RewardPool(RewardSettings(f"{project.module}:score", **settings), [project.folder], workers))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
-def scorer(folder, name, workers=1, **keys):
-    return Scorer(RewardConfig(use=f"pool_rewards:{name}", **keys), [folder], workers, thinking_default=False)
+def score(pool, response, **columns):
+    return pool.submit(call(response, **columns)).result(120)
 
 
-def test_order_of_workers_does_not_matter(folder):
-    texts = ["x" * (i % 7) for i in range(200)]
-    with scorer(folder, "plain", workers=3) as pool:
-        values = [f.result(30).value for f in [pool.submit(PROMPT, rollout(t)) for t in texts]]
-    assert values == [3 + len(t) for t in texts]
+def fine(pool) -> bool:
+    return score(pool, "four", n=1).value == 5.0
 
 
-def test_prints_cannot_forge_a_verdict(folder):
-    with scorer(folder, "prints") as pool:
-        assert pool.submit(PROMPT, rollout("x")).result(30).value == 1.0
+# --- Scores ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_scores_belong_to_their_calls_however_many_workers(pool, workers):
+    one = pool(workers)
+    texts = ["x" * (i * 7 % 13) for i in range(300)]
+    scores = [future.result(60) for future in [one.submit(call(text, n=i)) for i, text in enumerate(texts)]]
+    assert [s.value for s in scores] == [i + len(text) for i, text in enumerate(texts)]
+    assert one.summary() == {"calls": 300, "timeouts": 0, "crashes": 0, "errors": 0, "restarts": 0}
+
+
+def test_calls_from_many_threads(pool):
+    one, values = pool(2), {}
+
+    def ask(i):
+        values[i] = [score(one, "x" * i, n=j).value for j in range(20)]
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert values == {i: [float(i + j) for j in range(20)] for i in range(8)}
+
+
+def test_prints_cannot_forge_a_verdict(pool, capfd):
+    one = pool()
+    assert score(one, "prints").value == 6.0
+    assert fine(one)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "noise" in err
+    assert "more" in err
+
+
+@pytest.mark.parametrize(("response", "value"), [("reads", 0.0), ("closes", 6.0), ("stops taking", 12.0)])
+def test_descriptors_and_signals_do_no_harm(pool, response, value):
+    one = pool()
+    assert score(one, response).value == value
+    assert fine(one)
+    assert one.summary()["restarts"] == 0
+
+
+def test_large_messages_in_both_directions(pool):
+    one = pool()
+    assert score(one, "y" * 5_000_000).value == 5_000_000
+    assert len(score(one, "large").details["text"]) == 3_000_000
+    assert score(one, "surrogate").details["text"] == chr(0xD800)
+
+
+def test_details_come_back_plain(pool):
+    details = score(pool(), "odd details").details
+    assert details == {"set": [1, 3], "object": "<class 'object'>", "5": "b'x'"}
+
+
+def test_workers_agree_on_hashes(pool):
+    one, other = pool(), pool()
+    assert score(one, "hash").details == score(other, "hash").details
+
+
+def test_an_alarm_left_behind_does_not_reach_the_next_call(pool):
+    one = pool()
+    assert [score(one, "alarm").value for _ in range(3)] == [0.0, 0.0, 0.0]
+
+
+# --- Responses that hang or kill -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "mark"), [("hang", "timeout"), ("bigint", "timeout"), ("exit", "crashed"), ("kill", "crashed")]
+    ("response", "mark", "counter"),
+    [
+        ("loop", "timeout", "timeouts"),
+        ("masked", "timeout", "timeouts"),
+        ("c call", "timeout", "timeouts"),
+        ("stopped", "timeout", "timeouts"),
+        ("exit", "crashed", "crashes"),
+        ("killed", "crashed", "crashes"),
+        ("segfault", "crashed", "crashes"),
+        ("leaves a child", "crashed", "crashes"),  # which holds the worker's socket open
+    ],
 )
-def test_a_response_that_hangs_or_kills_has_earned_its_failure(folder, text, mark):
-    with scorer(folder, "moody", timeout_s=0.7, failure=-1.0) as pool:
-        score = pool.submit(PROMPT, rollout(text)).result(60)
-        assert (score.value, dict(score.details), score.error) == (-1.0, {mark: True}, None)
-        assert pool.submit(PROMPT, rollout("fine")).result(60).value == 1.0  # and the pool goes on
-        assert pool._backend.counts["restarts"] == 2  # tried again once on a fresh worker
+def test_a_response_that_hangs_or_kills_has_earned_its_failure(pool, response, mark, counter):
+    one = pool(timeout_s=1.0)
+    before = one.pids
+    verdict = score(one, response)
+    assert (verdict.value, verdict.details, verdict.error) == (-1.0, {mark: True}, None)
+    assert one.summary() == {"calls": 1, "timeouts": 0, "crashes": 0, "errors": 0, "restarts": 2} | {counter: 1}
+    assert fine(one)
+    assert not set(before) & set(one.pids)
+    assert [state(pid) for pid in before] == [None]  # reaped: not even a zombie
 
 
-@pytest.mark.parametrize(
-    ("text", "part"), [("raise", "KeyError: 'column'"), ("nan", "must be finite"), ("memory", "MemoryError")]
-)
-def test_a_fault_of_the_grader_is_an_error_not_a_zero(folder, text, part):
-    with scorer(folder, "moody") as pool:
-        score = pool.submit(PROMPT, rollout(text)).result(60)
-    assert part in score.error
-    assert "pool_rewards" in score.error
+def test_it_is_tried_again_once_on_a_fresh_worker(pool, tmp_path):
+    one = pool(timeout_s=1.0)
+    verdict = score(one, "first time", place=str(tmp_path / "mark"))
+    assert (verdict.value, verdict.details, verdict.error) == (0.5, {}, None)
+    assert one.summary() == {"calls": 1, "timeouts": 0, "crashes": 0, "errors": 0, "restarts": 1}
 
 
-def test_a_reward_that_cannot_load_says_so_at_once(folder):
-    with pytest.raises(RewardError, match="has no 'nothing'"):
-        scorer(folder, "nothing")
+def test_no_zombies_after_many_kills(pool):
+    one = pool(2, timeout_s=5.0)
+    futures = [one.submit(call(r)) for r in ["killed", "fine", "exit", "ok"] * 4]
+    assert [f.result(120).value for f in futures] == [-1.0, 4.0, -1.0, 2.0] * 4
+    mine = [p for p in Path("/proc").glob("[0-9]*") if _parent(p) == os.getpid()]
+    assert not [p for p in mine if state(int(p.name)) == "Z"]
+    assert {int(p.name) for p in mine} >= set(one.pids)
 
 
-def test_async_rewards_and_their_faults(folder):
-    with scorer(folder, "judged", timeout_s=0.5) as pool:
-        futures = {t: pool.submit(PROMPT, rollout(t)) for t in ("fine", "slow", "down")}
-        assert futures["fine"].result(30).value == 0.25
-        assert "gave no answer in 0.5 s" in futures["slow"].result(30).error
-        assert "judge is down" in futures["down"].result(30).error
-
-
-def test_combine_sees_whole_groups(folder):
-    with scorer(folder, "Relative") as pool:
-        rollouts = [rollout("a", 0), rollout("aaa", 1)]
-        scores = [pool.submit(PROMPT, r).result(30) for r in rollouts]
-        (group,) = pool.combine([Group(PROMPT, (1,), rollouts, scores)])
-    assert [s.value for s in group.scores] == [0.0, 2.0]
-
-
-def alive(pid):
+def _parent(process: Path) -> int | None:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+        return int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return None
 
 
-def gone(pids, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not any(alive(pid) for pid in pids)
+def test_what_a_reward_started_is_killed_with_it(pool, tmp_path):
+    one, place = pool(timeout_s=2.0), tmp_path / "pid"
+    assert score(one, "starts a program", place=str(place)).details == {"timeout": True}
+    assert wait_until(lambda: state(int(place.read_text())) in (None, "Z"))
 
 
-def test_closing_reaps_everything_even_in_mid_call(folder):
-    pool = RewardPool(RewardConfig(use="pool_rewards:moody", timeout_s=60), [folder], 2)
-    from cascade_rl.rewarding.loading import ScoreCall
+# --- Faults of the grader --------------------------------------------------------------------------------------------
 
-    for _ in range(2):
-        pool.submit(ScoreCall("hang", PROMPT.messages, False, False, {}))
-    deadline = time.monotonic() + 30
-    while len(pool.pids) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    pids = pool.pids
-    pool.close()
+
+@pytest.mark.parametrize(
+    ("response", "part"),
+    [
+        ("raises", r"KeyError: 'column'\n  .*/reward_under_test_\d+\.py:\d+ in score"),
+        ("quits", "SystemExit: 3"),
+        ("nan", "returned nan; scores must be finite"),
+        ("none", "returned NoneType; it must return a number or a Score"),
+        ("text", "returned str"),
+        ("deep", "RecursionError"),
+        ("memory", r"ran out of memory \(memory_limit_mib: 1024\): MemoryError"),
+    ],
+)
+def test_a_fault_of_the_grader_is_an_error_not_a_zero(pool, project, response, part):
+    one = pool(memory_limit_mib=1024)
+    verdict = score(one, response)
+    assert verdict.value == -1.0
+    assert re.search(part, verdict.error)
+    assert f"reward {project.module}:score" in verdict.error
+    assert one.summary()["errors"] == 1
+    assert fine(one)
+
+
+def test_a_column_that_cannot_travel_is_an_error(pool):
+    one = pool()
+    assert "the row cannot be sent to a worker process" in score(one, "x", n=lambda: 0).error
+    assert fine(one)
+
+
+def test_a_missing_column_is_an_error_that_names_it(pool):
+    one = pool(source="def score(response, answer): return 1.0")
+    assert "needs `answer`, which this row has no column for (n)" in score(one, "x", n=1).error
+
+
+# --- Starting --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("1 / 0", "importing it failed: ZeroDivisionError"),
+        ("def other(): pass", "has no 'score'"),
+        ("import os; os._exit(1)", "died while starting"),
+        ("class score:\n    def __init__(self): raise OSError('no key')\n    def score(self): pass", "OSError: no key"),
+        ("hold = bytearray(8 << 30)\ndef score(): return 0", "importing it failed: MemoryError"),
+    ],
+)
+def test_a_worker_that_cannot_start_is_reported_at_once(pool, source, message):
+    with pytest.raises(RewardError, match=message):
+        pool(2, source=source, memory_limit_mib=1024)
+
+
+def test_no_endless_respawn(pool, tmp_path):
+    """The reward loads once; when its worker is killed, it no longer does."""
+    log = tmp_path / "starts"
+    source = f"""
+        from pathlib import Path
+        log = Path({str(log)!r})
+        starts = len(log.read_text()) if log.exists() else 0
+        log.write_text("x" * (starts + 1))
+        if starts: raise ConnectionError("the table is gone")
+        def score(response):
+            import os
+            os._exit(1)
+    """
+    one = pool(source=source)
+    futures = [one.submit(call("x")) for _ in range(50)]
+    errors = {future.exception(60) for future in futures}
+    assert len(errors) == 1  # one and the same for all
+    assert isinstance(error := errors.pop(), RewardError)
+    assert "ConnectionError: the table is gone" in str(error)
+    assert len(log.read_text()) == 2
+
+
+def test_starting_does_not_count_against_the_deadline(pool):
+    one = pool(source="import time; time.sleep(1.5)\ndef score(response): return 1.0", timeout_s=0.5)
+    assert score(one, "x").value == 1.0
+    assert one.summary()["restarts"] == 0
+
+
+def test_starting_has_a_budget_of_its_own(project):
+    project.write("import time; time.sleep(3600)")
+    process = WorkerProcess(RewardSettings(f"{project.module}:score", {}, 1.0, 0.0), [project.folder])
+    with pytest.raises(CannotStart, match=r"was not ready in 0\.5 s"):
+        process.get_ready(0.5)
+    process.reap()
+    process.reap()  # harmless
+    assert state(process.pid) is None
+
+
+def test_a_pool_made_in_a_passing_thread_lives_on(pool):
+    """Linux kills a child when the thread that started it ends: it must not be the thread that made the pool."""
+    made = []
+    thread = threading.Thread(target=lambda: made.append(pool(2)))
+    thread.start()
+    thread.join(60)
+    time.sleep(0.2)
+    assert fine(made[0])
+    assert made[0].summary()["restarts"] == 0
+
+
+# --- Ending ----------------------------------------------------------------------------------------------------------
+
+
+def test_closing_reaps_everything_even_in_mid_call(pool):
+    one = pool(2, timeout_s=3600)
+    futures = [one.submit(call("loop")) for _ in range(5)]
+    assert wait_until(lambda: sum(f.running() for f in futures) == 2)
+    pids = one.pids
+    one.close()
     assert len(pids) == 2
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)  # not even zombies
+    assert [state(pid) for pid in pids] == [None, None]
+    for future in futures:
+        with pytest.raises(CancelledError):
+            future.result(0)
+    with pytest.raises(RuntimeError, match="closed"):
+        one.submit(call("x"))
+    one.close()  # harmless
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="uses /proc")
-def test_workers_die_with_a_killed_parent(folder):
-    code = (
-        "import sys, time; from pathlib import Path; from cascade_rl.recipe import RewardConfig\n"
-        "from cascade_rl.rewarding.pool import RewardPool\n"
-        "p = RewardPool(RewardConfig(use='pool_rewards:plain'), [Path(sys.argv[1])], 1)\n"
-        "print(*p.pids, flush=True); time.sleep(600)\n"
+def test_closing_while_workers_start(project):
+    project.write(
+        "import time, sys\nfrom pathlib import Path\n"
+        f"mark = Path({str(project.folder / 'mark')!r})\n"
+        "if mark.exists(): time.sleep(3600)\nmark.touch()\n"
+        "def score(response): return 1.0"
     )
+    settings = RewardSettings(f"{project.module}:score", {}, 5.0, 0.0)
+    try:
+        with RewardPool(settings, [project.folder], 1) as one:
+            os.kill(one.pids[0], signal.SIGKILL)
+            future = one.submit(call("x"))
+            time.sleep(0.5)  # its manager is now waiting for a worker that takes an hour to start
+    finally:
+        (project.folder / "mark").unlink()
+    with pytest.raises(CancelledError):
+        future.result(0)
+
+
+def test_a_cancelled_call_is_left_out(pool):
+    one = pool(1, timeout_s=2.0)
+    first, second, third = (one.submit(call(r)) for r in ("loop", "two", "three"))
+    assert second.cancel()
+    assert (first.result(60).details, third.result(60).value) == ({"timeout": True}, 5.0)
+    assert one.summary()["calls"] == 2
+
+
+PARENT = """
+import json, os, sys, time
+from pathlib import Path
+from cascade_rl.rewarding.pool import RewardPool
+from cascade_rl.rewarding.records import RewardSettings, ScoreCall
+pool = RewardPool(RewardSettings(sys.argv[2] + ":score", {}, 3600.0, 0.0), [Path(sys.argv[1])], 3)
+pool.submit(ScoreCall("loop", (), False, False, {}))
+pool.submit(ScoreCall("masked", (), False, False, {}))
+while len(pool.pids) < 3: time.sleep(0.01)
+pool.submit(ScoreCall("x", (), False, False, {})).result(60)
+print(json.dumps(pool.pids), flush=True)
+if sys.argv[3] == "returns": sys.exit(0)
+time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("ending", ["killed", "terminated", "returns"])
+def test_workers_go_with_their_parent(project, ending):
+    project.write(REWARDS)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    pids = [int(p) for p in parent.stdout.readline().split()]
-    assert pids
-    assert all(alive(pid) for pid in pids)
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
-    assert gone(pids)
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(project.folder), project.module, ending],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as parent:
+        pids = json.loads(parent.stdout.readline())
+        assert len(pids) == 3
+        if ending != "returns":
+            assert all(state(pid) not in (None, "Z") for pid in pids)
+            parent.send_signal(signal.SIGKILL if ending == "killed" else signal.SIGTERM)
+        parent.wait(60)
+    assert wait_until(lambda: all(state(pid) in (None, "Z") for pid in pids))  # Z: waits for init, not for us
+
+
+def test_a_worker_without_its_parent_ends_by_the_closed_socket(project):
+    """The way that is left where there is no PR_SET_PDEATHSIG."""
+    project.write(REWARDS)
+    process = WorkerProcess(RewardSettings(f"{project.module}:score", {}, 5.0, 0.0), [project.folder])
+    process.get_ready()
+    assert process.score(pickle.dumps(call("abc"))).value == 3.0
+    process._channel.close()
+    assert wait_until(lambda: state(process.pid) == "Z")
+    process.reap()

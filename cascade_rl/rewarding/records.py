@@ -1,0 +1,69 @@
+"""What passes between this room's modules: settings, one call, and the room's exception."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cascade_rl.types import CascadeError, Message
+
+if TYPE_CHECKING:
+    # Only for the type: pydantic would cost every worker process an eighth of a second at its start.
+    from cascade_rl.recipe.schema import RewardConfig
+
+DEFAULT_CONCURRENCY = 64
+"""Calls of an async reward under way at once."""
+DEFAULT_MEMORY_LIMIT_MIB = 4096
+"""Address space of a worker process."""
+FRAMEWORK_KEYS = ("concurrency", "memory_limit_mib")
+"""Keys of a ``reward:`` section that are settings of this room, not parameters of the reward."""
+
+
+class RewardError(CascadeError):
+    """A reward that cannot be loaded, bound or started."""
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """The part of a ``RewardConfig`` that worker processes need, free of pydantic."""
+
+    use: str
+    params: Mapping[str, Any]
+    """Keyword arguments from the recipe."""
+    timeout_s: float
+    failure: float
+    concurrency: int = DEFAULT_CONCURRENCY
+    memory_limit_mib: int = DEFAULT_MEMORY_LIMIT_MIB
+    """0 sets no limit."""
+
+    @classmethod
+    def of(cls, config: RewardConfig | RewardSettings) -> RewardSettings:
+        """Raises RewardError for a ``concurrency`` or ``memory_limit_mib`` that is no sensible whole number."""
+        if isinstance(config, RewardSettings):
+            return config
+        params = dict(config.params)
+        numbers = {}
+        for key, default, least in (
+            ("concurrency", DEFAULT_CONCURRENCY, 1),
+            ("memory_limit_mib", DEFAULT_MEMORY_LIMIT_MIB, 0),
+        ):
+            # An extra key of the section today, perhaps a field of the schema tomorrow: an attribute either way.
+            value = getattr(config, key, default)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise RewardError(f"reward {config.use}: {key} must be a whole number from {least} up, not {value!r}")
+            numbers[key] = value
+            params.pop(key, None)
+        return cls(config.use, params, config.timeout_s, config.failure, **numbers)
+
+
+@dataclass(frozen=True)
+class ScoreCall:
+    """One rollout to score, as it crosses to a worker process."""
+
+    completion: str
+    messages: tuple[Message, ...]
+    truncated: bool
+    thinking: bool
+    """Whether the completion was asked to think; decides what ``response`` is without ``</think>``."""
+    columns: Mapping[str, Any]

@@ -1,0 +1,165 @@
+"""Parameters by name: what a call receives, and what check says before there is one."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cascade_rl.rewarding.binding import GIVEN, call_arguments, check_binding, last_user_text
+from cascade_rl.rewarding.loading import LoadedReward
+from cascade_rl.rewarding.records import RewardSettings, ScoreCall
+
+MESSAGES = (
+    {"role": "user", "content": "first"},
+    {"role": "assistant", "content": "hm"},
+    {"role": "user", "content": "Q"},
+)
+CALL = ScoreCall("<think>t</think>\n\nA", MESSAGES, False, True, {"answer": "x", "level": 4, "prompt": "shadowed"})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ("response", {"response": "A"}),
+        ("completion", {"completion": "<think>t</think>\n\nA"}),
+        ("prompt", {"prompt": "Q"}),  # the framework's, although the row has a column of that name
+        ("messages", {"messages": MESSAGES}),
+        ("truncated", {"truncated": False}),
+        ("answer", {"answer": "x"}),
+        ("*, answer", {"answer": "x"}),
+        ("depth", {"depth": 3}),
+        ("level", {"level": 4}),  # the row's, although the recipe has a key of that name
+        ("missing=5", {}),
+        ("answer=5", {"answer": "x"}),
+        ("depth=5", {"depth": 3}),
+        ("*args, answer", {"answer": "x"}),
+        ("response, **rest", {"response": "A", "answer": "x", "level": 4, "depth": 3}),
+        ("answer, **rest", {"answer": "x", "level": 4, "depth": 3}),
+    ],
+)
+def test_binding(project, parameters, expected):
+    reward = project.load(f"def score({parameters}): return 0", depth=3, level=1)
+    assert reward.arguments(CALL) == expected
+
+
+def test_a_row_without_a_needed_column_says_which(project):
+    reward = project.load("def score(response, solution): return 0")
+    with pytest.raises(
+        TypeError, match=r"needs `solution`, which this row has no column for \(answer, level, prompt\)"
+    ):
+        reward.arguments(CALL)
+
+
+def test_keys_of_the_constructor_stay_out_of_double_star(project):
+    source = "class A:\n    def __init__(self, model): pass\n    def score(self, response, **rest): return 0"
+    reward = project.load(source, name="A", model="m", depth=3)
+    assert reward.arguments(CALL) == {"response": "A", "answer": "x", "level": 4, "depth": 3}
+
+
+@pytest.mark.parametrize(
+    ("source", "keys", "columns", "problems"),
+    [
+        ("def score(response, *, answer): return 0", {}, {"answer"}, []),
+        ("def score(response, answer, depth=1): return 0", {"depth": 2}, {"answer", "more"}, []),
+        ("def score(answer): return 0", {"answer": 1}, set(), []),
+        ("def score(**rest): return 0", {"any": 1}, set(), []),
+        (
+            "def score(response, answer): return 0",
+            {},
+            {"anwser", "id"},
+            ["needs `answer`, which is neither a column (anwser, id) nor a key of this section; "
+             "map it with columns: {answer: anwser}"],
+        ),
+        (
+            "def score(response, answer): return 0",
+            {},
+            set(),
+            ["needs `answer`, which is neither a column (there are none) nor a key of this section"],
+        ),
+        ("def score(depth=1): return 0", {"dept": 2}, set(), ["takes no `dept`; did you mean depth?"]),
+        ("def score(): return 0", {"timeout": 2}, set(), ["takes no `timeout`; did you mean timeout_s?"]),
+        ("def score(): return 0", {"xyz": 2}, set(), ["takes no `xyz`"]),
+        (
+            "def score(prompt): return 0",
+            {"prompt": "be brief"},
+            set(),
+            [": `prompt` is filled in by the framework; a parameter of the recipe needs another name"],
+        ),
+        (
+            "class score:\n    def __init__(self, model): pass\n    def score(self, response): return 0",
+            {"modell": 1},
+            set(),
+            ["needs the key `model` in this section; did you mean modell by it?",
+             "takes no `modell`; did you mean model?"],
+        ),
+        (
+            "class score:\n    def __init__(self, **keys): pass\n    def score(self, response): return 0",
+            {"anything": 1},
+            set(),
+            [],
+        ),
+        (
+            "class score:\n    def __init__(self, k): pass\n    def score(self, k, k2): return 0",
+            {"k": 1, "k2": 2},
+            set(),
+            [],
+        ),
+        ("def score(): return 0", {"concurrency": 2, "memory_limit_mib": 100}, set(), []),
+    ],
+)  # fmt: skip
+def test_check_binding(project, source, keys, columns, problems):
+    reward = project.load(source, **keys)
+    use = f"{project.module}:score"
+    assert check_binding(reward, columns) == [use + p if p.startswith(":") else f"{use} {p}" for p in problems]
+
+
+@pytest.mark.parametrize(
+    ("messages", "text"),
+    [
+        ((), ""),
+        (({"role": "system", "content": "s"},), ""),
+        (({"role": "user", "content": None},), ""),
+        (({"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what is it?"}]},), "what is it?"),
+    ],
+)
+def test_odd_prompts(messages, text):
+    assert last_user_text(messages) == text
+
+
+names = st.sampled_from(["response", "prompt", "truncated", "a", "b", "c", "d", "e"])
+
+
+@given(
+    parameters=st.dictionaries(names, st.booleans(), max_size=6),
+    columns=st.sets(names),
+    keys=st.sets(st.sampled_from(["a", "b", "c", "d", "e"])),
+    takes_all=st.booleans(),
+)
+def test_what_check_accepts_can_be_called(parameters, columns, keys, takes_all):
+    """check and the call agree: no problem about a needed parameter means that the call binds, and the reverse."""
+    signature = {
+        name: inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=inspect.Parameter.empty if needed else "default"
+        )
+        for name, needed in parameters.items()
+    }
+    if takes_all:
+        signature["rest"] = inspect.Parameter("rest", inspect.Parameter.VAR_KEYWORD)
+    settings = RewardSettings("m:f", dict.fromkeys(keys, "recipe"), 1.0, 0.0)
+    reward = LoadedReward(settings, (Path(),), print, signature, None, False, False)
+    call = ScoreCall("text", MESSAGES, True, False, dict.fromkeys(columns, "row"))
+    problems = check_binding(reward, set(columns))
+    if any("needs" in problem for problem in problems):
+        with pytest.raises(TypeError):
+            call_arguments(reward, call)
+        return
+    bound = call_arguments(reward, call)
+    inspect.Signature(list(signature.values())).bind(**bound)
+    for name, value in bound.items():
+        if name not in GIVEN:
+            assert value == ("row" if name in columns else "recipe")
+    if takes_all:
+        assert set(bound) >= (columns | keys) - set(GIVEN)
+        assert not any("takes no" in problem for problem in problems)
