@@ -47,7 +47,7 @@ def test_two_steps_on_real_rows(tmp_path):
         timeout=900,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
-    rows = cascade.metrics(tmp_path, "gsm8k-rl")
+    rows = cascade.metrics(tmp_path, "gsm8k-rl", run="smollm2-135m")
     assert [row["step"] for row in rows] == [1, 2]
     for row in rows:
         assert row["sampling/logprob_gap_mean"] < 1e-4
