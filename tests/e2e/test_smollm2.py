@@ -52,4 +52,4 @@ def test_two_steps_on_real_rows(tmp_path):
     for row in rows:
         assert row["sampling/logprob_gap_mean"] < 1e-4
         assert row["policy/entropy"] < 4.0  # a pretrained model; random weights over 49K tokens would be near 10.8
-    assert rows[0]["grad_norm"] > 0
+    assert any(row["grad_norm"] > 0 for row in rows)  # a step whose groups all agree teaches nothing
