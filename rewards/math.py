@@ -1,8 +1,8 @@
 """Maths with a reference answer: the last ``\\boxed{}`` after ``</think>``, compared exactly, then by math-verify.
 
 math-verify is given that one box and nothing else (from a whole text it merges all boxes into one set), reference
-first (it is not symmetric), in the main thread of a worker process (its limits are alarms), and what it gets wrong is
-decided before or after it: see ``_exactly_equal`` and ``_too_far_apart``.
+first (it is not symmetric), under a limit of our own (one of its alarms may be lost, see ``rewards.limits``), and what
+it gets wrong is decided before or after it: see ``_exactly_equal`` and ``_too_far_apart``.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from fractions import Fraction
 from typing import Any
 
 from cascade_rl.types import Score
+from rewards.limits import OutOfTime, within
 
 MAX_CHARACTERS = 2000
 MAX_NESTING = 50
 """A longer or deeper box is wrong unread: parsing it can take seconds and hundreds of megabytes."""
-LIMIT_S = 2
-"""math-verify's own limit (whole seconds) for each of: parsing the reference, parsing the box, comparing. The hard
-deadline is the pool's and should be longer than their sum."""
+LIMIT_S = 2.0
+"""Of computing, for each of: parsing the reference, parsing the box, comparing, comparing tiny numbers. The hard
+deadline, in real time, is the pool's and should be longer than their sum."""
 
 
 def verify(response: str, *, answer: str | int | float) -> Score:
@@ -157,7 +158,7 @@ def _number(text: str) -> Fraction | None:
 def _library() -> Any:
     import math_verify  # a third of a second, and rows that match exactly never need it
 
-    # A time-out is an ordinary verdict here, not something to warn about once a rollout.
+    # It warns of having no time limit: ours is around it.
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     return math_verify
 
@@ -165,14 +166,10 @@ def _library() -> Any:
 @functools.lru_cache(maxsize=4096)
 def _parsed_reference(reference: str) -> list[Any]:
     """Cached, since every rollout of a prompt needs it. A failure raises, so that it is never remembered."""
-    from math_verify.errors import TimeoutException
-
     try:
-        parsed = _library().parse(_boxed(reference), parsing_timeout=LIMIT_S, raise_on_error=True)
-    except (Exception, TimeoutException) as error:
-        raise ValueError(
-            f"math-verify cannot read the row's answer {reference[:200]!r} within {LIMIT_S} s: {error}"[:500]
-        ) from None
+        parsed = within(LIMIT_S, _library().parse, _boxed(reference), parsing_timeout=None, raise_on_error=True)
+    except (Exception, OutOfTime) as error:
+        raise ValueError(f"math-verify cannot read the row's answer {reference[:200]!r}: {error}"[:500]) from None
     if not parsed:
         raise ValueError(f"math-verify finds nothing in the row's answer {reference[:200]!r}")
     return parsed
@@ -181,10 +178,12 @@ def _parsed_reference(reference: str) -> list[Any]:
 def _math_verify(boxed: str, reference: str) -> bool:
     gold = _parsed_reference(reference)
     library = _library()
-    prediction = library.parse(_boxed(boxed), parsing_timeout=LIMIT_S)
-    if not library.verify(gold, prediction, timeout_seconds=LIMIT_S):
+    try:
+        prediction = within(LIMIT_S, library.parse, _boxed(boxed), parsing_timeout=None)
+        equal = within(LIMIT_S, library.verify, gold, prediction, timeout_seconds=None)
+    except OutOfTime:
         return False
-    return not _too_far_apart(gold[0], prediction[0])
+    return equal and not _too_far_apart(gold[0], prediction[0])
 
 
 def _boxed(text: str) -> str:
@@ -198,8 +197,6 @@ def _too_far_apart(gold: Any, prediction: Any) -> bool:
     to 3 (math-verify has already compared six decimal places).
     """
     import sympy
-    from math_verify.errors import TimeoutException
-    from math_verify.utils import timeout
 
     if not all(isinstance(side, sympy.Expr) and side.is_number for side in (gold, prediction)):
         return False
@@ -213,6 +210,6 @@ def _too_far_apart(gold: Any, prediction: Any) -> bool:
         return bool(difference > larger * sympy.Float("1e-3" if rounded else "1e-12"))
 
     try:
-        return timeout(LIMIT_S)(apart)()
-    except (Exception, TimeoutException):
+        return within(LIMIT_S, apart)
+    except (Exception, OutOfTime):
         return False  # not comparable as numbers: math-verify's verdict stands

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"types", "processes", "importing"}
+BASE = {"types", "processes", "importing", "source_code"}
 ALLOWED = {
     "types": set(),
     "processes": set(),
     "importing": {"types"},
+    "source_code": {"importing"},
     "recipe": {"types"},
     "algorithms": {"types"},
     "data": {"recipe"},

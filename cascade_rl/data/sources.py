@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cascade_rl.importing import import_by_path, source_fingerprint
+from cascade_rl.importing import import_by_path
 from cascade_rl.recipe import DataSource
 from cascade_rl.recipe.paths import looks_like_path, resolve_path
+from cascade_rl.source_code import source_fingerprint
 from cascade_rl.types import CascadeError, Message, Prompt
 
 Row = dict[str, Any]

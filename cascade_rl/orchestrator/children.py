@@ -36,9 +36,11 @@ def child_environment(rank: int, world_size: int, local_rank: int, address: str,
         "MASTER_ADDR": address,
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": threads,
-        # Threads that spin while they wait are ruinous on a machine that does anything else: measured on 2 cores
-        # beside one busy process, training a tiny model at 250 to 1,300 tokens/s spinning, 5,000 to 7,500 sleeping.
+        # Threads that spin while they wait are ruinous on a machine that does anything else, and those that sleep at
+        # once are slow on one that does not. Measured with a tiny model on 2 cores, tokens/s alone and beside one busy
+        # process: libgomp's default 16,800 and 250 to 1,600; no spinning 9,200 and 9,000; 5,000 turns 15,500 and 6,000.
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "5000"),
         "CASCADE_RL_PARENT": str(os.getpid()),
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 import inspect
+import json
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 from cascade_rl.importing import import_by_path
 from cascade_rl.rewarding.binding import call_arguments, check_binding
 from cascade_rl.rewarding.records import RewardError, RewardSettings, ScoreCall
-from cascade_rl.rewarding.sources import fingerprint
 from cascade_rl.rewarding.traces import one_line, short_trace
+from cascade_rl.source_code import source_fingerprint
 from cascade_rl.types import CascadeError
 
 if TYPE_CHECKING:
@@ -106,6 +108,13 @@ def load_reward(config: RewardConfig | RewardSettings, search: Sequence[Path]) -
         is_async=inspect.iscoroutinefunction(score),
         has_combine=callable(getattr(target, "combine", None)),
     )
+
+
+def fingerprint(loaded: LoadedReward) -> str:
+    """16 hex digits over the reward's import path, its parameters and all project files behind it."""
+    settings = loaded.settings
+    keys = json.dumps([settings.use, dict(settings.params)], sort_keys=True, default=repr)
+    return hashlib.sha256(f"{keys}\0{source_fingerprint(settings.use, loaded.search)}".encode()).hexdigest()[:16]
 
 
 def _imported(use: str, search: Sequence[Path]) -> Any:

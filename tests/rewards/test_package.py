@@ -29,7 +29,7 @@ def test_a_folder_of_the_users_own_joins_the_package(tmp_path):
 from pathlib import Path
 from cascade_rl.recipe import RewardConfig
 from cascade_rl.rewarding import Scorer
-from cascade_rl.rewarding.sources import project_files
+from cascade_rl.source_code import project_files
 from cascade_rl.types import Prompt, Rollout, Stop
 for use in ("rewards.mine:score", "rewards.math:verify"):
     with Scorer(RewardConfig(use=use), [Path.cwd()], 1, False) as scorer:
@@ -38,4 +38,6 @@ for use in ("rewards.mine:score", "rewards.math:verify"):
 print(sorted(project_files("rewards.mine", [Path.cwd()])))
 """
     done = run(code, tmp_path, ROOT)
-    assert done.stdout.split("\n")[:3] == ["1.0", "1.0", "['rewards', 'rewards.math', 'rewards.mine']"], done.stderr
+    *scores, files = done.stdout.splitlines()
+    assert scores == ["1.0", "1.0"], done.stderr
+    assert files == "['rewards', 'rewards.limits', 'rewards.math', 'rewards.mine']"

@@ -1,4 +1,4 @@
-"""A stage's identity follows everything its reward is made of, and nothing else."""
+"""A stage's identity follows everything that its reward or generator is made of, and nothing else."""
 
 import sys
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import pytest
 
 from cascade_rl.recipe import RewardConfig
 from cascade_rl.rewarding.loading import fingerprint, load_reward
-from cascade_rl.rewarding.sources import project_files
+from cascade_rl.source_code import project_files
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_parameters_count_but_speed_does_not(package):
 
 def test_nothing_installed_is_followed():
     loaded = load_reward(RewardConfig(use="rewards.math:verify"), [])
-    assert set(project_files("rewards.math", loaded.search)) == {"rewards", "rewards.math"}
+    assert set(project_files("rewards.math", loaded.search)) == {"rewards", "rewards.limits", "rewards.math"}
 
 
 def test_a_broken_sibling_counts_by_its_bytes(package):
@@ -101,3 +101,15 @@ def test_a_broken_sibling_counts_by_its_bytes(package):
     first = package.mark()
     package.change("{name}/late.py", "\ndef (;\n")
     assert package.mark() != first
+
+
+def test_it_needs_no_import(package):
+    """The plan hashes generators before anything of theirs is imported."""
+    package.change("{name}_beside/more.py")
+    files = set(project_files(f"{package.name}.domain", [package.folder]))
+    assert {f"{package.name}.sub.inner", f"{package.name}_beside.more"} <= files
+    assert not any(module.startswith(package.name) for module in sys.modules)
+
+
+def test_the_frameworks_own_generator_counts_alone():
+    assert set(project_files("cascade_rl.data.procedural", [])) == {"cascade_rl.data.procedural"}

@@ -1,6 +1,6 @@
-"""What a reward is made of: the files behind it, and a hash of them for stage identities.
+"""The code behind ``package.module:name`` of a recipe: its files, and a hash of them for stage identities.
 
-Files are found by their place, without importing anything: a module counts when its file lies beside the reward's own
+Files are found by their place, without importing anything: a module counts when its file lies beside the named one's
 top-level module or in a folder that was searched for it. Installed packages and cascade_rl itself are recorded by
 version elsewhere. Modules imported by a computed name are not seen.
 """
@@ -9,31 +9,27 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import json
+import importlib.util
 import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from cascade_rl.rewarding.loading import LoadedReward
+from cascade_rl.importing import searched_first
 
 FRAMEWORK = "cascade_rl"
 
 
-def fingerprint(loaded: LoadedReward) -> str:
-    """16 hex digits over the reward's import path, its parameters and all project files behind it."""
-    settings = loaded.settings
+def source_fingerprint(path: str, search: Sequence[Path]) -> str:
+    """16 hex digits over all project files behind ``package.module:name``."""
     digest = hashlib.sha256()
-    digest.update(json.dumps([settings.use, dict(settings.params)], sort_keys=True, default=repr).encode())
-    for name, file in sorted(project_files(settings.use.partition(":")[0], loaded.search).items()):
-        digest.update(b"\0" + name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    for name, file in sorted(project_files(path.partition(":")[0], search).items()):
+        digest.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
 def project_files(module: str, search: Sequence[Path]) -> dict[str, Path]:
-    """Module name -> file, of ``module`` (imported before) and every project module it imports, transitively."""
+    """Module name -> file, of ``module`` and every project module it imports, transitively."""
     top = module.partition(".")[0]
     roots = _roots(top, search)
     files: dict[str, Path] = {}
@@ -57,12 +53,18 @@ def project_files(module: str, search: Sequence[Path]) -> dict[str, Path]:
     return files
 
 
-def _roots(top: str, search: Iterable[Path]) -> list[Path]:
+def _roots(top: str, search: Sequence[Path]) -> list[Path]:
     """Folders that modules are looked up in: those searched, and where the top-level module was found."""
-    module = sys.modules.get(top)
-    places = [Path(path) for path in getattr(module, "__path__", [])]
-    if not places and getattr(module, "__file__", None):
-        places = [Path(str(module.__file__))]  # type: ignore[union-attr]
+    with searched_first(search):
+        try:
+            spec = importlib.util.find_spec(top)
+        except (ImportError, ValueError):
+            spec = None
+    # Once imported, a package may have joined more folders to itself, as `rewards` does.
+    joined = getattr(sys.modules.get(top), "__path__", []) or (spec and spec.submodule_search_locations) or []
+    places = [Path(place) for place in joined]
+    if not places and spec and spec.origin and spec.has_location:
+        places = [Path(spec.origin)]
     return list(dict.fromkeys(folder.resolve() for folder in [*search, *(place.parent for place in places)]))
 
 
