@@ -23,11 +23,8 @@ def resolve_benchmark(entry: str | BenchmarkByName | BenchmarkConfig) -> Benchma
         hint = f"did you mean {near[0]}?" if near else f"shipped ones: {', '.join(sorted(SHIPPED))}"
         raise CascadeError(f"no benchmark {wanted.use!r}; {hint}")
     config = SHIPPED[wanted.use]
-    changes = {
-        key: value
-        for key, value in (("name", wanted.name), ("samples", wanted.samples), ("sampling", wanted.sampling))
-        if value is not None
-    }
+    sampling = config.sampling.model_copy(update=wanted.sampling.model_dump(exclude_none=True))
+    changes = {key: value for key, value in (("name", wanted.name), ("samples", wanted.samples)) if value is not None}
     data = [
         source.model_copy(
             update={
@@ -37,4 +34,4 @@ def resolve_benchmark(entry: str | BenchmarkByName | BenchmarkConfig) -> Benchma
         )
         for source in config.data
     ]
-    return config.model_copy(update={**changes, "data": data})
+    return config.model_copy(update={**changes, "sampling": sampling, "data": data})

@@ -149,4 +149,6 @@ def read_samples(path: Path) -> list[Sample]:
 
 
 def append_sample(file: Any, sample: Sample) -> None:
+    """One line, at once on its way to the disk: a sample of 64,000 tokens is not to be lost with a buffer."""
     file.write(json.dumps(asdict(sample), ensure_ascii=False) + "\n")
+    file.flush()

@@ -81,6 +81,9 @@ def build(
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        # The usual 0.02 suits widths of thousands. At 128 it costs half of the training: after 400 steps on two-digit
+        # sums a policy was right 78% of the time, and 100% from this, which is 0.088.
+        initializer_range=hidden_size**-0.5,
         dtype="float32",
     )
     with torch.random.fork_rng(devices=[]):

@@ -25,7 +25,7 @@ def preflight(loaded: LoadedRecipe, world_size: int) -> None:
     problems += [] if problems else _check_content(loaded)
     context = _context_tokens(loaded)
     if context is not None:
-        problems += check_context(loaded, context)
+        problems += [*check_context(loaded, context), *_check_benchmark_context(loaded, context)]
     problems += _check_launch(loaded)
     if problems:
         raise RecipeError(problems, loaded.path)
@@ -112,6 +112,22 @@ def _context_tokens(loaded: LoadedRecipe) -> int | None:
     if positions and rope.get("factor") and rope.get("original_max_position_embeddings"):
         return max(positions, int(rope["original_max_position_embeddings"] * rope["factor"]))
     return positions
+
+
+def _check_benchmark_context(loaded: LoadedRecipe, context_tokens: int) -> Iterator[Problem]:
+    for index, entry in enumerate(loaded.recipe.evaluate.after_each_stage):
+        try:
+            benchmark = resolve_benchmark(entry)
+        except CascadeError:
+            continue  # reported by _check_content
+        new = benchmark.sampling.max_new_tokens
+        if new >= context_tokens:
+            yield Problem.at(
+                loaded,
+                ("evaluate", "after_each_stage", index),
+                f"{benchmark.name} samples up to {new} tokens, and a prompt comes before them, but the model has "
+                f"{context_tokens} positions: lower sampling.max_new_tokens, or give the model RoPE scaling",
+            )
 
 
 def _check_launch(loaded: LoadedRecipe) -> Iterator[Problem]:

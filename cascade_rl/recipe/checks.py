@@ -63,7 +63,10 @@ def check_context(loaded: LoadedRecipe, context_tokens: int) -> list[Problem]:
         else:
             need, keys, what = stage.max_length, ("stages", index, "max_length"), f"{stage.max_length}"
         if need > context_tokens:
-            message = f"needs {what} positions, the model has {context_tokens} (RoPE scaling included)"
+            message = (
+                f"needs {what} positions, the model has {context_tokens} (RoPE scaling included): lower it, or give "
+                "the model more (`context` of a built-in model, `rope_scaling` in a checkpoint's config.json)"
+            )
             problems.append(Problem.at(loaded, keys, message))
     return problems
 

@@ -68,6 +68,13 @@ class SamplingConfig(Section):
     """0 is off."""
 
 
+class EvaluationSampling(SamplingConfig):
+    """How completions of a benchmark are sampled: at the paper's temperature, unless said otherwise."""
+
+    temperature: float = Field(0.6, ge=0.0)
+    top_p: float = Field(0.95, gt=0.0, le=1.0)
+
+
 class EngineConfig(Section):
     """How the vLLM engine runs; it changes speed and memory, not what is sampled."""
 
@@ -209,9 +216,18 @@ class BenchmarkConfig(Section):
     reward: RewardConfig
     samples: int = Field(1, ge=1)
     """n of avg@n: completions per row."""
-    sampling: SamplingConfig = SamplingConfig(temperature=0.6, top_p=0.95)
+    sampling: EvaluationSampling = EvaluationSampling()
     mode: Literal["thinking", "instruct"] | None = None
     """Overrides the recipe's template mode."""
+
+
+class SamplingChanges(Section):
+    """What of a shipped benchmark's sampling should differ here."""
+
+    max_new_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0.0)
+    top_p: float | None = Field(None, gt=0.0, le=1.0)
+    top_k: int | None = Field(None, ge=0)
 
 
 class BenchmarkByName(Section):
@@ -220,7 +236,7 @@ class BenchmarkByName(Section):
     use: str
     name: str | None = None
     samples: int | None = Field(None, ge=1)
-    sampling: SamplingConfig | None = None
+    sampling: SamplingChanges = SamplingChanges()
     source: str | None = None
     """Read the rows from here instead of the hub: a file or folder."""
     limit: int | None = Field(None, ge=1)

@@ -76,7 +76,11 @@ class Benchmarks:
         folder = context.job.place.evals
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{planned.file_stem}.samples-{ranks.rank}-of-{ranks.world_size}.jsonl"
-        before = read_samples(path)
+        mine = {question.row for question in self._share(planned)}
+        # Of all ranks, since there may have been another number of them.
+        parts = sorted(folder.glob(f"{planned.file_stem}.samples-*-of-*.jsonl"))
+        before = [sample for part in parts for sample in read_samples(part) if sample.row in mine]
+        ranks.barrier()
         write_text(path, "".join(json.dumps(vars(s), ensure_ascii=False) + "\n" for s in before))
         with open(path, "a", encoding="utf-8") as file:
             samples = measure(

@@ -53,3 +53,13 @@ def test_shipped_benchmarks_by_name():
     assert local.data[0].config is None
     with pytest.raises(CascadeError, match="did you mean aime25"):
         resolve_benchmark("aime26")
+
+
+def test_sampling_is_the_papers_unless_said_otherwise():
+    """Half a section must not fall back to the sampling of RL."""
+    own = BenchmarkConfig(name="b", data=[{"source": "x"}], reward={"use": "a:b"}, sampling={"max_new_tokens": 9})
+    assert (own.sampling.temperature, own.sampling.top_p, own.sampling.max_new_tokens) == (0.6, 0.95, 9)
+    shipped = resolve_benchmark(BenchmarkByName(use="aime24", sampling={"max_new_tokens": 9})).sampling
+    assert (shipped.temperature, shipped.top_p, shipped.max_new_tokens) == (0.6, 0.95, 9)
+    hotter = resolve_benchmark(BenchmarkByName(use="aime24", sampling={"temperature": 1.0})).sampling
+    assert (hotter.temperature, hotter.top_p, hotter.max_new_tokens) == (1.0, 0.95, 65536)

@@ -186,6 +186,11 @@ def test_preflight_finds_it_before_anything_starts(folder, override, message):
     assert "stages." in str(caught.value) or "evaluate." in str(caught.value)
 
 
+def test_a_benchmark_longer_than_the_model(folder):
+    with pytest.raises(RecipeError, match=r"evaluate\.after_each_stage\.0.*65536 tokens.*has 2048 positions"):
+        go(folder, "model=tiny-qwen3", "model_args={context: 2048}", "evaluate.after_each_stage=[aime24]")
+
+
 def test_a_model_that_is_nowhere(folder):
     with pytest.raises(CascadeError, match="neither a folder, nor a hub id"):
         go(folder, "model=qwenn")

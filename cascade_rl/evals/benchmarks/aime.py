@@ -1,9 +1,9 @@
 """AIME 2024 and 2025: 30 problems each with integer answers, avg@64 (P1 section 8.1), prompt of P1's sister model."""
 
-from cascade_rl.recipe import BenchmarkConfig, DataSource, RewardConfig, SamplingConfig
+from cascade_rl.recipe import BenchmarkConfig, DataSource, EvaluationSampling, RewardConfig
 
 _PROMPT = "{problem}\n\nPlease place your final answer inside \\boxed{{}}."
-_SAMPLING = SamplingConfig(max_new_tokens=65536, temperature=0.6, top_p=0.95)
+_SAMPLING = EvaluationSampling(max_new_tokens=65536)
 
 AIME24 = BenchmarkConfig(
     name="aime24",

@@ -1,6 +1,6 @@
 """GSM8K test: 1,319 grade-school word problems; the reference answer stands after `####` in its column."""
 
-from cascade_rl.recipe import BenchmarkConfig, DataSource, RewardConfig, SamplingConfig
+from cascade_rl.recipe import BenchmarkConfig, DataSource, EvaluationSampling, RewardConfig
 
 GSM8K = BenchmarkConfig(
     name="gsm8k",
@@ -14,5 +14,5 @@ GSM8K = BenchmarkConfig(
         )
     ],
     reward=RewardConfig(use="rewards.math:verify"),
-    sampling=SamplingConfig(max_new_tokens=1024, temperature=0.6, top_p=0.95),
+    sampling=EvaluationSampling(max_new_tokens=1024),
 )
