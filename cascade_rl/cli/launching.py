@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+from cascade_rl.orchestrator.preflight import preflight
 from cascade_rl.recipe import LoadedRecipe
 from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.types import CascadeError
@@ -17,7 +18,7 @@ LAUNCHED = "CASCADE_RL_LAUNCHED"
 def launch_if_wanted(loaded: LoadedRecipe, processes: int | None) -> None:
     """Replace this process by `accelerate launch` of the same command; returns when one process will do.
 
-    Raises CascadeError when the recipe names an accelerate config that does not exist.
+    Raises CascadeError when the recipe names an accelerate config that does not exist, and what ``preflight`` raises.
     """
     if os.environ.get(LAUNCHED) or "RANK" in os.environ:
         return
@@ -31,6 +32,7 @@ def launch_if_wanted(loaded: LoadedRecipe, processes: int | None) -> None:
     count = processes or (gpus() if config is None else None)
     if config is None and (count is None or count <= 1):
         return
+    preflight(loaded, count or 1)  # here its message stands alone; under a launcher, above the launcher's own
     if count:
         arguments += ["--num_processes", str(count)]
         if config is None:

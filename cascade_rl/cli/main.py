@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import sys
@@ -39,6 +40,9 @@ def guarded(action: Callable[[], int]) -> NoReturn:
         code = 1
     except BrokenPipeError:
         code = 0
+    except OSError as error:  # no such folder, no permission, disk full: the machine's fault, or the user's
+        print(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        code = 1
     sys.stdout.flush()
     raise SystemExit(code)
 
@@ -61,7 +65,7 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Delete this run, with the stages no other run uses, and start over.")
     ] = False,
-    processes: Annotated[int | None, typer.Option(help="Ranks on this machine; default: one per GPU.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Ranks on this machine; default: one per GPU.")] = None,
 ) -> None:
     """Run a recipe, or go on with it: finished stages are never run twice."""
 
@@ -70,9 +74,10 @@ def run(
         from cascade_rl.cli.running import run_here
         from cascade_rl.orchestrator.run import Wishes
 
+        wishes = Wishes(from_stage, until, branch, accept_changes, fresh)
         loaded = load_recipe(recipe, overrides or ())
         launch_if_wanted(loaded, processes)
-        return run_here(loaded, Store(root.resolve()), Wishes(from_stage, until, branch, accept_changes, fresh))
+        return run_here(loaded, Store(root.resolve()), wishes)
 
     guarded(action)
 
@@ -82,7 +87,7 @@ def check(
     recipe: Recipe,
     overrides: Overrides = None,
     root: Root = Path("."),
-    processes: Annotated[int, typer.Option(help="Ranks to check batch sizes for.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Ranks to check batch sizes for.")] = 1,
     resolved: Annotated[bool, typer.Option("--resolved", help="Print the whole resolved recipe as YAML.")] = False,
 ) -> None:
     """Find every mistake that needs no device, then show the resolved stages and what would run."""
@@ -151,7 +156,7 @@ def rollouts(
     stage: Annotated[str, typer.Argument(help="Name of an RL stage.")],
     root: Root = Path("."),
     step: Annotated[int | None, typer.Option(help="Default: the last one.")] = None,
-    limit: Annotated[int, typer.Option(help="How many to print.")] = 4,
+    limit: Annotated[int, typer.Option(min=1, help="How many to print.")] = 4,
     worst: Annotated[bool, typer.Option("--worst", help="Lowest scores first, instead of in order.")] = False,
 ) -> None:
     """Print stored rollouts: what was asked, what came back, how it was scored."""
@@ -178,6 +183,11 @@ def known_run(store: Store, run: str) -> str:
 def main() -> None:
     """Entry of ``python -m cascade_rl``: ``accelerate launch -m cascade_rl RECIPE`` means ``run RECIPE``."""
     commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    if len(sys.argv) > 1 and sys.argv[1] not in commands and not sys.argv[1].startswith("-"):
+    first = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if first not in commands and not first.startswith("-"):
+        meant = difflib.get_close_matches(first, commands, n=1)
+        if meant and not Path(first).exists():
+            print(f"error: there is no command {first!r}; did you mean {meant[0]}?", file=sys.stderr)
+            raise SystemExit(2)
         sys.argv.insert(1, "run")
     app()

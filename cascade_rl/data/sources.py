@@ -196,12 +196,14 @@ def _file_rows(path: Path) -> Iterator[Row]:
         return
     if path.suffix != ".jsonl":
         raise CascadeError(f"{path}: data files end in {', '.join(ENDINGS)}")
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except UnicodeDecodeError as error:
+                raise CascadeError(f"{path}:{number}: not UTF-8: {error}") from None
             except ValueError as error:
                 raise CascadeError(f"{path}:{number}: not valid JSON: {error}") from None
             if not isinstance(row, dict):
@@ -256,6 +258,8 @@ def _messages(row: Row, source: DataSource, index: int) -> tuple[Message, ...]:
             return ({"role": "user", "content": source.prompt.format_map(row)},)
         except KeyError as error:
             raise CascadeError(_no_column(str(error.args[0]), row, source, index)) from None
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise CascadeError(f"row {index} of {source.source} does not fit `prompt`: {error}") from None
     value = row.get("messages", row.get("prompt"))
     if isinstance(value, str):
         return ({"role": "user", "content": value},)

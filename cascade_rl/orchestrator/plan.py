@@ -5,6 +5,7 @@ No torch here: a plan is made in a second, by `check` as by every supervisor.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 from cascade_rl.data.sources import fingerprint as data_fingerprint
 from cascade_rl.evals.registry import resolve_benchmark
 from cascade_rl.models import BUILT_IN, builder_fingerprint
-from cascade_rl.recipe import DataSource, LoadedRecipe, RewardConfig, Stage
+from cascade_rl.recipe import DataSource, LoadedRecipe, Place, RewardConfig, Stage
 from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.recipe.schema import RlStage
 from cascade_rl.rewarding.loading import fingerprint as reward_fingerprint
@@ -157,8 +158,9 @@ def _plan_base(loaded: LoadedRecipe, store: Store) -> PlannedBase:
         }
     else:
         if recipe.model_args:
-            raise CascadeError(f"{loaded.path}: model_args go with a built-in model ({', '.join(BUILT_IN)}) only")
-        inputs, checkpoint = model_inputs(recipe.model, loaded)
+            where = f"{loaded.place('model_args')}: model_args"
+            raise CascadeError(f"{where} go with a built-in model ({', '.join(BUILT_IN)}) only")
+        inputs, checkpoint = model_inputs(recipe.model, loaded, loaded.place("model"))
     identity = identity_of({"kind": "base", **inputs})
     folder = store.stage("base", identity)
     is_built = recipe.model in BUILT_IN
@@ -182,7 +184,7 @@ def _plan_stage(
     elif parent == BASE:
         parent_identity, checkpoint = base.identity, base.checkpoint
     else:
-        outside, checkpoint = model_inputs(parent, loaded)
+        outside, checkpoint = model_inputs(parent, loaded, loaded.place("stages", config.name, "init"))
         parent_identity = identity_of({"kind": "base", **outside})
     inputs: dict[str, Any] = {
         "kind": config.kind,
@@ -202,7 +204,7 @@ def _plan_stage(
     )
 
 
-def model_inputs(model: str, loaded: LoadedRecipe) -> tuple[dict[str, Any], str]:
+def model_inputs(model: str, loaded: LoadedRecipe, place: Place) -> tuple[dict[str, Any], str]:
     """What identifies a model given by path or hub id, and where to load it from.
 
     The path itself is no part of its identity. A local folder is known by its small files' content and its large
@@ -211,13 +213,15 @@ def model_inputs(model: str, loaded: LoadedRecipe) -> tuple[dict[str, Any], str]
     path = resolve_path(model, loaded.path)
     if path is None:
         if model.startswith((".", "/", "~")) or "/" not in model:
-            names = ", ".join(BUILT_IN)
+            near = difflib.get_close_matches(model, BUILT_IN, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
             raise CascadeError(
-                f"{loaded.path}: model {model!r} is neither a folder, nor a hub id (owner/name), nor built in ({names})"
+                f"{place}: model {model!r} is neither a folder, nor a hub id (owner/name), nor built in "
+                f"({', '.join(BUILT_IN)}){hint}"
             )
         return {"hub": model}, model
     if not (path / "config.json").is_file():
-        raise CascadeError(f"{loaded.path}: {path} is not a model folder (it has no config.json)")
+        raise CascadeError(f"{place}: {path} is not a model folder (it has no config.json)")
     files = {
         str(file.relative_to(path)): _file_digest(file)
         for file in sorted(path.rglob("*"))

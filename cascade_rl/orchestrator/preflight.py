@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from cascade_rl.data.sources import columns_of
+from cascade_rl.data.sources import columns_of, to_conversations, to_prompts
 from cascade_rl.evals.registry import resolve_benchmark
 from cascade_rl.models import BUILT_IN
 from cascade_rl.orchestrator.plan import search_path
@@ -76,8 +76,11 @@ def _check_rows(loaded: LoadedRecipe, source: DataSource, keys: tuple, answers: 
     except CascadeError as error:
         yield Problem.at(loaded, keys, str(error))
         return
-    if not rows:
+    if rows is None:
         return  # a hub data set: its rows are seen when the stage starts
+    if not rows:
+        yield Problem.at(loaded, keys, f"data source {source.source} has no rows")
+        return
     columns = sorted(rows[0])
     if source.prompt is None and not {"messages", "prompt"} & set(columns):
         yield Problem.at(
@@ -86,12 +89,18 @@ def _check_rows(loaded: LoadedRecipe, source: DataSource, keys: tuple, answers: 
             f"rows of {source.source} have neither `messages` nor `prompt`; they have {columns}. "
             "Give `prompt:` as a format string over their columns, or map one with `columns:`",
         )
-    elif answers and not {"messages", "response", "completion"} & set(columns):
+        return
+    if answers and not {"messages", "response", "completion"} & set(columns):
         yield Problem.at(
             loaded,
             keys,
             f"rows of {source.source} have nothing to learn: no `messages`, `response` or `completion` among {columns}",
         )
+        return
+    try:
+        list(to_conversations(rows, source) if answers else to_prompts(rows, source))
+    except CascadeError as error:
+        yield Problem.at(loaded, keys, str(error))
 
 
 def _context_tokens(loaded: LoadedRecipe) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from cascade_rl.orchestrator.session import Place, open_session
 from cascade_rl.orchestrator.supervisor import StageFailed, Stopped, StopRequest, Supervisor
 from cascade_rl.processes import die_with_parent
 from cascade_rl.recipe import LoadedRecipe
+from cascade_rl.recipe.schema import NAME_LENGTH, NAME_PATTERN
+from cascade_rl.recipe.wording import unfit_name
 from cascade_rl.store import Job, StageFolder, Store, differences
 from cascade_rl.store.files import remove_leftovers, write_text
 from cascade_rl.store.locks import hold
@@ -26,13 +29,17 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Wishes:
-    """How a run was asked for."""
+    """How a run was asked for. Raises CascadeError for a ``branch`` that cannot be a name."""
 
     from_stage: str | None = None
     until: str | None = None
     branch: str | None = None
     accept_changes: bool = False
     fresh: bool = False
+
+    def __post_init__(self) -> None:
+        if self.branch and not (re.match(NAME_PATTERN, self.branch) and len(self.branch) <= NAME_LENGTH):
+            raise CascadeError(f"--branch: {unfit_name(self.branch)}")
 
 
 def run(loaded: LoadedRecipe, store: Store, wishes: Wishes, say: Say) -> tuple[str, int]:
@@ -75,6 +82,10 @@ def prepare(loaded: LoadedRecipe, store: Store, wishes: Wishes, world_size: int,
     for named in (wishes.from_stage, wishes.until):
         if named is not None:
             plan.stage(named)
+    if wishes.from_stage and wishes.until:
+        order = [stage.name for stage in plan.stages]
+        if order.index(wishes.until) < order.index(wishes.from_stage):
+            raise CascadeError(f"--until {wishes.until} comes before --from {wishes.from_stage}: nothing would run")
     if wishes.fresh:
         forget(plan, say)
     _refuse_silent_changes(plan, wishes, say)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-FILE_ENDINGS = (".json", ".jsonl", ".parquet", ".yaml", ".yml")
+FILE_ENDINGS = (".json", ".jsonl", ".parquet", ".yaml", ".yml", ".txt", ".csv", ".tsv", ".arrow", ".gz", ".zst", ".zip")
 
 
 def resolve_path(source: str, recipe_path: Path) -> Path | None:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NOT_IDENTITY: dict[str, Any] = {"identity": False}
-Name = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)
+NAME_PATTERN, NAME_LENGTH = r"^[a-z0-9][a-z0-9._-]*$", 64
+Name = Field(pattern=NAME_PATTERN, max_length=NAME_LENGTH)
 
 
 class Section(BaseModel):

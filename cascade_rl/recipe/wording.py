@@ -21,12 +21,17 @@ def mismatch(annotation: Any, constraints: list[Any], value: Any, kind: str) -> 
     if kind in OUT_OF_BOUNDS:
         wanted = "".join(_bounds(constraints))
     elif kind in ("string_pattern_mismatch", "string_too_long"):
-        return f"{shown(value)} will not do as a name: {NAME_RULE}"
+        return unfit_name(value)
     elif required_type(annotation) in NOUNS:
         wanted = expected(annotation, [each for each in constraints if getattr(each, "pattern", None)])
     else:
         wanted = expected(annotation, constraints)
     return f"must be {wanted}, not {shown(value)}{hint(annotation, value)}"
+
+
+def unfit_name(value: Any) -> str:
+    """What to say of a name that breaks the rule."""
+    return f"{shown(value)} will not do as a name: {NAME_RULE}"
 
 
 def expected(annotation: Any, constraints: list[Any]) -> str:

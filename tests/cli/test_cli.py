@@ -1,6 +1,7 @@
 """What a person sees: messages, exit codes, and never a stack trace for a slip."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ QUICKSTART = "recipes/quickstart.yaml"
 def cli(*arguments, cwd=ROOT):
     return subprocess.run(
         [sys.executable, "-m", "cascade_rl", *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=120, env={**__import__("os").environ, "PYTHONPATH": str(ROOT)},
+        cwd=cwd, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
 
@@ -47,6 +48,9 @@ def test_check_prints_the_resolved_recipe(tmp_path):
         (("check", QUICKSTART, "--set", "stages.math-rl.rollout.max_new_tokens=4096"), "512"),
         (("run", QUICKSTART, "--until", "nothing"), "no stage 'nothing'"),
         (("run", QUICKSTART, "--from", "nothing"), "no stage 'nothing'"),
+        (("run", QUICKSTART, "--from", "math-rl", "--until", "sft-1"), "nothing would run"),
+        (("run", QUICKSTART, "--branch", "a/b"), "--branch: 'a/b' will not do as a name"),
+        (("run", QUICKSTART, "--processes", "5"), "48 does not divide over 5 ranks"),
         (("status", "nothing"), "no run 'nothing'"),
         (("report", "nothing"), "no run 'nothing'"),
         (("rollouts", "nothing", "x"), "no run 'nothing'"),
@@ -57,6 +61,22 @@ def test_slips_end_in_one_message(tmp_path, arguments, message):
     assert result.returncode == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr + result.stdout
+
+
+def test_a_root_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = cli("run", QUICKSTART, "--root", str(tmp_path / "file"))
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"error: Not a directory: {tmp_path / 'file'}")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("chek", QUICKSTART), ("check", QUICKSTART, "--processes", "0"), ("run",), ()])
+def test_a_wrong_command_line(arguments):
+    result = cli(*arguments)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "did you mean check?" in result.stderr or arguments[0:1] != ("chek",)
 
 
 def test_a_recipe_as_first_word_means_run(tmp_path):

@@ -91,6 +91,11 @@ def test_broken_rows_are_named(recipe, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"a": 1}\n{"a": \n')
     with pytest.raises(CascadeError, match=r"rows\.jsonl:2: not valid JSON"):
         load_rows(DataSource(source="rows.jsonl"), recipe)
+    (tmp_path / "rows.jsonl").write_bytes(b'{"a": 1}\n{"a": "\xff"}\n')
+    with pytest.raises(CascadeError, match=r"rows\.jsonl:2: not UTF-8"):
+        load_rows(DataSource(source="rows.jsonl"), recipe)
+    (tmp_path / "rows.jsonl").write_bytes(b'\xef\xbb\xbf{"a": 1}\n')  # as Windows editors write it
+    assert load_rows(DataSource(source="rows.jsonl"), recipe) == [{"a": 1}]
     (tmp_path / "rows.jsonl").write_text("")
     with pytest.raises(CascadeError, match="has no rows"):
         load_rows(DataSource(source="rows.jsonl"), recipe)

@@ -26,6 +26,7 @@ def folder(tmp_path):
     (tmp_path / "r.yaml").write_text(RECIPE)
     rows = [{"prompt": "q", "response": "a", "y": str(i)} for i in range(4)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "empty.jsonl").touch()
     (tmp_path / "mine.py").write_text("def score(response, x): return 1.0\n")
     return tmp_path
 
@@ -177,6 +178,10 @@ def test_a_benchmark_is_measured_once_and_again_when_it_changes(folder):
         ("stages.a.data.0.source=gone.jsonl", "gone.jsonl"),
         ("stages.a.data.0.columns={prompt2: prompt}", "neither `messages` nor `prompt`"),
         ("stages.a.data.0.columns={other: response}", "nothing to learn"),
+        ("stages.a.data.0.source=rows.csv", "there is no file rows.csv"),
+        ("stages.a.data.0.prompt='{promt}'", "no column 'promt'.*did you mean prompt"),
+        ("stages.a.data.0.prompt='{prompt.x}'", "does not fit `prompt`"),
+        ("stages.a.data.0.source=empty.jsonl", "has no rows"),
         ("evaluate.after_each_stage=[aime2]", "did you mean aime2"),
     ],
 )
@@ -192,8 +197,8 @@ def test_a_benchmark_longer_than_the_model(folder):
 
 
 def test_a_model_that_is_nowhere(folder):
-    with pytest.raises(CascadeError, match="neither a folder, nor a hub id"):
-        go(folder, "model=qwenn")
+    with pytest.raises(CascadeError, match=r"--set: model 'tiny-qwen' is neither a folder.*did you mean tiny-qwen3"):
+        go(folder, "stages.a.init=model", "model=tiny-qwen")
     (folder / "empty").mkdir()
     with pytest.raises(CascadeError, match="no config.json"):
         go(folder, f"model={folder / 'empty'}")
