@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,11 +13,10 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
-import itertools
-
 import matplotlib.pyplot as plt
 
 from cascade_rl.report.load import RunView, StageView
+from cascade_rl.store.files import publishing_file
 
 # Okabe and Ito's palette: distinguishable with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -51,11 +51,9 @@ def _look() -> Iterator[None]:
 
 
 def _save(figure: Any, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp.png")
-    figure.savefig(temporary, bbox_inches="tight")
+    with publishing_file(path) as temporary:
+        figure.savefig(temporary, bbox_inches="tight")
     plt.close(figure)
-    temporary.replace(path)
     return path
 
 

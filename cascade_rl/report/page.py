@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from cascade_rl.report.figures import cascade_figure, rl_figure, sft_figure, time_figure
 from cascade_rl.report.load import RunView, StageView, load_run, read_rollouts, rollout_steps
 from cascade_rl.report.matrix import Cell, headline, markdown, matrix
+from cascade_rl.store.files import write_text
 
 SAMPLES = 3
 """Prompts shown per RL stage."""
@@ -38,15 +38,9 @@ def write_report(root: Path, run: str) -> Path:
     ]
     template = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
     page = template.replace("@TITLE@", html.escape(f"{view.name} - Cascade RL"))
-    _replace(folder / "matrix.md", markdown(view))
-    return _replace(folder / "index.html", page.replace("@BODY@", "\n".join(filter(None, sections))))
-
-
-def _replace(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-    return path
+    write_text(folder / "matrix.md", markdown(view))
+    write_text(folder / "index.html", page.replace("@BODY@", "\n".join(filter(None, sections))))
+    return folder / "index.html"
 
 
 def _header(view: RunView) -> str:

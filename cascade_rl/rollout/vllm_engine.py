@@ -32,7 +32,15 @@ def prepare_environment(*, cpu: bool, kv_cache_gib: int) -> None:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(kv_cache_gib))
         # vLLM would pin threads to cores: the trainer in this process and other ranks need them too.
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # the first call compiles for 26 s otherwise
+        _do_not_compile()
+
+
+def _do_not_compile() -> None:
+    """Without this the first call compiles for 26 s, and needs a C++ compiler, which a laptop may lack."""
+    import torch._dynamo.config
+
+    # torch reads the variable when it is imported, and in an RL stage the trainer has imported it before.
+    torch._dynamo.config.disable = os.environ.setdefault("TORCH_COMPILE_DISABLE", "1") == "1"
 
 
 class VllmEngine:

@@ -121,11 +121,11 @@ class Context:
             resume_step=resume_step,
         )
 
-    def progress(self, total_steps: int, start_step: int) -> Progress | None:
+    def progress(self, total_steps: int) -> Progress | None:
         assert self.job.stage is not None
         if not self.ranks.is_main:
             return None
-        return Progress(self.job.name, self.job.stage["kind"], total_steps, start_step, self.out)
+        return Progress(self.job.name, self.job.stage["kind"], total_steps, self.out)
 
     def newest_state(self) -> tuple[int, Path] | None:
         """The state to resume from; the main rank looks, so that all agree."""
@@ -154,13 +154,16 @@ class Context:
                 write(temporary)
                 write_json(temporary / states.MANIFEST, states.manifest_of(temporary))
         except OSError as error:
-            self.say(
-                f"WARNING: the state of step {step} could not be saved ({error}); the one before it stays. "
-                "Free some disk space: until then a crash loses the steps since."
-            )
+            self.warn_unsaved(step, error)
             return False
         states.drop_old(folder)
         return True
+
+    def warn_unsaved(self, step: int, error: OSError) -> None:
+        self.say(
+            f"WARNING: the state of step {step} could not be saved ({error}); the one before it stays. "
+            "Free some disk space: until then a crash loses the steps since."
+        )
 
     def stop_if_asked(self, save: Callable[[], object]) -> None:
         """Raise Preempted on all ranks, after ``save``, once any was asked to stop. A collective call."""

@@ -24,7 +24,7 @@ from cascade_rl.stages.collect import Collected, Collector, Slot, members, refus
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.handover import load_tokenizer, probe_logprobs, write_checkpoint
 from cascade_rl.stages.measure import Benchmarks
-from cascade_rl.store.files import publishing
+from cascade_rl.store.files import publishing, publishing_file
 from cascade_rl.training import state as states
 from cascade_rl.training.packing import TrainingSequence, pack
 from cascade_rl.training.policy import Policy
@@ -182,6 +182,7 @@ def record(
         "time/train_s": clock.laps["time/train_s"],
         "time/step_s": clock.total,
     }
+    metrics["time/tokens_per_s"] = metrics["tokens/rollout"] / metrics["time/step_s"]
     every = context.job.evaluate_every
     if every and (step + 1) % every == 0 and step + 1 < config.steps:
         run.engine.load_weights(run.policy.named_weights(), version=step + 1)
@@ -331,7 +332,7 @@ def run(context: Context) -> None:
             config.rollout,
             max(longest, benchmarks.longest if job.evaluate_every else 0),
         )
-        progress = context.progress(config.steps, 0)
+        progress = context.progress(config.steps)
         the_run = RlRun(
             context=context,
             config=config,
@@ -352,6 +353,8 @@ def run(context: Context) -> None:
         the_run.tracker = context.tracker(first_step)
         context.note_start(first_step)
         try:
+            if progress:
+                progress.begin(first_step)
             train(the_run, first_step)
         finally:
             for sink in (the_run.progress, the_run.tracker):
@@ -387,10 +390,8 @@ def finish(run: RlRun, tokenizer: Any, template: Template) -> None:
     if ranks.is_main:
         place = context.job.place
         if context.job.keep_optimizer:
-            with publishing(place.path / ".optimizer") as folder:
-                torch.save(run.policy.optimizer.state_dict(), folder / "optimizer.pt")
-            (place.path / ".optimizer" / "optimizer.pt").replace(place.optimizer)
-            (place.path / ".optimizer").rmdir()
+            with publishing_file(place.optimizer) as file:
+                torch.save(run.policy.optimizer.state_dict(), file)
         with publishing(place.checkpoint) as folder:
             write_checkpoint(run.policy.model, tokenizer, template, folder, context.dtype)
     ranks.barrier()

@@ -26,7 +26,7 @@ from cascade_rl.data.template import Template
 from cascade_rl.recipe import SftStage
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.handover import load_tokenizer, write_checkpoint
-from cascade_rl.store.files import publishing
+from cascade_rl.store.files import disk_fault, publishing, publishing_file
 from cascade_rl.training.policy import load_model
 from cascade_rl.training.schedule import learning_rate_factor
 from cascade_rl.types import CascadeError, Preempted
@@ -92,7 +92,10 @@ def ordered_rows(rows: int, batch_size: int, steps: int, seed: int) -> list[int]
 class Trainer(SFTTrainer):
     """SFTTrainer with our order and schedule, and counts of what it is fed."""
 
-    def __init__(self, *args: Any, stage: SftStage, inherited_optimizer: Path | None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, context: Context, stage: SftStage, inherited_optimizer: Path | None, **kwargs: Any
+    ) -> None:
+        self._context = context
         self._stage = stage
         self._inherited_optimizer = inherited_optimizer
         self.fed = torch.zeros(3, dtype=torch.int64)
@@ -122,6 +125,17 @@ class Trainer(SFTTrainer):
             )
         return self.lr_scheduler
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As TRL does, but a disk that takes no more pauses saving instead of ending the stage."""
+        try:
+            super()._save_checkpoint(model, trial)
+        except Exception as error:
+            fault = disk_fault(error)
+            if fault is None:
+                raise
+            self._context.warn_unsaved(self.state.global_step, fault)
+            shutil.rmtree(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}", ignore_errors=True)
+
     def compute_loss(self, model: Any, inputs: dict, *args: Any, **kwargs: Any) -> Any:
         mask = inputs.get("attention_mask")
         padding = int((mask == 0).sum()) if mask is not None else 0
@@ -137,11 +151,16 @@ class Bridge(TrainerCallback):
         self._context = context
         self._config = config
         self._steps = steps
-        self._progress = context.progress(steps, first_step)
+        self._first_step = first_step
+        self._progress = context.progress(steps)
         self._tracker = context.tracker(first_step)
         self._last = time.monotonic()
         self.trainer: Trainer | None = None
         self.preempted = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._progress:
+            self._progress.begin(self._first_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
         if not logs or "loss" not in logs:
@@ -163,6 +182,7 @@ class Bridge(TrainerCallback):
             "tokens/trained": trained,
             "tokens/padding": padding,
             "time/step_s": now - self._last,
+            "time/tokens_per_s": positions / (now - self._last),
         }
         self._last = now
         metrics = {key: value for key, value in metrics.items() if value is not None}
@@ -182,7 +202,7 @@ class Bridge(TrainerCallback):
         """TRL has written ``checkpoint-N`` into its working folder: publish it as a state."""
         self._context.ranks.barrier()
         written = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if self._context.ranks.is_main:
+        if self._context.ranks.is_main and written.exists():
             self._context.save_state(
                 state.global_step, lambda folder: [shutil.move(str(item), folder) for item in written.iterdir()]
             )
@@ -257,6 +277,7 @@ def run(context: Context) -> None:
         args=trainer_arguments(context, config, steps, work),
         train_dataset=dataset,
         processing_class=tokenizer,
+        context=context,
         stage=config,
         inherited_optimizer=None if found else job.parent_optimizer,
     )
@@ -281,7 +302,8 @@ def run(context: Context) -> None:
         )
     if context.ranks.is_main:
         if job.keep_optimizer:
-            torch.save(trainer.optimizer.state_dict(), job.place.optimizer)
+            with publishing_file(job.place.optimizer) as file:
+                torch.save(trainer.optimizer.state_dict(), file)
         with publishing(job.place.checkpoint) as folder:
             write_checkpoint(
                 trainer.accelerator.unwrap_model(trainer.model), tokenizer, template, folder, context.dtype

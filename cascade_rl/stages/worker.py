@@ -15,7 +15,7 @@ from typing import TextIO
 
 from cascade_rl.processes import die_with_parent
 from cascade_rl.store import Job
-from cascade_rl.store.files import publishing, write_json
+from cascade_rl.store.files import disk_fault, publishing, write_json
 from cascade_rl.types import EXIT_RESUME, CascadeError, Preempted
 
 
@@ -101,8 +101,8 @@ def _message(error: BaseException, job: Job) -> str:
     if isinstance(error, CascadeError):
         return str(error)
     place = ""
-    if isinstance(error, OSError) and error.errno == 28:
-        place = "The disk is full. What was finished is intact; free some space and start the same command again.\n"
+    if disk_fault(error):
+        place = "The disk takes no more. What was saved is intact: free some space, start the same command again.\n"
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{place}{type(error).__name__}: {error}{where}\nThe full trace is in {job.place.logs}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -58,7 +60,8 @@ def read_json(path: Path) -> Any:
 def publishing(folder: Path) -> Iterator[Path]:
     """Yield an empty temporary folder that becomes ``folder`` when the block ends without an exception.
 
-    Everything inside is fsynced before the rename. A folder already there is replaced.
+    Everything inside is fsynced before the rename. A folder (or file) already there is replaced. What torch and
+    safetensors raise when the disk takes no more comes out as OSError.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(folder)
@@ -70,13 +73,42 @@ def publishing(folder: Path) -> Iterator[Path]:
             old = _sibling(folder)
             os.rename(folder, old)
             os.rename(temporary, folder)
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
         else:
             os.rename(temporary, folder)
         sync_folder(folder.parent)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if fault := disk_fault(error):
+            raise fault from error
         raise
+
+
+@contextlib.contextmanager
+def publishing_file(path: Path) -> Iterator[Path]:
+    """The same for one file, which the block writes to the temporary path it is given."""
+    published = path.with_name(f".{path.name}.folder")
+    with publishing(published) as folder:
+        yield folder / path.name
+    os.replace(published / path.name, path)
+    published.rmdir()
+    sync_folder(path.parent)
+
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def disk_fault(error: BaseException) -> OSError | None:
+    """The OSError behind ``error`` if it tells of a disk that took no more, in the words of torch and safetensors too."""
+    text = str(error)
+    if isinstance(error, OSError):
+        return error if error.errno in DISK_ERRORS else None
+    if type(error).__name__ == "SafetensorError" and (found := re.search(r"I/O error: (.*) \(os error (\d+)\)", text)):
+        return OSError(int(found[2]), found[1])
+    # torch's writer only says that its position in the file is not what it should be.
+    if isinstance(error, RuntimeError) and ("inline_container" in text or "PytorchStreamWriter" in text):
+        return OSError(errno.EIO, "writing failed; is the disk full?")
+    return None
 
 
 def sync_tree(folder: Path) -> None:
@@ -106,7 +138,14 @@ def remove_leftovers(folder: Path) -> None:
         return
     for entry in folder.iterdir():
         if TEMPORARY in entry.name:
-            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+            _remove(entry)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sibling(path: Path) -> Path:

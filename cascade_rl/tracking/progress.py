@@ -10,21 +10,25 @@ LINE_EVERY_S = 15.0
 
 
 class Progress:
-    """Progress of one stage. ``step`` numbers are 1-based."""
+    """Progress of one stage. ``step`` numbers are 1-based. ``begin`` before the first, ``close`` after the last."""
 
-    def __init__(self, stage: str, kind: str, total_steps: int, start_step: int, out: TextIO) -> None:
+    def __init__(self, stage: str, kind: str, total_steps: int, out: TextIO) -> None:
         self._stage, self._kind, self._total, self._out = stage, kind, total_steps, out
-        self._first = start_step
-        self._started = time.monotonic()
+        self._first = self._done = 0
+        self._started = 0.0
         self._last_line = float("-inf")
         self._summary = ""
-        self._done = start_step
         self._live: Any = None
-        if out.isatty():
+
+    def begin(self, done: int) -> None:
+        """Steps start now, ``done`` of them having been taken by an earlier process."""
+        self._first = self._done = done
+        self._started = time.monotonic()
+        if self._out.isatty():
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(file=out), refresh_per_second=8, transient=True)
+            self._live = Live(console=Console(file=self._out), refresh_per_second=8, transient=True)
             self._live.start()
 
     def phase(self, text: str) -> None:
@@ -85,19 +89,15 @@ class Progress:
 
 def summary(kind: str, metrics: Mapping[str, Any]) -> str:
     """The few numbers worth a line."""
-    seconds = metrics.get("time/step_s") or 0.0
     parts = []
     if kind == "rl":
         parts += [f"reward {metrics['reward/mean']:.3f}", f"length {metrics['completions/mean_length']:.0f}"]
         if metrics["completions/truncated"]:
             parts.append(f"truncated {100 * metrics['completions/truncated']:.0f}%")
         parts.append(f"gap {metrics['sampling/logprob_gap_mean']:.0e}")
-        tokens = metrics["tokens/rollout"]
     else:
         parts.append(f"loss {metrics['loss']:.3f}")
-        tokens = metrics.get("tokens/total", 0)
-    if seconds:
-        rate = tokens / seconds
-        parts.append(f"{rate / 1000:.1f}k tok/s" if rate >= 1000 else f"{rate:.0f} tok/s")
+    rate = metrics["time/tokens_per_s"]
+    parts.append(f"{rate / 1000:.1f}k tok/s" if rate >= 1000 else f"{rate:.0f} tok/s")
     parts += [f"{key.removeprefix('eval/')} {100 * value:.1f}%" for key, value in metrics.items() if "eval/" in key]
     return "  ".join(parts)

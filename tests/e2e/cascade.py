@@ -1,15 +1,20 @@
-"""Starting, killing and inspecting whole runs of tests/e2e/tiny.yaml."""
+"""Starting, killing and inspecting whole runs, of tests/e2e/tiny.yaml unless said otherwise."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from cascade_rl.orchestrator.plan import make_plan
+from cascade_rl.recipe import load_recipe
+from cascade_rl.store import Store
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPE = "tests/e2e/tiny.yaml"
@@ -21,15 +26,31 @@ def environment() -> dict[str, str]:
     return {**kept, "CASCADE_RL_THREADS": "1", "WANDB_MODE": "offline"}
 
 
-def start(root: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
-    """A run as a process group of its own; its output goes to root/output.txt."""
+def start(
+    root: Path, *arguments: str, recipe: str = RECIPE, launcher: tuple[str, ...] = (), largest_file: int | None = None
+) -> subprocess.Popen:
+    """A run as a process group of its own; its output goes to root/output.txt.
+
+    With ``largest_file`` (bytes), writing more to one file fails, as on a full disk.
+    """
     root.mkdir(parents=True, exist_ok=True)
+
+    def limit() -> None:
+        if largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
     with open(root / "output.txt", "a") as output:
         return subprocess.Popen(
-            [sys.executable, *launcher, "-m", "cascade_rl", RECIPE, "--root", str(root), *arguments],
+            [sys.executable, *launcher, "-m", "cascade_rl", recipe, "--root", str(root), *arguments],
             cwd=REPOSITORY, env=environment(), stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=limit,
         )  # fmt: skip
+
+
+def folders(root: Path, recipe: str = RECIPE) -> dict[str, Path]:
+    """Where each stage of ``recipe`` lies or will lie."""
+    plan = make_plan(load_recipe(REPOSITORY / recipe), Store(root))
+    return {stage.name: stage.folder.path for stage in plan.stages}
 
 
 def finish(process: subprocess.Popen, root: Path, timeout_s: float = 600) -> str:

@@ -2,11 +2,23 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from cascade_rl.store.files import TEMPORARY, publishing, read_json, remove_leftovers, write_json, write_text
+from cascade_rl.store.files import (
+    TEMPORARY,
+    disk_fault,
+    publishing,
+    publishing_file,
+    read_json,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
 from cascade_rl.types import CascadeError
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -75,3 +87,50 @@ def test_a_reader_never_sees_half_a_file_while_the_writer_is_killed(tmp_path):
 def test_text_is_utf8(tmp_path):
     write_text(tmp_path / "t", "世界")
     assert (tmp_path / "t").read_bytes() == "世界".encode()
+
+
+def test_publishing_a_file(tmp_path):
+    with publishing_file(tmp_path / "a.bin") as path:
+        path.write_bytes(b"new")
+        assert not (tmp_path / "a.bin").exists()
+    assert (tmp_path / "a.bin").read_bytes() == b"new"
+    with pytest.raises(ValueError, match="no"), publishing_file(tmp_path / "a.bin") as path:
+        path.write_bytes(b"half")
+        raise ValueError("no")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.bin", b"new")]
+
+
+def test_a_disk_that_takes_no_more_is_an_oserror_whoever_writes(tmp_path):
+    """torch and safetensors have errors of their own for it. A limit on file sizes stands in for the full disk."""
+    code = """
+import resource, sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from cascade_rl.store.files import publishing
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+tensors = {"a": torch.zeros(100_000)}
+for write in (
+    lambda folder: torch.save(tensors, folder / "a.pt"),
+    lambda folder: save_file(tensors, folder / "a.safetensors"),
+    lambda folder: (folder / "a.txt").write_text("a" * 200_000),
+):
+    try:
+        with publishing(Path(sys.argv[1]) / "whole") as folder:
+            write(folder)
+    except OSError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.splitlines() == [
+        "[Errno 5] writing failed; is the disk full?", "[Errno 27] File too large", "[Errno 27] File too large",
+    ], done.stderr  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_faults_stay_what_they_are(tmp_path):
+    assert disk_fault(RuntimeError("shapes differ")) is None
+    assert disk_fault(FileNotFoundError(2, "gone")) is None
+    with pytest.raises(RuntimeError, match="shapes"), publishing(tmp_path / "x"):
+        raise RuntimeError("shapes differ")

@@ -1,6 +1,9 @@
 import io
 import json
 import math
+import os
+import pty
+import re
 
 import pytest
 
@@ -65,13 +68,20 @@ def test_a_sink_that_cannot_start_is_left_out_with_a_warning(tmp_path, monkeypat
     assert len(lines(tmp_path)) == 1
 
 
+METRICS = {
+    "reward/mean": 0.5, "completions/mean_length": 83.6, "completions/truncated": 0.25, "eval/sums": 0.4,
+    "sampling/logprob_gap_mean": 3e-6, "time/tokens_per_s": 3100.0,
+}  # fmt: skip
+
+
 def test_plain_progress_lines():
     out = io.StringIO()
-    progress = Progress("math-rl", "rl", 40, 0, out)
-    metrics = {"reward/mean": 0.5, "completions/mean_length": 83.6, "completions/truncated": 0.25,
-               "sampling/logprob_gap_mean": 3e-6, "tokens/rollout": 6200, "time/step_s": 2.0, "eval/sums": 0.4}  # fmt: skip
+    progress = Progress("math-rl", "rl", 40, out)
+    progress.begin(0)
+    progress.phase("generating 1/8")  # for terminals only
     for step in range(1, 41):
-        progress.step(step, metrics)
+        progress.step(step, METRICS)
+    progress.close()
     text = out.getvalue().splitlines()
     assert len(text) == 11  # the first, then every tenth of the way
     assert text[0].startswith(
@@ -79,3 +89,32 @@ def test_plain_progress_lines():
     )
     assert text[-1].startswith("      [math-rl 40/40]")
     assert "left" not in text[-1]
+
+
+def test_a_resumed_stage_says_its_first_step_at_once():
+    out = io.StringIO()
+    progress = Progress("math-rl", "rl", 40, out)
+    progress.begin(33)
+    progress.step(34, METRICS)
+    assert out.getvalue().startswith("      [math-rl 34/40]")
+
+
+def test_the_live_line_on_a_terminal(monkeypatch):
+    """A bar that moves with the phases of a step, plain lines above it, and a cursor that is back at the end."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "160")
+    screen, terminal = pty.openpty()
+    with open(terminal, "w") as out:
+        progress = Progress("math-rl", "rl", 40, out)
+        progress.begin(0)
+        progress.step(1, METRICS)
+        progress.phase("generating 7/8")
+        progress.note("a line of its own")
+        progress.close()
+        drawn = os.read(screen, 1 << 16).decode()
+    os.close(screen)
+    assert "[math-rl 1/40] reward 0.500" in drawn
+    assert "━" * 24 in re.sub(r"\x1b\[[0-9;]*m", "", drawn)
+    assert "generating 7/8" in drawn
+    assert "a line of its own" in drawn
+    assert drawn.rindex("\x1b[?25h") > drawn.rindex("\x1b[?25l")  # hidden while it moves, then shown again
