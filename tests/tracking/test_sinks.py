@@ -1,3 +1,4 @@
+import contextlib
 import io
 import json
 import math
@@ -99,6 +100,16 @@ def test_a_resumed_stage_says_its_first_step_at_once():
     assert out.getvalue().startswith("      [math-rl 34/40]")
 
 
+def drain(screen: int) -> str:
+    """Everything written to the terminal so far."""
+    os.set_blocking(screen, False)
+    parts = []
+    with contextlib.suppress(BlockingIOError):
+        while part := os.read(screen, 1 << 16):
+            parts.append(part)
+    return b"".join(parts).decode()
+
+
 def test_the_live_line_on_a_terminal(monkeypatch):
     """A bar that moves with the phases of a step, plain lines above it, and a cursor that is back at the end."""
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -111,7 +122,8 @@ def test_the_live_line_on_a_terminal(monkeypatch):
         progress.phase("generating 7/8")
         progress.note("a line of its own")
         progress.close()
-        drawn = os.read(screen, 1 << 16).decode()
+        out.flush()
+        drawn = drain(screen)
     os.close(screen)
     assert "[math-rl 1/40] reward 0.500" in drawn
     assert "━" * 24 in re.sub(r"\x1b\[[0-9;]*m", "", drawn)
