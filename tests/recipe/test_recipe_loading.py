@@ -213,7 +213,7 @@ def _at(value: Any, path: tuple) -> Any:
     return value
 
 
-def loads_or_explains(text: str | bytes, *overrides: str) -> None:
+def assert_loads_or_explains(text: str | bytes, *overrides: str) -> None:
     error = loaded = None
     try:
         loaded = load_text(text, *overrides)
@@ -236,7 +236,7 @@ class _WithoutAliases(yaml.SafeDumper):
 @given(mutated())
 @settings(max_examples=60, deadline=None)
 def test_a_recipe_with_other_values_loads_or_says_why_not(values):
-    loads_or_explains(yaml.dump(values, Dumper=_WithoutAliases, sort_keys=False))
+    assert_loads_or_explains(yaml.dump(values, Dumper=_WithoutAliases, sort_keys=False))
 
 
 @given(
@@ -245,13 +245,13 @@ def test_a_recipe_with_other_values_loads_or_says_why_not(values):
 @settings(max_examples=60, deadline=None)
 def test_a_recipe_with_other_letters_loads_or_says_why_not(start, length, inserted):
     text = RICH[:start] + inserted + RICH[start + length :]
-    loads_or_explains(text.encode("utf-8", "surrogatepass"))
+    assert_loads_or_explains(text.encode("utf-8", "surrogatepass"))
 
 
 @given(st.binary(max_size=60))
 @settings(max_examples=60, deadline=None)
 def test_any_bytes_load_or_say_why_not(data):
-    loads_or_explains(data)
+    assert_loads_or_explains(data)
 
 
 SEGMENTS = st.sampled_from(
@@ -262,7 +262,7 @@ SEGMENTS = st.sampled_from(
 @given(st.lists(SEGMENTS, max_size=4), st.sampled_from(["=", ""]), TEXT | JUNK.map(repr))
 @settings(max_examples=60, deadline=None)
 def test_any_override_loads_or_says_why_not(segments, equals, value):
-    loads_or_explains(RICH, f"{'.'.join(segments)}{equals}{value}")
+    assert_loads_or_explains(RICH, f"{'.'.join(segments)}{equals}{value}")
 
 
 def test_importing_the_recipe_brings_no_heavy_library():

@@ -2,20 +2,17 @@
 
 from cascade_rl.recipe import BenchmarkConfig, DataSource, EvaluationSampling, RewardConfig
 
-_PROMPT = "{problem}\n\nPlease place your final answer inside \\boxed{{}}."
-_SAMPLING = EvaluationSampling(max_new_tokens=65536)
 
-AIME24 = BenchmarkConfig(
-    name="aime24",
-    data=[DataSource(source="HuggingFaceH4/aime_2024", split="train", prompt=_PROMPT)],
-    reward=RewardConfig(use="rewards.math:verify"),
-    samples=64,
-    sampling=_SAMPLING,
-)
-AIME25 = BenchmarkConfig(
-    name="aime25",
-    data=[DataSource(source="math-ai/aime25", split="test", prompt=_PROMPT)],
-    reward=RewardConfig(use="rewards.math:verify"),
-    samples=64,
-    sampling=_SAMPLING,
-)
+def _aime(name: str, source: str, split: str) -> BenchmarkConfig:
+    prompt = "{problem}\n\nPlease place your final answer inside \\boxed{{}}."
+    return BenchmarkConfig(
+        name=name,
+        data=[DataSource(source=source, split=split, prompt=prompt)],
+        reward=RewardConfig(use="rewards.math:verify"),
+        samples=64,
+        sampling=EvaluationSampling(max_new_tokens=65536),
+    )
+
+
+AIME24 = _aime("aime24", "HuggingFaceH4/aime_2024", "train")
+AIME25 = _aime("aime25", "math-ai/aime25", "test")
