@@ -38,7 +38,16 @@ ALLOWED = {
     },
     "report": {"recipe", "store"},
     # Identities are made of data, rewards and benchmarks: the orchestrator reads their torch-free parts.
-    "orchestrator": {"recipe", "store", "tracking", "data.sources", "rewarding.loading", "evals.registry", "models"},
+    "orchestrator": {
+        "recipe",
+        "store",
+        "tracking",
+        "data.sources",
+        "rewarding.binding",
+        "rewarding.loading",
+        "evals.registry",
+        "models",
+    },
     "cli": {"orchestrator", "report", "recipe", "store"},
     "__main__": {"cli"},
 }

@@ -15,7 +15,8 @@ from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, RecipeError, Re
 from cascade_rl.recipe.checks import check_context, check_files, check_structure
 from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.recipe.schema import BenchmarkConfig, RlStage, SftStage
-from cascade_rl.rewarding.loading import check_binding, load_reward
+from cascade_rl.rewarding.binding import check_binding
+from cascade_rl.rewarding.loading import load_reward
 from cascade_rl.types import CascadeError
 
 

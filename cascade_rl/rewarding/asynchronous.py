@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any
 
+from cascade_rl.rewarding.binding import call_arguments
 from cascade_rl.rewarding.loading import LoadedReward
 from cascade_rl.rewarding.records import RewardError, ScoreCall
 from cascade_rl.rewarding.traces import short_trace
@@ -97,7 +98,7 @@ class AsyncCaller:
     async def _call(self, call: ScoreCall) -> Score:
         settings = self._loaded.settings
         try:
-            task = asyncio.ensure_future(self._loaded.function(**self._loaded.arguments(call)))
+            task = asyncio.ensure_future(self._loaded.function(**call_arguments(self._loaded, call)))
             # Not asyncio.timeout: that waits for ever when the reward swallows its cancellation.
             done, _ = await asyncio.wait({task}, timeout=settings.timeout_s)
             if not done:

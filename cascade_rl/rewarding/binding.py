@@ -10,14 +10,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from inspect import Parameter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cascade_rl.rewarding.loading import LoadedReward
 from cascade_rl.rewarding.records import FRAMEWORK_KEYS, ScoreCall
 from cascade_rl.rewarding.response import response_text
 from cascade_rl.types import Message
-
-if TYPE_CHECKING:
-    from cascade_rl.rewarding.loading import LoadedReward
 
 GIVEN = ("response", "completion", "prompt", "messages", "truncated")
 """Names the framework fills in; a column of the same name cannot be had."""

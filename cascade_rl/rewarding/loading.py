@@ -24,16 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cascade_rl.importing import import_by_path
-from cascade_rl.rewarding.binding import call_arguments, check_binding
-from cascade_rl.rewarding.records import RewardError, RewardSettings, ScoreCall
+from cascade_rl.rewarding.records import RewardError, RewardSettings
 from cascade_rl.rewarding.traces import one_line, short_trace
 from cascade_rl.source_code import source_fingerprint
 from cascade_rl.types import CascadeError
 
 if TYPE_CHECKING:
     from cascade_rl.recipe.schema import RewardConfig
-
-__all__ = ["LoadedReward", "RewardError", "check_binding", "fingerprint", "load_reward"]
 
 
 @dataclass(frozen=True)
@@ -70,10 +67,6 @@ class LoadedReward:
         if any(p.kind is Parameter.VAR_KEYWORD for p in self.constructor.values()):
             return frozenset(self.settings.params)
         return frozenset(self.settings.params) & frozenset(self.constructor)
-
-    def arguments(self, call: ScoreCall) -> dict[str, Any]:
-        """Keyword arguments of ``function`` for one call; see ``binding.call_arguments``."""
-        return call_arguments(self, call)
 
     @functools.cached_property
     def _instance(self) -> Any:

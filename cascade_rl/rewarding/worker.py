@@ -18,6 +18,7 @@ import socket
 import sys
 
 from cascade_rl.processes import die_with_parent
+from cascade_rl.rewarding.binding import call_arguments
 from cascade_rl.rewarding.loading import LoadedReward, load_reward
 from cascade_rl.rewarding.records import RewardError, RewardSettings
 from cascade_rl.rewarding.traces import short_trace
@@ -74,7 +75,7 @@ def judge(loaded: LoadedReward, command: bytes) -> tuple[bytes, bool]:
     settings = loaded.settings
     try:
         call = pickle.loads(command)
-        score = as_score(loaded.function(**loaded.arguments(call)), settings.use)
+        score = as_score(loaded.function(**call_arguments(loaded, call)), settings.use)
         verdict = {"value": score.value, "details": score.details, "error": score.error}
         return json.dumps(verdict).encode(), True
     except MemoryError as error:

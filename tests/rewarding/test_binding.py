@@ -41,7 +41,7 @@ CALL = ScoreCall("<think>t</think>\n\nA", MESSAGES, False, True, {"answer": "x",
 )
 def test_binding(project, parameters, expected):
     reward = project.load(f"def score({parameters}): return 0", depth=3, level=1)
-    assert reward.arguments(CALL) == expected
+    assert call_arguments(reward, CALL) == expected
 
 
 def test_a_row_without_a_needed_column_says_which(project):
@@ -49,13 +49,13 @@ def test_a_row_without_a_needed_column_says_which(project):
     with pytest.raises(
         TypeError, match=r"needs `solution`, which this row has no column for \(answer, level, prompt\)"
     ):
-        reward.arguments(CALL)
+        call_arguments(reward, CALL)
 
 
 def test_keys_of_the_constructor_stay_out_of_double_star(project):
     source = "class A:\n    def __init__(self, model): pass\n    def score(self, response, **rest): return 0"
     reward = project.load(source, name="A", model="m", depth=3)
-    assert reward.arguments(CALL) == {"response": "A", "answer": "x", "level": 4, "depth": 3}
+    assert call_arguments(reward, CALL) == {"response": "A", "answer": "x", "level": 4, "depth": 3}
 
 
 @pytest.mark.parametrize(
