@@ -5,12 +5,17 @@ import math
 import os
 import pty
 import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from cascade_rl.recipe import TrackingConfig
 from cascade_rl.tracking import Progress, make_tracker
 
+ROOT = Path(__file__).parents[2]
 FACTS = {"run": "r", "stage": "s", "kind": "rl", "identity": "abc", "config": {"steps": 3}}
 
 
@@ -54,6 +59,30 @@ def test_wandb_writes_offline_without_a_login(tmp_path, monkeypatch):
     tracker.close()
     assert list(tmp_path.glob("wandb/offline-run-*-s-abc/run-s-abc.wandb"))
     assert lines(tmp_path)[0]["reward/mean"] == 0.5
+
+
+def test_trackio_goes_on_in_the_same_run(tmp_path):
+    """In a process of its own: trackio reads where its data lies when it is imported."""
+    pytest.importorskip("trackio")
+    code = f"""
+from pathlib import Path
+from cascade_rl.recipe import TrackingConfig
+from cascade_rl.tracking import make_tracker
+for first, last in ((0, 2), (2, 3)):
+    tracker = make_tracker(TrackingConfig(trackio={{}}), Path({str(tmp_path)!r}), resume_step=first, **{FACTS!r})
+    for step in range(first + 1, last + 1):
+        tracker.log(step, {{"reward/mean": step / 4}})
+    tracker.close()
+"""
+    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "left out" not in done.stderr
+    with sqlite3.connect(tmp_path / "trackio" / "cascade-rl.db") as database:
+        rows = database.execute("select run_name, step, metrics from metrics order by step").fetchall()
+    assert [(name, step, json.loads(values)) for name, step, values in rows] == [
+        ("s-abc", step, {"reward/mean": step / 4}) for step in (1, 2, 3)
+    ]
 
 
 def test_a_sink_that_cannot_start_is_left_out_with_a_warning(tmp_path, monkeypatch, capsys):
