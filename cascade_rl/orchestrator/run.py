@@ -99,7 +99,8 @@ def prepare(loaded: LoadedRecipe, store: Store, wishes: Wishes, world_size: int,
             "branch_of": record.get("branch_of", loaded.recipe.name if wishes.branch else None),
         },
     )
-    write_text(store.run_folder(run_name) / "recipe.yaml", loaded.to_yaml())
+    origin = f"# {loaded.path} as resolved; relative paths are looked for beside that file and in the working folder\n"
+    write_text(store.run_folder(run_name) / "recipe.yaml", origin + loaded.to_yaml())
     if wishes.from_stage:
         set_aside(plan, wishes.from_stage, say)
     return plan

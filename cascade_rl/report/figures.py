@@ -14,6 +14,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import matplotlib.ticker
 
 from cascade_rl.report.load import RunView, StageView
 from cascade_rl.store.files import publishing_file
@@ -168,15 +169,16 @@ def _cascade_axes(axes: Any, spans: list[_Span], right: float) -> None:
     axes.set_ylim(0, 100)
     axes.set_ylabel("accuracy, %")
     axes.grid(axis="y", color="white", linewidth=0.8)
-    ticks: list[float] = []
-    labels: list[str] = []
+    ticks: dict[float, str] = {}
     done = 0
     for span in spans:
         if span.stage.kind == "rl":
-            ticks += [span.start, span.end]
-            labels += [str(done), str(done + _planned(span.stage))]
-            done += _planned(span.stage)
-    axes.set_xticks(ticks, labels)
+            planned, wide = _planned(span.stage), (span.end - span.start) / right > 0.25
+            within = matplotlib.ticker.MaxNLocator(4, integer=True).tick_values(0, planned) if wide else []
+            for step in (0, *(s for s in within if 0 < s < planned), planned):
+                ticks[span.start + step * (span.end - span.start) / planned] = f"{done + step:g}"
+            done += planned
+    axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_xlabel("RL steps (SFT stages are drawn at a fixed width)" if done else "stages")
     axes.tick_params(length=0)
 

@@ -167,7 +167,7 @@ def _reproduce(view: RunView) -> str:
     command = f"cascade-rl run {view.recipe_path}"
     return (
         f"<h2>Again</h2><pre>{html.escape(command)}</pre>"
-        f'<p class="soft">The resolved recipe lies beside this report as <code>recipe.yaml</code>. '
+        f'<p class="soft">The resolved recipe is <code>recipe.yaml</code>, one folder up. '
         f"{html.escape(text)}</p>"
     )
 
