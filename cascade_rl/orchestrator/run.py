@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cascade_rl.orchestrator.environment import FIX, environment_problems
 from cascade_rl.orchestrator.plan import Plan, PlannedStage, base_job, evaluate_job, make_plan, stage_job
 from cascade_rl.orchestrator.preflight import preflight
 from cascade_rl.orchestrator.session import Place, open_session
@@ -75,6 +76,8 @@ def run(loaded: LoadedRecipe, store: Store, wishes: Wishes, say: Say) -> tuple[s
 def prepare(loaded: LoadedRecipe, store: Store, wishes: Wishes, world_size: int, say: Say) -> Plan:
     """Check everything that can be checked, and write down what the run will be. Raises CascadeError."""
     preflight(loaded, world_size)
+    if problems := environment_problems():
+        say(f"WARNING: this environment is not the tested one: {'; '.join(problems)}. {FIX}.")
     run_name = wishes.branch or loaded.recipe.name
     if wishes.branch and store.read_run(wishes.branch) is not None:
         raise CascadeError(f"run {wishes.branch!r} exists already; choose another name for --branch")

