@@ -113,10 +113,16 @@ class Policy:
         return norm
 
     def _sum_gradients(self) -> None:
-        """One flat all-reduce instead of one per parameter; ranks without rollouts contribute zeros."""
+        """One flat all-reduce instead of one per parameter; ranks without rollouts contribute zeros.
+
+        Where no rank has a gradient there is none afterwards, and the optimizer leaves the weights alone: zeros would
+        let its momentum move them, on several ranks but not on one.
+        """
         if self.ranks.world_size == 1:
             return
         parameters = [p for p in self.model.parameters() if p.requires_grad]
+        if not self.ranks.any(any(p.grad is not None for p in parameters)):
+            return
         flat = torch.cat(
             [(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1).float() for p in parameters]
         )

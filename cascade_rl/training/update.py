@@ -17,7 +17,6 @@ class UpdateStats:
     """Over all ranks; token means."""
 
     loss: float
-    grad_norm: float
     entropy: float
     logprob_gap_mean: float
     """Mean |trainer - engine| log-prob: the two must describe the same policy."""
@@ -36,7 +35,8 @@ def accumulate(
     ranks = policy.ranks
     totals = torch.zeros(4, dtype=torch.float64)  # loss, entropy, gap, tokens of this rank
     totals[3] = sum(len(batch.targets) for batch in micro_batches)
-    token_count = max(1, int(ranks.sum(totals[3:].clone().to(ranks.device)).item()))
+    trained = int(ranks.sum(totals[3:].clone().to(ranks.device)).item())
+    token_count = max(1, trained)  # none at all where every rollout was filtered out
     largest_gap = 0.0
     for batch in micro_batches:
         scores = policy.score(batch, temperature)
@@ -50,4 +50,4 @@ def accumulate(
         largest_gap = max(largest_gap, float(gap.max()))
     totals = ranks.sum(totals.to(ranks.device)).cpu()
     loss, entropy, gap = (totals[:3] / token_count).tolist()
-    return UpdateStats(loss, float("nan"), entropy, gap, ranks.max(largest_gap), token_count)
+    return UpdateStats(loss, entropy, gap, ranks.max(largest_gap), trained)

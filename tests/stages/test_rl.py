@@ -83,12 +83,12 @@ def test_metrics_by_hand(tmp_path):
 @pytest.mark.parametrize(
     ("stats", "message"),
     [
-        (UpdateStats(float("nan"), 0, 0, 0, 0, 1), "the loss is nan"),
+        (UpdateStats(float("nan"), 0, 0, 0, 1), "the loss is nan"),
         (
-            UpdateStats(1.0, 0, 0, 0.5, 2.0, 1),
+            UpdateStats(1.0, 0, 0.5, 2.0, 1),
             r"0\.5 \(largest 2\), bound 0\.001. The engine serves version 3, the trainer is at 4",
         ),
-        (UpdateStats(1.0, 0, 0, float("nan"), 2.0, 1), "disagree"),
+        (UpdateStats(1.0, 0, float("nan"), 2.0, 1), "disagree"),
     ],
 )
 def test_an_update_that_would_teach_nonsense_is_refused_with_its_rollouts_kept(tmp_path, stats, message):

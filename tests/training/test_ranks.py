@@ -33,6 +33,10 @@ for _ in range(3):
     mine = sequences[ranks.rank :: ranks.world_size]
     stats = accumulate(policy, pack(mine, 40), temperature=1.0, engine_temperature=1.0)
     norm = policy.step()
+before = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
+nothing = accumulate(policy, pack([], 40), temperature=1.0, engine_temperature=1.0)  # all rollouts filtered out
+assert nothing.trained_tokens == 0 and policy.step() == 0.0
+assert all(torch.equal(before[name], tensor) for name, tensor in policy.model.state_dict().items())
 if ranks.is_main:
     torch.save({"model": policy.model.state_dict(), "loss": stats.loss, "tokens": stats.trained_tokens, "norm": norm}, out)
 leave()
