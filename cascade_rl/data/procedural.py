@@ -55,6 +55,9 @@ def addition(
     """
     if split not in ("train", "test"):
         raise ValueError(f"split must be train or test, not {split!r}")
+    pair = isinstance(digits, list | tuple) and len(digits) == 2 and all(isinstance(n, int) for n in digits)
+    if not pair or not 1 <= digits[0] <= digits[1]:
+        raise ValueError(f"digits must be two whole numbers, the fewest and the most, not {digits!r}")
     rng = random.Random(f"addition:{seed}:{split}")
     low, high = digits
     seen: set[tuple[int, int]] = set()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
+import inspect
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,21 @@ BUILT_IN = {
 def build(name: str, directory: Path, *, seed: int, args: dict[str, Any]) -> None:
     """Write the checkpoint of built-in model ``name`` into ``directory``."""
     importlib.import_module(BUILT_IN[name]).build(directory, seed=seed, **args)
+
+
+def argument_problems(name: str, args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong with it) for each of ``args`` that ``build`` of ``name`` would refuse. Imports no torch."""
+    module = importlib.import_module(BUILT_IN[name])
+    known = [key for key in inspect.signature(module.build).parameters if key not in ("directory", "seed")]
+    for key, value in args.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"
+            yield key, f"unknown argument of model {name}; {hint}"
+        elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            yield key, f"must be a whole number, at least 1, not {value!r}"
+        elif key == "hidden_size" and (multiple := module.HIDDEN_SIZE_MULTIPLE) and value % multiple:
+            yield key, f"must be a multiple of {multiple}, not {value}"
 
 
 def builder_fingerprint(name: str) -> str:

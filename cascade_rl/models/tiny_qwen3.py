@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+HIDDEN_SIZE_MULTIPLE = 64
+"""Heads are 32 wide, and every two share a key-value head."""
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TAG_TOKENS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 
@@ -74,7 +76,7 @@ def build(
         intermediate_size=intermediate_size,
         num_hidden_layers=layers,
         num_attention_heads=hidden_size // 32,
-        num_key_value_heads=max(1, hidden_size // 64),
+        num_key_value_heads=hidden_size // HIDDEN_SIZE_MULTIPLE,
         head_dim=32,
         max_position_embeddings=context,
         tie_word_embeddings=True,

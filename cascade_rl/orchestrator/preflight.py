@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cascade_rl.data.sources import columns_of, to_conversations, to_prompts
 from cascade_rl.evals.registry import resolve_benchmark
-from cascade_rl.models import BUILT_IN
+from cascade_rl.models import BUILT_IN, argument_problems
 from cascade_rl.orchestrator.plan import search_path
 from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, RecipeError, RewardConfig
 from cascade_rl.recipe.checks import check_context, check_files, check_structure
@@ -23,6 +23,7 @@ from cascade_rl.types import CascadeError
 def preflight(loaded: LoadedRecipe, world_size: int) -> None:
     """Raise RecipeError with every problem at once, or return silently."""
     problems = [*check_structure(loaded, world_size), *check_files(loaded)]
+    problems += _check_model_arguments(loaded)
     problems += [] if problems else _check_content(loaded)
     context = _context_tokens(loaded)
     if context is not None:
@@ -30,6 +31,13 @@ def preflight(loaded: LoadedRecipe, world_size: int) -> None:
     problems += _check_launch(loaded)
     if problems:
         raise RecipeError(problems, loaded.path)
+
+
+def _check_model_arguments(loaded: LoadedRecipe) -> Iterator[Problem]:
+    recipe = loaded.recipe
+    if recipe.model in BUILT_IN:
+        for key, message in argument_problems(recipe.model, recipe.model_args):
+            yield Problem.at(loaded, ("model_args", key), message)
 
 
 def _check_content(loaded: LoadedRecipe) -> Iterator[Problem]:

@@ -23,6 +23,8 @@ def source_problems(source: DataSource) -> Iterator[tuple[Keys, str]]:
 
 def format_problem(text: str) -> str | None:
     """Why ``text`` is no format string over named columns; None when it is one."""
+    if not text.strip():
+        return "is empty; write a format string over columns, such as {question}, or leave the key out"
     try:
         for name, conversion in _fields(text):
             if not re.split(r"[.\[]", name, maxsplit=1)[0] or re.match(r"\d+(?:[.\[]|$)", name):

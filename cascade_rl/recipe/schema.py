@@ -125,6 +125,13 @@ class OptimizerConfig(Section):
     grad_clip: float = Field(1.0, gt=0.0)
     """Largest global gradient norm."""
 
+    @field_validator("betas")
+    @classmethod
+    def _decays(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0.0 <= beta < 1.0 for beta in betas):
+            raise ValueError(f"AdamW's betas must be at least 0 and below 1, not {list(betas)}")
+        return betas
+
 
 class StageConfig(OptimizerConfig):
     """Keys of every stage."""
@@ -135,7 +142,7 @@ class StageConfig(OptimizerConfig):
     """Whose checkpoint this stage starts from: an earlier stage, ``model`` (the recipe's base), or a hub id or
     path of its own. Default: the stage before."""
     data: list[DataSource] = Field(min_length=1)
-    seed: int | None = None
+    seed: int | None = Field(None, ge=0, le=2**32 - 1)
     """Default: the recipe's seed."""
     save_every: int = Field(10, ge=1, json_schema_extra=NOT_IDENTITY)
     """Steps between resumable states; the newest two are kept."""
@@ -290,7 +297,7 @@ class Recipe(Section):
     model_args: dict[str, Any] = {}
     """Arguments of a built-in model, e.g. its sizes."""
     template: TemplateConfig = TemplateConfig()
-    seed: int = 42
+    seed: int = Field(42, ge=0, le=2**32 - 1)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: float32 on CPU, bfloat16 (float32 master weights) on GPU."""
     stages: list[SftStage | RlStage] = Field(min_length=1)

@@ -67,7 +67,8 @@ def _listed(choices: tuple[Any, ...]) -> str:
 
 
 def _bounds(constraints: list[Any]) -> list[str]:
-    found = [f"{word} {getattr(each, name):g}" for name, word in BOUNDS for each in constraints if hasattr(each, name)]
+    limits = [(word, getattr(each, name)) for name, word in BOUNDS for each in constraints if hasattr(each, name)]
+    found = [f"{word} {limit if isinstance(limit, int) else f'{limit:g}'}" for word, limit in limits]
     return [" and ".join(found)] if found else []
 
 

@@ -138,7 +138,11 @@ def test_context(load, valid):
 # Data
 
 
-@pytest.mark.parametrize("text", ["", "{question}", "a {{}} {q.x} {q[0]} {q!r} {q:>5} {q:{width}}", r"\boxed{{}} {q}"])
+def test_an_empty_format_string():
+    assert "is empty" in format_problem(" ")
+
+
+@pytest.mark.parametrize("text", ["{question}", "a {{}} {q.x} {q[0]} {q!r} {q:>5} {q:{width}}", r"\boxed{{}} {q}"])
 def test_format_strings_that_are_fine(text):
     assert format_problem(text) is None
 

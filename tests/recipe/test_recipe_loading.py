@@ -121,6 +121,7 @@ WORDS = st.sampled_from([
 TEXT = WORDS | st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 POSITIVE = st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False)
+DECAYS = st.floats(0, 1, exclude_max=True)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1).filter(lambda n: n > -(2**63)) | FLOATS | TEXT,
     lambda inner: (
@@ -136,7 +137,7 @@ SOURCES = st.fixed_dictionaries(
 SFT = st.fixed_dictionaries(
     {"kind": st.just("sft"), "data": st.lists(SOURCES, min_size=1, max_size=2), "learning_rate": POSITIVE,
      "steps": st.integers(1, 10**6)},
-    optional={"packing": st.booleans(), "betas": st.tuples(FLOATS, FLOATS), "seed": st.integers(0, 99)},
+    optional={"packing": st.booleans(), "betas": st.tuples(DECAYS, DECAYS), "seed": st.integers(0, 99)},
 )  # fmt: skip
 RL = st.fixed_dictionaries(
     {"kind": st.just("rl"), "data": st.lists(SOURCES, min_size=1, max_size=2), "learning_rate": POSITIVE,
