@@ -1,208 +1,288 @@
+"""The loaded recipe, its way back to YAML, and what no mutilated recipe may do: fail in any other way."""
+
+from __future__ import annotations
+
+import copy
 import subprocess
 import sys
-import textwrap
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+import yaml
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade_rl.recipe import RecipeError, load_recipe
+from cascade_rl.recipe import KINDS, Place, Problem, Recipe, RecipeError, load_recipe
+from cascade_rl.recipe.reading import parse
+from cascade_rl.recipe.writing import to_yaml
 
-BASE = """\
-name: demo
+REPOSITORY = Path(__file__).parents[2]
+
+RICH = """\
+name: rich
 model: tiny-qwen3
-seed: 3
+model_args: {layers: 2}
+template: {mode: instruct, system: null}
 defaults:
-  rl: {group_size: 16, rollout: {top_p: 0.95}}
+  rl: {group_size: 4, rollout: {top_p: 0.95}}
 stages:
-  - name: sft
+  - name: sft-1
     kind: sft
-    data: [{source: rows.jsonl}]
-    learning_rate: 5e-5
-    epochs: 1
-    batch_size: 8
+    data:
+      - {source: rows.jsonl, columns: {question: q}, extract: {answer: '#### (.*)'}, prompt: "{question}\\n\\nThink."}
+      - {source: "pkg.mod:rows", args: {a: [1, {b: 2.5}], c: null, d: "no"}}
+    learning_rate: 1e-3
+    epochs: 2
+    batch_size: 64
+    micro_batch_size: 4
   - name: math
     kind: rl
-    data: [{source: rows.jsonl}]
-    reward: {use: "rewards.math:verify", strictness: 2}
+    data: [{source: openai/gsm8k, config: main, limit: 100}]
+    reward: {use: "rewards.math:verify", timeout_s: 3, exact: true}
     learning_rate: 2e-6
-    steps: 10
-    rollout: {max_new_tokens: 64}
-  - name: math-long
-    extends: math
-    rollout: {max_new_tokens: 128}
     steps: 20
+    rollout: {max_new_tokens: 512}
+  - {name: math-2, extends: math, steps: 30, seed: 7, optimizer_state: inherit}
+evaluate:
+  after_each_stage:
+    - aime24
+    - {use: aime25, samples: 4, sampling: {temperature: 1.0, top_p: 0.5}}
+    - {name: mine, data: [{source: a.jsonl}], reward: {use: "a:b"}, sampling: {temperature: 1.0}}
+tracking: {wandb: {project: x}, trackio: {}}
+launch: {accelerate: launch/accelerate/gpu-8.yaml}
 """
 
 
-def write(folder: Path, text: str, name: str = "r.yaml") -> Path:
-    path = folder / name
-    path.write_text(textwrap.dedent(text))
-    return path
+def load_text(text: str | bytes, *overrides: str):
+    """Load from a file of its own; hypothesis gives many texts to one test."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load_recipe(path, overrides)
 
 
-def problems(path, overrides=()):
-    with pytest.raises(RecipeError) as caught:
-        load_recipe(path, overrides)
-    return str(caught.value)
+def test_parents_and_seeds_are_resolved(load):
+    recipe = load(RICH).recipe
+    assert [stage.init for stage in recipe.stages] == ["model", "sft-1", "math"]
+    assert [stage.seed for stage in recipe.stages] == [42, 42, 7]
 
 
-def test_defaults_extends_and_parents(tmp_path):
-    recipe = load_recipe(write(tmp_path, BASE)).recipe
-    sft, math, long = recipe.stages
-    assert (sft.init, math.init, long.init) == ("model", "sft", "math")
-    assert (math.group_size, math.rollout.top_p, math.rollout.max_new_tokens) == (16, 0.95, 64)
-    assert (long.rollout.max_new_tokens, long.rollout.top_p, long.steps, long.learning_rate) == (128, 0.95, 20, 2e-6)
-    assert math.reward.params == {"strictness": 2}
-    assert {stage.seed for stage in recipe.stages} == {3}
+def test_places(load):
+    loaded = load(RICH)
+    assert loaded.place() == Place("recipe.yaml", 1)
+    assert loaded.place("nothing", "here") == Place("recipe.yaml", 1)
+    assert loaded.place("stages", "math", "reward", "timeout_s") == Place("recipe.yaml", 20)
+    assert loaded.place("stages", 1, "reward", "absent", "deeper") == Place("recipe.yaml", 20)
+    assert loaded.place("stages", "math-2", "group_size") == Place("recipe.yaml", 6)
+    assert loaded.place("stages", "math-2", "init") == Place("recipe.yaml", 24)
+    assert loaded.place("stages", "sft-1", "data", 1, "args", "a", 1, "b") == Place("recipe.yaml", 12)
+    assert loaded.place("stages", "absent") == loaded.place("stages") == Place("recipe.yaml", 7)
+    assert str(loaded.place("model")) == "recipe.yaml:2"
 
 
-def test_set_beats_everything_and_defaults_lie_below(tmp_path):
-    path = write(tmp_path, BASE)
-    recipe = load_recipe(
-        path, ["stages.math.group_size=4", "seed=9", "stages.math.data.0.limit=5", "evaluate.base_model=false"]
-    ).recipe
-    assert recipe.stages[1].group_size == 4
-    assert recipe.stages[2].group_size == 4  # extends math
-    assert recipe.seed == 9
-    assert recipe.stages[1].data[0].limit == 5
-    assert recipe.evaluate.base_model is False
+def test_to_yaml_is_short_and_loads_as_the_same_recipe(load):
+    loaded = load(RICH)
+    text = loaded.to_yaml()
+    assert load_text(text).recipe == loaded.recipe
+    values = yaml.safe_load(text)
+    assert values["stages"][2] == {
+        "name": "math-2",
+        "kind": "rl",
+        "init": "math",
+        "data": [{"source": "openai/gsm8k", "config": "main", "limit": 100}],
+        "reward": {"use": "rewards.math:verify", "timeout_s": 3.0, "exact": True},
+        "learning_rate": 2e-6,
+        "seed": 7,
+        "optimizer_state": "inherit",
+        "group_size": 4,
+        "steps": 30,
+        "rollout": {"max_new_tokens": 512, "top_p": 0.95},
+    }
+    assert list(values) == ["name", "model", "model_args", "template", "stages", "evaluate", "tracking", "launch"]
+    assert values["template"] == {"mode": "instruct", "system": None}
 
 
-def test_base_edits_one_stage_in_place(tmp_path):
-    write(tmp_path, BASE, "base.yaml")
-    child = write(tmp_path, "base: base.yaml\nname: child\nstages:\n  - {name: math, steps: 99}\n")
-    loaded = load_recipe(child)
-    assert [s.name for s in loaded.recipe.stages] == ["sft", "math", "math-long"]
-    assert loaded.recipe.stages[1].steps == 99
-    assert [f.name for f in loaded.files] == ["r.yaml", "base.yaml"]
-    assert str(loaded.place("stages", "math", "learning_rate")).endswith("base.yaml:17")
-    assert str(loaded.place("stages", "math", "steps")).endswith("r.yaml:4")
-
-
-def test_base_swaps_adds_and_skips(tmp_path):
-    write(tmp_path, BASE, "base.yaml")
-    child = write(
-        tmp_path,
-        """\
-        base: base.yaml
-        stages:
-          - {name: math-long, init: sft}
-          - {name: new, extends: math}
-          - {name: math, init: new}
-          - {name: sft, skip: false, epochs: 2}
-        """,
-    )
-    # math-long, math and sft take the slots of sft, math, math-long in this order; new follows math-long
-    message = problems(child)
-    assert "sft comes at or after math-long" in message
-    child = write(
-        tmp_path, "base: base.yaml\nstages:\n  - {name: math-long}\n  - {name: math, skip: true}\n", "skip.yaml"
-    )
-    assert [s.name for s in load_recipe(child).recipe.stages] == ["sft", "math-long"]
-
-
-def test_all_problems_at_once_with_places(tmp_path):
-    path = write(tmp_path, BASE.replace("steps: 10", "stepz: 10").replace("epochs: 1", "epochs: x\n    temperature: 1"))
-    message = problems(path)
-    assert "r.yaml:11: stages.sft.epochs: must be a number, not 'x'" in message
-    assert "r.yaml:19: stages.math.stepz: unknown key; did you mean steps?" in message
-    assert "stages.math.steps: missing" in message
-    assert message.splitlines()[-1].endswith(f"problems in {path}")
-
-
-@pytest.mark.parametrize(
-    ("override", "expected"),
-    [
-        ("stages.math.temperature=1", "unknown key here; it belongs to rollout.temperature"),
-        ("stages.math.rollout.topp=1", "did you mean top_p?"),
-        ("stages.mth.steps=1", "there is no item 'mth'; did you mean math?"),
-        ("stages.math.steps", "must look like --set"),
-        ("stages.math.group_size=1", "must be at least 2, not 1"),
-        ("stages.math.overlong=maybe", "must be one of filter or penalise, not 'maybe'"),
-        ("stages.math.init=math-long", "math-long comes at or after math"),
-        ("stages.math.init=sfd", "did you mean sft?"),
-        ("stages.math.kind=rll", "there is no kind 'rll'; did you mean rl?"),
-        ("stages.sft.steps=5", "give exactly one of `epochs` and `steps`"),
-        ("stages.math.optimizer_state=inherit", "stage sft is of kind sft"),
-        ("stages.math.warmup_steps=10", "leave nothing of 10 steps"),
-        ("stages.math.min_learning_rate=1", "is above learning_rate"),
-        ("stages.math.rollout.temperature=0", "identical"),
-        ("stages.math.data.0.prompt='{problem} {}'", "empty {}"),
-        ("stages.math.data.0.extract={answer: '('}", "is no regular expression"),
-        ("stages.math.data.0.extract={answer: 'a'}", "needs a group"),
-        ("name=Bad Name", "will not do as a name"),
-        ("stages.math.name=sft", "stages are called sft"),
-        ("evaluate.after_each_stage=[{name: a}]", "evaluate.after_each_stage.0.data: missing"),
-        ("stages=3", "must be a list of stages"),
-    ],
-)
-def test_messages(tmp_path, override, expected):
-    assert expected in problems(write(tmp_path, BASE), [override])
-
-
-def test_circles(tmp_path):
-    a = write(tmp_path, "base: b.yaml\n", "a.yaml")
-    write(tmp_path, "base: a.yaml\n", "b.yaml")
-    assert "circle: a.yaml -> b.yaml -> a.yaml" in problems(a)
-    stages = BASE.replace("  - name: math\n", "  - name: math\n    extends: math-long\n")
-    assert "circle" in problems(write(tmp_path, stages))
-
-
-def test_resolved_recipe_loads_to_the_same(tmp_path):
-    first = load_recipe(write(tmp_path, BASE))
-    second = load_recipe(write(tmp_path, first.to_yaml(), "resolved.yaml"))
-    assert second.recipe == first.recipe
-    assert "defaults" not in first.to_yaml()
-
-
-def test_batches_must_divide(tmp_path):
-    from cascade_rl.recipe.checks import check_structure
-
-    loaded = load_recipe(write(tmp_path, BASE), ["stages.math.prompts_per_step=10"])
-    messages = [str(p) for p in check_structure(loaded, 4)]
-    assert any("10 does not divide over 4 ranks; use 8 or 12" in m for m in messages)
-
-
-def test_context_is_checked(tmp_path):
-    from cascade_rl.recipe.checks import check_context
-
-    loaded = load_recipe(write(tmp_path, BASE), ["stages.sft.max_length=100"])
-    messages = [str(p) for p in check_context(loaded, 100)]
-    assert len(messages) == 1
-    assert "stages.math-long.rollout.max_new_tokens: needs 128 positions, the model has 100" in messages[0]
-
-
-MUTATIONS = st.one_of(
-    st.none(), st.integers(-5, 5), st.floats(allow_nan=True), st.text(max_size=5), st.lists(st.integers(), max_size=2),
-    st.dictionaries(st.text(max_size=4), st.integers(), max_size=2), st.booleans(),
-)  # fmt: skip
-KEYS = ["name", "stages", "stages.sft", "stages.math.data", "stages.math.reward", "stages.math.rollout", "stages.sft.data.0",
-        "defaults", "defaults.rl", "evaluate", "evaluate.after_each_stage", "stages.math.extends", "stages.math.betas",
-        "stages.math.kind", "stages.math.init", "template", "model_args", "tracking.wandb"]  # fmt: skip
-
-
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(KEYS), MUTATIONS), min_size=1, max_size=3))
-def test_any_mutation_loads_or_says_why(tmp_path, changes):
-    import json
-
-    path = write(tmp_path, BASE)
-    try:
-        load_recipe(path, [f"{key}={json.dumps(value)}" for key, value in changes])
-    except RecipeError as error:
-        assert str(error)
-
-
-def test_no_torch_is_imported():
-    code = (
-        "import sys, cascade_rl.recipe; print(sorted({'torch', 'transformers', 'datasets', 'vllm'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-def test_every_shipped_recipe_loads_and_opens_with_what_it_is_for():
-    for path in sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")):
-        assert load_recipe(path).recipe.stages
+def test_every_shipped_recipe_says_what_it_is_for_loads_and_comes_back_from_its_yaml():
+    shipped = sorted((REPOSITORY / "recipes").glob("*.yaml"))
+    assert shipped
+    for path in shipped:
         assert path.read_text().startswith("# "), path
+        loaded = load_recipe(path)
+        assert load_text(loaded.to_yaml()).recipe == loaded.recipe
+
+
+# Round trip
+
+WORDS = st.sampled_from([
+    "no", "on", "2e-6", "1e3", "0o7", "~", "null", "", " x", "x ", "a: b", "- a", "#", "{", "<<", "=", "1_000", "12:30",
+    "2026-11-24", "&a", "*a", "!t", "'", '"', "a\nb", "\n", "\t", "é\u2028😀\x85", "%",
+])  # fmt: skip
+TEXT = WORDS | st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+POSITIVE = st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False)
+DECAYS = st.floats(0, 1, exclude_max=True)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1).filter(lambda n: n > -(2**63)) | FLOATS | TEXT,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(TEXT.filter(lambda key: key != "<<"), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+SOURCES = st.fixed_dictionaries(
+    {"source": TEXT},
+    optional={"args": st.dictionaries(TEXT, VALUES, max_size=3), "columns": st.dictionaries(TEXT, TEXT, max_size=2),
+              "config": TEXT, "limit": st.integers(1, 10**6)},
+)  # fmt: skip
+SFT = st.fixed_dictionaries(
+    {"kind": st.just("sft"), "data": st.lists(SOURCES, min_size=1, max_size=2), "learning_rate": POSITIVE,
+     "steps": st.integers(1, 10**6)},
+    optional={"packing": st.booleans(), "betas": st.tuples(DECAYS, DECAYS), "seed": st.integers(0, 99)},
+)  # fmt: skip
+RL = st.fixed_dictionaries(
+    {"kind": st.just("rl"), "data": st.lists(SOURCES, min_size=1, max_size=2), "learning_rate": POSITIVE,
+     "steps": st.integers(1, 10**6),
+     "reward": st.fixed_dictionaries({"use": TEXT}, optional={"extra": VALUES, "failure": FLOATS})},
+    optional={"rollout": st.fixed_dictionaries({}, optional={"top_p": st.floats(0.1, 1), "top_k": st.integers(0, 9)})},
+)  # fmt: skip
+
+
+@given(
+    st.lists(SFT | RL, min_size=1, max_size=3),
+    st.fixed_dictionaries({}, optional={"description": TEXT, "seed": st.integers(0, 99)}),
+)
+@settings(max_examples=80, deadline=None)
+def test_any_recipe_comes_back_from_its_yaml(stages, rest):
+    named = [{**stage, "name": f"stage-{i}", "init": "model"} for i, stage in enumerate(stages)]
+    typed = [KINDS[stage["kind"]].model_validate({"seed": rest.get("seed", 42), **stage}) for stage in named]
+    recipe = Recipe(name="x", model="y", stages=typed, **rest)
+    assert load_text(to_yaml(recipe)).recipe == recipe
+
+
+@given(TEXT)
+@settings(max_examples=100, deadline=None)
+def test_text_stays_the_same_text_for_readers_of_yaml_1_1_too(text):
+    stage = {"name": "s", "kind": "sft", "init": text, "data": [{"source": "x"}], "learning_rate": 1.0, "steps": 1}
+    recipe = Recipe(name="x", model=text, stages=[KINDS["sft"].model_validate(stage)])
+    written = to_yaml(recipe)
+    assert parse(written, "x.yaml")["model"] == text
+    assert yaml.safe_load(written)["stages"][0]["init"] == text
+
+
+# Mutilation
+
+
+def _all_paths(value: Any, above: tuple = ()) -> list[tuple]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [above, *(path for key, inner in items for path in _all_paths(inner, (*above, key)))]
+
+
+JUNK = st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.just([]) | st.just({}) | st.just([{}])
+WORDS_OF_RECIPES = st.sampled_from(
+    ["base", "defaults", "extends", "skip", "init", "kind", "name", "math", "math-2", "sft", "rl", "stages", "steps"]
+)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> Any:
+    values = yaml.load(yaml.dump(yaml.safe_load(RICH)), Loader=yaml.SafeLoader)
+    for _ in range(draw(st.integers(1, 3))):
+        path = draw(st.sampled_from([path for path in _all_paths(values) if path]))
+        holder = values
+        for key in path[:-1]:
+            holder = holder[key]
+        other = draw(st.sampled_from([copy.deepcopy(_at(values, p)) for p in _all_paths(values)]) | JUNK)
+        match draw(st.sampled_from(["replace", "delete", "add", "word"])):
+            case "replace":
+                holder[path[-1]] = other
+            case "delete":
+                del holder[path[-1]]
+            case "add" if isinstance(holder, dict):
+                holder[draw(WORDS_OF_RECIPES | TEXT)] = draw(WORDS_OF_RECIPES) if draw(st.booleans()) else other
+            case "add":
+                holder.append(other)
+            case "word":
+                holder[path[-1]] = draw(WORDS_OF_RECIPES)
+        if not isinstance(values, dict) or not values:
+            break
+    return values
+
+
+def _at(value: Any, path: tuple) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+def assert_loads_or_explains(text: str | bytes, *overrides: str) -> None:
+    error = loaded = None
+    try:
+        loaded = load_text(text, *overrides)
+    except RecipeError as raised:
+        error = raised
+    if loaded is not None:
+        assert load_text(loaded.to_yaml()).recipe == loaded.recipe
+        return
+    assert error.problems
+    assert str(error).count("\n") >= len(error.problems)
+    assert all(problem.message and problem.file for problem in error.problems)
+    assert "Input should" not in str(error)  # pydantic's own words
+
+
+class _WithoutAliases(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+@given(mutated())
+@settings(max_examples=60, deadline=None)
+def test_a_recipe_with_other_values_loads_or_says_why_not(values):
+    assert_loads_or_explains(yaml.dump(values, Dumper=_WithoutAliases, sort_keys=False))
+
+
+@given(
+    st.integers(0, len(RICH)), st.integers(0, 40), st.text(max_size=6) | st.sampled_from(list(":{}[]-\t\n#'\"|&*!%@"))
+)
+@settings(max_examples=60, deadline=None)
+def test_a_recipe_with_other_letters_loads_or_says_why_not(start, length, inserted):
+    text = RICH[:start] + inserted + RICH[start + length :]
+    assert_loads_or_explains(text.encode("utf-8", "surrogatepass"))
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=60, deadline=None)
+def test_any_bytes_load_or_say_why_not(data):
+    assert_loads_or_explains(data)
+
+
+SEGMENTS = st.sampled_from(
+    ["stages", "math", "sft-1", "0", "1", "data", "defaults", "rl", "steps", "name", "skip", "x", ""]
+)
+
+
+@given(st.lists(SEGMENTS, max_size=4), st.sampled_from(["=", ""]), TEXT | JUNK.map(repr))
+@settings(max_examples=60, deadline=None)
+def test_any_override_loads_or_says_why_not(segments, equals, value):
+    assert_loads_or_explains(RICH, f"{'.'.join(segments)}{equals}{value}")
+
+
+def test_importing_the_recipe_brings_no_heavy_library():
+    code = (
+        "import sys, cascade_rl.recipe, cascade_rl.recipe.checks; "
+        "print(sorted({'torch', 'transformers', 'datasets', 'vllm', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_problem_in_code_of_other_rooms_finds_its_place(load):
+    problem = Problem.at(load(RICH), ("stages", "math", "reward"), "takes no `exact`")
+    assert str(problem) == "recipe.yaml:20: stages.math.reward: takes no `exact`"
+
+
+@pytest.mark.parametrize("key", ["name", "model", "stages"])
+def test_each_required_key(problems, key):
+    values = yaml.safe_load(RICH)
+    del values[key]
+    assert [line.split(": ")[1] for line in problems(yaml.dump(values))] == [key]
