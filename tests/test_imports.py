@@ -48,7 +48,7 @@ ALLOWED = {
         "evals.registry",
         "models",
     },
-    "cli": {"orchestrator", "report", "recipe", "store"},
+    "cli": {"orchestrator", "report", "recipe", "store", "rewarding"},
     "__main__": {"cli"},
 }
 

@@ -40,6 +40,9 @@ def guarded(action: Callable[[], int]) -> NoReturn:
         code = 1
     except BrokenPipeError:
         code = 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
     except OSError as error:  # no such folder, no permission, disk full: the machine's fault, or the user's
         print(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
         code = 1
@@ -166,6 +169,46 @@ def rollouts(
 
         store = Store(root.resolve())
         show_rollouts(store, known_run(store, run), stage, step, limit, worst)
+        return 0
+
+    guarded(action)
+
+
+@app.command()
+def score(
+    reward: Annotated[str, typer.Argument(help="A reward by import path: rewards.math:verify.")],
+    rows: Annotated[
+        str | None, typer.Argument(help="A .jsonl file with `response` and the reward's columns; - for stdin.")
+    ] = None,
+    run_name: Annotated[str | None, typer.Option("--run", help="Instead of rows: a run, with --stage.")] = None,
+    stage: Annotated[str | None, typer.Option(help="The RL stage whose stored rollouts are scored again.")] = None,
+    root: Root = Path("."),
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A key of the reward: --set timeout_s=5. mode=instruct: no thinking. Repeatable."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one per core.")] = None,
+) -> None:
+    """Try a reward on rows: one JSON line per row (id, value, details, error), in order; a summary on stderr.
+
+    With --run and --stage: how another reward would have scored the rollouts of a stage, and which groups it would
+    have left without variance.
+    """
+
+    def action() -> int:
+        from cascade_rl.cli.scoring import cores, reward_config, score_file
+
+        config, thinking = reward_config(reward, settings or (), workers)
+        if rows is not None and run_name is None and stage is None:
+            return score_file(config, thinking, rows, sys.stdout, sys.stderr)
+        if rows is not None or run_name is None or stage is None:
+            raise CascadeError("give either a file of rows, or --run RUN and --stage STAGE")
+        from cascade_rl.cli.rescoring import rescore, show
+
+        store = Store(root.resolve())
+        name = known_run(store, run_name)
+        steps = rescore(store, name, stage, config, config.workers or cores())
+        show(store, name, stage, config.use, steps)
         return 0
 
     guarded(action)

@@ -19,6 +19,8 @@ def rows_of(groups: Iterable[Group], step: int) -> list[dict[str, Any]]:
             "prompt_id": group.prompt.id,
             "index": rollout.index,
             "prompt": next((m["content"] for m in reversed(group.prompt.messages) if m["role"] == "user"), ""),
+            "messages": json.dumps(list(group.prompt.messages), ensure_ascii=False),
+            "thinking": group.prompt.thinking,
             "completion": rollout.text,
             "value": float(score.value),
             "details": json.dumps(dict(score.details), ensure_ascii=False, default=str),

@@ -1,0 +1,163 @@
+"""`cascade-rl score REWARD --run RUN --stage STAGE`: what another reward would have said of a stage's rollouts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cascade_rl.recipe import RewardConfig, load_recipe
+from cascade_rl.rewarding import Scorer, load_reward
+from cascade_rl.rewarding.binding import check_binding
+from cascade_rl.store import StageFolder, Store
+from cascade_rl.types import CascadeError, Group, Prompt, Rollout, Score, Stop
+
+LINES = 10
+"""Lines of the table: steps are put together to so many."""
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step's groups twice: as they were scored, and as they would be."""
+
+    number: int
+    before: list[Group]
+    after: list[Group]
+
+
+def rescore(store: Store, run: str, stage: str, config: RewardConfig, workers: int) -> list[Step]:
+    """Every stored step of ``stage`` under the reward of ``config``. Token ids were not stored: only their number is
+    right. Raises CascadeError where there is no such stage, no rollout, or no column the reward needs."""
+    folder = _stage_folder(store, run, stage)
+    files = sorted(folder.rollouts.glob("step-??????.parquet"))
+    if not files:
+        raise CascadeError(f"stage {stage} of run {run} has no rollouts (only RL stages that took a step have)")
+    template = load_recipe(store.run_folder(run) / "recipe.yaml").recipe.template
+    record = store.read_run(run) or {}
+    search = [Path(record["recipe_path"]).resolve().parent, Path.cwd()]
+    steps: list[Step] = []
+    first = _groups(files[0])
+    problems = check_binding(load_reward(config, search), set(first[0].prompt.columns))
+    if problems:
+        raise CascadeError(f"{'; '.join(problems)} (rollouts of {stage})")
+    with Scorer(config, search, workers, template.mode == "thinking") as scorer:
+        for file in files:
+            before = _groups(file)
+            waiting = [
+                [None if rollout.truncated else scorer.submit(group.prompt, rollout) for rollout in group.rollouts]
+                for group in before
+            ]
+            failed = Score(config.failure, {"truncated": True})
+            after = [
+                Group(group.prompt, (), group.rollouts, [future.result() if future else failed for future in futures])
+                for group, futures in zip(before, waiting, strict=True)
+            ]
+            steps.append(Step(int(file.stem.removeprefix("step-")), before, scorer.combine(after)))
+    return steps
+
+
+def show(store: Store, run: str, stage: str, use: str, steps: Sequence[Step]) -> None:
+    """Print the means and the groups without variance, before and after, and the rollouts that changed most."""
+    ran = (_stage_folder(store, run, stage).read() or {}).get("config", {})
+    truncated_out = ran.get("overlong") == "filter"
+    console = Console(soft_wrap=True, highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("steps", "rollouts", "mean", "", "no variance", "", "changed", "errors"):
+        table.add_column(column, justify="right" if column != "steps" else "left")
+    size = -(-len(steps) // LINES)
+    for start in range(0, len(steps), size):
+        part = steps[start : start + size]
+        name = f"{part[0].number}-{part[-1].number}" if len(part) > 1 else str(part[0].number)
+        table.add_row(name, *_numbers(part, truncated_out))
+    if len(steps) > 1:
+        table.add_row("all", *_numbers(steps, truncated_out), style="bold")
+    console.print(f"stage {stage}, scored by {use}", markup=False)
+    console.print(table)
+    pairs = [
+        (abs(new.value - old.value), step.number, group.prompt.id, rollout, old, new)
+        for step in steps
+        for group, redone in zip(step.before, step.after, strict=True)
+        for rollout, old, new in zip(group.rollouts, group.scores, redone.scores, strict=True)
+        if old.error is None and new.error is None and old.value != new.value
+    ]
+    for _, number, prompt, rollout, old, new in sorted(pairs, key=lambda pair: -pair[0])[:EXAMPLES]:
+        text = rollout.text if len(rollout.text) <= 300 else f"...{rollout.text[-300:]}"
+        print(f"\n{old.value:g} -> {new.value:g}  step {number}, {prompt} #{rollout.index}\n{text}")
+
+
+def _numbers(steps: Sequence[Step], truncated_out: bool) -> list[str]:
+    """Cells of a line: rollouts, mean before and after, groups without variance before and after, changed, errors."""
+    before = [group for step in steps for group in step.before]
+    after = [group for step in steps for group in step.after]
+    olds = [score for group in before for score in group.scores]
+    news = [score for group in after for score in group.scores]
+    changed = sum(old.value != new.value for old, new in zip(olds, news, strict=True) if not (old.error or new.error))
+    return [
+        str(len(olds)),
+        _mean(olds),
+        f"-> {_mean(news)}",
+        f"{_flat(before, truncated_out):.0%}",
+        f"-> {_flat(after, truncated_out):.0%}",
+        f"{changed / len(olds):.1%}",
+        str(sum(score.error is not None for score in news)),
+    ]
+
+
+def _mean(scores: Sequence[Score]) -> str:
+    values = [score.value for score in scores if score.error is None]
+    return f"{sum(values) / len(values):.3f}" if values else "-"
+
+
+def _flat(groups: Sequence[Group], truncated_out: bool) -> float:
+    """Share of groups that teach nothing: all that count have one value."""
+    values = [
+        {
+            score.value
+            for rollout, score in zip(group.rollouts, group.scores, strict=True)
+            if score.error is None and not (truncated_out and rollout.truncated)
+        }
+        for group in groups
+    ]
+    return sum(len(seen) < 2 for seen in values) / max(1, len(values))
+
+
+def _stage_folder(store: Store, run: str, stage: str) -> StageFolder:
+    record = store.read_run(run)
+    assert record is not None
+    entry = next((entry for entry in record["stages"] if entry["name"] == stage), None)
+    if entry is None:
+        names = ", ".join(entry["name"] for entry in record["stages"])
+        raise CascadeError(f"run {run} has no stage {stage!r}; its stages are: {names}")
+    return StageFolder(store.root / entry["directory"])
+
+
+def _groups(file: Path) -> list[Group]:
+    import pyarrow.parquet
+
+    groups: list[list[dict[str, Any]]] = []
+    for row in pyarrow.parquet.read_table(file).to_pylist():
+        if row["index"] == 0:  # not by prompt: a step may draw one twice
+            groups.append([])
+        groups[-1].append(row)
+    return [_group(rows) for rows in groups]
+
+
+def _group(rows: Sequence[dict[str, Any]]) -> Group:
+    first = rows[0]
+    messages = tuple(json.loads(first["messages"]))
+    prompt = Prompt(first["prompt_id"], messages, json.loads(first["columns"]), first["thinking"])
+    rollouts = [
+        Rollout(
+            row["prompt_id"], row["index"], (0,) * row["length"], (0.0,) * row["length"], row["completion"],
+            Stop(row["stop"]), row["version"],
+        )
+        for row in rows
+    ]  # fmt: skip
+    scores = [Score(row["value"], json.loads(row["details"]), row["error"]) for row in rows]
+    return Group(prompt, (), rollouts, scores)

@@ -1,0 +1,99 @@
+"""A reward over rows of a file: no run, no model. What ``cascade-rl score`` is made of."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from cascade_rl.rewarding.scorer import Scorer
+from cascade_rl.types import Message, Prompt, Rollout, Score, Stop
+
+AHEAD = 1024
+"""Rows handed to the workers before the first of them is waited for: enough to keep them busy, in bounded memory."""
+OURS = ("response", "messages", "truncated", "thinking")
+"""Columns that say what the rollout was; the others, ``prompt`` too, are the reward's."""
+
+
+@dataclass(frozen=True)
+class RowScore:
+    """What became of one line. ``value`` is None where the row could not be scored; ``error`` then says why."""
+
+    line: int
+    id: Any
+    value: float | None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    malformed: bool = False
+    """The row is at fault, not the reward."""
+
+
+class MalformedRow(ValueError):
+    """A line that is no row to score."""
+
+
+def parse_row(line: str) -> dict[str, Any]:
+    """One line of JSON as a row. Raises MalformedRow."""
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise MalformedRow(f"not valid JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise MalformedRow(f"a row must be an object, this is {type(row).__name__}")
+    return row
+
+
+def rollout_of(row: Mapping[str, Any], id_: str) -> tuple[Prompt, Rollout]:
+    """A row as what a stage would score: ``response`` is the whole text of the model. Raises MalformedRow."""
+    response, messages = row.get("response"), row.get("messages")
+    if not isinstance(response, str):
+        found = "there is none" if "response" not in row else f"it is {type(response).__name__}"
+        raise MalformedRow(f"needs a text column `response`, the model's whole answer; {found}")
+    for key in ("truncated", "thinking"):
+        if not isinstance(row.get(key, False), bool):
+            raise MalformedRow(f"column `{key}` must be true or false, not {row[key]!r}")
+    if messages is None:
+        asked = row.get("prompt")
+        messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else []
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise MalformedRow("column `messages` must be a list of {role, content}")
+    turns: tuple[Message, ...] = tuple(messages)
+    columns = {key: value for key, value in row.items() if key not in OURS}
+    stop = Stop.LENGTH if row.get("truncated") else Stop.EOS
+    return Prompt(id_, turns, columns, row.get("thinking")), Rollout(id_, 0, (), (), response, stop, 0)
+
+
+def score_lines(scorer: Scorer, lines: Iterable[str], ahead: int = AHEAD) -> Iterator[RowScore]:
+    """The verdict on each line that is not blank, in order, while later ones are being scored.
+
+    A malformed line has its verdict like any other. Raises RewardError when no worker can be started.
+    """
+    waiting: deque[RowScore | tuple[int, Any, Future[Score]]] = deque()
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            waiting.append(_started(scorer, number, line))
+        while len(waiting) > ahead:
+            yield _settled(waiting.popleft())
+    while waiting:
+        yield _settled(waiting.popleft())
+
+
+def _started(scorer: Scorer, number: int, line: str) -> RowScore | tuple[int, Any, Future[Score]]:
+    name: Any = number
+    try:
+        row = parse_row(line)
+        name = row.get("id", number)
+        return number, name, scorer.submit(*rollout_of(row, str(name)))
+    except MalformedRow as error:
+        return RowScore(number, name, None, error=f"line {number}: {error}", malformed=True)
+
+
+def _settled(entry: RowScore | tuple[int, Any, Future[Score]]) -> RowScore:
+    if isinstance(entry, RowScore):
+        return entry
+    number, name, future = entry
+    score = future.result()
+    return RowScore(number, name, None if score.error else float(score.value), score.details, score.error)

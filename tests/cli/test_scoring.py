@@ -1,0 +1,111 @@
+"""`cascade-rl score`: over a file, and over what a stage has stored."""
+
+import json
+
+import pytest
+
+from cascade_rl.orchestrator.run import Wishes, prepare
+from cascade_rl.recipe import load_recipe
+from cascade_rl.rollout.archive import rows_of, write_rollouts
+from cascade_rl.store import Store
+from cascade_rl.types import Group, Prompt, Rollout, Score, Stop
+from tests.cli.test_cli import QUICKSTART, ROOT, cli
+
+ROWS = [
+    {"id": "right", "response": "<think>x</think>\\boxed{2}", "answer": "2"},
+    {"response": "\\boxed{2}", "answer": "2"},
+    {"response": "</think>\\boxed{3}", "answer": ""},
+]
+
+
+@pytest.fixture
+def rows(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS) + "broken\n")
+    return str(path)
+
+
+def test_a_file(rows):
+    result = cli("score", "rewards.math:verify", rows, "--workers", "1")
+    assert result.returncode == 0, result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [set(line) for line in lines] == [{"id", "value", "details", "error"}] * 4
+    assert [(line["id"], line["value"]) for line in lines] == [("right", 1.0), (2, 0.0), (3, None), (4, None)]
+    assert "the row's answer is empty" in lines[2]["error"]
+    assert f"{rows}:4: not valid JSON" in result.stderr
+    assert "2 rows scored, mean 0.5000, 1 malformed, 1 errors" in result.stderr
+
+
+def test_instruct_mode_scores_the_whole_text(rows):
+    lines = cli("score", "rewards.math:verify", rows, "--set", "mode=instruct").stdout.splitlines()
+    assert json.loads(lines[1])["value"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("rewards.math:verfy", "ROWS"), "did you mean verify?"),
+        (("rewards.math:verify", "none.jsonl"), "none.jsonl: No such file"),
+        (("rewards.math:verify", "ROWS", "--set", "tolerance=1"), "takes no `tolerance`"),
+        (("rewards.math:verify", "ROWS", "--set", "timeout_s=soon"), "--set timeout_s: must be a number, not 'soon'"),
+        (("rewards.math:verify", "ROWS", "--set", "mode=loud"), "must be thinking or instruct"),
+        (("rewards.math:verify", "ROWS", "--set", "use=other"), "the command's first argument"),
+        (("rewards.math:verify", "ROWS", "--set", "timeout_s"), "a key, = and a value"),
+        (("rewards.math:nesting", "ROWS"), "needs `text`, which is neither a column"),
+        (("rewards.math:verify",), "give either a file of rows, or --run"),
+        (("rewards.math:verify", "ROWS", "--run", "x", "--stage", "y"), "give either a file of rows"),
+        (("rewards.math:verify", "--run", "x", "--stage", "y"), "no run 'x'"),
+    ],
+)
+def test_slips(rows, tmp_path, arguments, message):
+    result = cli("score", *(rows if a == "ROWS" else a for a in arguments), "--root", str(tmp_path))
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run whose math-rl has two steps of two groups in the store: answers 1 and 2, each asked of two rollouts."""
+    plan = prepare(load_recipe(ROOT / QUICKSTART), Store(tmp_path), Wishes(), 1, lambda _: None)
+    folder = plan.stage("math-rl").folder
+    folder.begin({"name": "math-rl", "config": {"overlong": "penalise"}}, {})
+    for step in (1, 2):
+        groups = []
+        for answer in ("1", "2"):
+            prompt = Prompt(f"p{answer}", ({"role": "user", "content": "?"},), {"answer": answer})
+            texts = ["</think>\\boxed{1}", "</think>\\boxed{2} and more"]
+            rollouts = [Rollout(prompt.id, i, (5, 6), (0.0, 0.0), text, Stop.EOS, 0) for i, text in enumerate(texts)]
+            rollouts.append(Rollout(prompt.id, 2, (5,), (0.0,), texts[0], Stop.LENGTH, 0))
+            scores = [Score(float(answer in text)) for text in texts]
+            groups.append(Group(prompt, (1,), rollouts, [*scores, Score(0.0, {"truncated": True})]))
+        write_rollouts(folder.rollouts, step, rows_of(groups, step))
+    return tmp_path
+
+
+def test_the_same_reward_changes_nothing(run):
+    result = cli("score", "rewards.math:verify", "--run", "quickstart", "--stage", "math-rl", "--root", str(run))
+    assert result.returncode == 0, result.stderr
+    flat = [line.split() for line in result.stdout.splitlines()]
+    assert ["all", "12", "0.333", "->", "0.333", "0%", "->", "0%", "0.0%", "0"] in flat
+
+
+def test_another_reward_shows_what_would_change(run):
+    (run / "mine.py").write_text("def long(response, *, answer): return 1.0 if 'more' in response else 0.5\n")
+    arguments = ("--run", "quickstart", "--stage", "math-rl", "--root", str(run))
+    result = cli("score", "mine:long", *arguments, cwd=run)
+    assert result.returncode == 0, result.stderr
+    flat = [line.split() for line in result.stdout.splitlines()]
+    # Of three, the truncated one fails whatever the reward: (0.5 + 1 + 0) / 3. Changed: 1 -> 0.5, 0 -> 1 and 0 -> 0.5.
+    assert ["all", "12", "0.333", "->", "0.500", "0%", "->", "0%", "50.0%", "0"] in flat
+    assert "0 -> 1  step 1, p1 #1" in result.stdout
+    (run / "mine.py").write_text("def same(response): return 1.0\n")
+    flat = [line.split() for line in cli("score", "mine:same", *arguments, cwd=run).stdout.splitlines()]
+    assert ["1", "6", "0.333", "->", "0.667", "0%", "->", "0%", "33.3%", "0"] in flat
+
+
+def test_stages_without_rollouts(run):
+    result = cli("score", "rewards.math:verify", "--run", "quickstart", "--stage", "sft-1", "--root", str(run))
+    assert "stage sft-1 of run quickstart has no rollouts" in result.stderr
+    result = cli("score", "rewards.math:verify", "--run", "quickstart", "--stage", "x", "--root", str(run))
+    assert "no stage 'x'; its stages are: sft-1, sft-2, math-rl" in result.stderr

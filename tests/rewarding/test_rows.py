@@ -1,0 +1,80 @@
+"""Rows of a file: what is scored, in which order, and what is no row."""
+
+import json
+
+import pytest
+
+from cascade_rl.recipe import RewardConfig
+from cascade_rl.rewarding import Scorer
+from cascade_rl.rewarding.rows import MalformedRow, parse_row, rollout_of, score_lines
+from cascade_rl.types import Stop
+
+
+def scored(project, lines, thinking=True, ahead=1024):
+    project.write("""
+        import time
+        from cascade_rl.rewarding import Score
+        def score(response, n, prompt="", truncated=False):
+            time.sleep(0.2 if n == 0 else 0.0)  # the first is the last to be done
+            if n == 3: raise RuntimeError("broken grader")
+            return Score(float(n), {"saw": [response, prompt, truncated]})
+    """)
+    with Scorer(project.config(), [project.folder], 2, thinking) as scorer:
+        return list(score_lines(scorer, lines, ahead))
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 1024])
+def test_in_order_whatever_takes_long_or_fails(project, ahead):
+    lines = [json.dumps({"response": "</think>x", "n": n}) + "\n" for n in range(5)]
+    lines[2:2] = ["\n", "{broken\n"]
+    results = scored(project, lines, ahead=ahead)
+    assert [r.line for r in results] == [1, 2, 4, 5, 6, 7]  # blank lines are no rows
+    assert [r.value for r in results] == [0.0, 1.0, None, 2.0, None, 4.0]
+    assert [r.malformed for r in results] == [False, False, True, False, False, False]
+    assert "line 4: not valid JSON" in results[2].error
+    assert "broken grader" in results[4].error
+
+
+def test_modes_ids_and_given_columns(project):
+    rows = [
+        {"id": "a", "response": "no end of thinking", "n": 1},
+        {"response": "a</think>b", "n": 1, "prompt": "why?", "truncated": True},
+        {"response": "all of it", "n": 1, "thinking": False},
+    ]
+    results = scored(project, map(json.dumps, rows))
+    assert [r.id for r in results] == ["a", 2, 3]
+    assert [r.details["saw"] for r in results] == [["", "", False], ["b", "why?", True], ["all of it", "", False]]
+    assert scored(project, map(json.dumps, rows[:1]), thinking=False)[0].details["saw"][0] == "no end of thinking"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[1]", "must be an object, this is list"),
+        ("nonsense", "not valid JSON"),
+        ('{"answer": 1}', "needs a text column `response`.*there is none"),
+        ('{"response": 3}', "it is int"),
+        ('{"response": "x", "truncated": "no"}', "`truncated` must be true or false"),
+        ('{"response": "x", "messages": "hello"}', "must be a list of"),
+    ],
+)
+def test_what_is_no_row(line, message):
+    with pytest.raises(MalformedRow, match=message):
+        rollout_of(parse_row(line), "1")
+
+
+def test_what_is_one():
+    prompt, rollout = rollout_of({"response": "x", "prompt": "q", "answer": 3, "truncated": True, "id": 7}, "7")
+    assert prompt.columns == {"prompt": "q", "answer": 3, "id": 7}
+    assert prompt.messages == ({"role": "user", "content": "q"},)
+    assert (rollout.text, rollout.stop) == ("x", Stop.LENGTH)
+
+
+def test_a_reward_that_hangs_costs_its_row_only(project):
+    project.write("""
+        import time
+        def score(response): time.sleep(3600 if response == "hang" else 0); return 1.0
+    """)
+    lines = [json.dumps({"response": f"</think>{text}"}) for text in ("a", "hang", "b")]
+    with Scorer(RewardConfig(use=f"{project.module}:score", timeout_s=0.5), [project.folder], 2, True) as scorer:
+        assert [r.value for r in score_lines(scorer, lines)] == [1.0, 0.0, 1.0]
