@@ -68,10 +68,12 @@ def test_resuming_at_the_last_step(variants, tmp_path, name, steps):
     cascade.wait_for(lambda: (after / f"state/step-{steps:06d}").exists())
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert json.loads((after / "stage.json").read_text())["status"] == "running"
+    if json.loads((after / "stage.json").read_text())["status"] == "complete":
+        pytest.skip("this machine stood still for so long that the stage had ended before the kill")
+    published = (after / "checkpoint").exists()
     code, output = run(tmp_path, "--until", name, recipe=VARIANTS)
     assert code == 0, output
-    assert f"going on from step {steps} of {steps}" in output or (after / "checkpoint").exists()
+    assert (f"going on from step {steps} of {steps}" in output) != published
     weights, metrics = "checkpoint/model.safetensors", "metrics.jsonl"
     assert (before / weights).read_bytes() == (after / weights).read_bytes()
     assert len((before / metrics).read_text().splitlines()) == len((after / metrics).read_text().splitlines())
