@@ -16,7 +16,8 @@ from typing import Any
 from cascade_rl.types import Score
 from rewards import language
 from rewards.limits import Budget, OutOfTime, within
-from rewards.math_forms import FORMS, bare, percent_value, percentage, same_form, same_shape, standard, without_unit
+from rewards.math_forms import FORMS, percent_value, percentage, same_form, same_shape, without_unit
+from rewards.math_spelling import bare, standard
 
 MAX_CHARACTERS = 2000
 MAX_NESTING = 50

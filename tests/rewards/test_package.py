@@ -40,5 +40,13 @@ print(sorted(project_files("rewards.mine", [Path.cwd()])))
     done = run(code, tmp_path, ROOT)
     *scores, files = done.stdout.splitlines()
     assert scores == ["1.0", "1.0"], done.stderr
-    behind = ["rewards", "rewards.language", "rewards.limits", "rewards.math", "rewards.math_forms", "rewards.mine"]
+    behind = [
+        "rewards",
+        "rewards.language",
+        "rewards.limits",
+        "rewards.math",
+        "rewards.math_forms",
+        "rewards.math_spelling",
+        "rewards.mine",
+    ]
     assert files == str(behind)
