@@ -1,4 +1,4 @@
-"""How an answer is written: one spelling for many (``standard``), and a number without the words around it (``bare``)."""
+"""How an answer is written: one spelling for many (``standard``), a number without the words around it (``bare``)."""
 
 from __future__ import annotations
 
