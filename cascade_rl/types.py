@@ -36,7 +36,10 @@ class Stop(enum.StrEnum):
 
     EOS = "eos"
     LENGTH = "length"
+    STRING = "string"
+    """At one of the stage's stop texts."""
     ABORT = "abort"
+    """It never came back, or was no longer wanted: it counts nowhere."""
 
 
 @dataclass(frozen=True)

@@ -1,70 +1,152 @@
 """Log-probabilities of given tokens without ever holding [T, V] logits.
 
-The head's matrix product is done for a chunk of tokens at a time and done again in the backward pass, so memory is
-one chunk times the vocabulary whatever the length. Measured design: shared notes "training", section 3.3 (11 times
-less memory than the plain way at V = 151,936, and faster on CPU).
+The head's matrix product is done for a chunk of tokens at a time, so memory is one chunk times the vocabulary whatever
+the length. ``fused_token_loss`` is for training: since all that weighs a token is known before the forward pass
+(advantages, the engine's log-probs), each chunk's gradient is taken while its logits are at hand, and the head is
+multiplied three times instead of four. ``chunked_logprobs`` only looks. Measured: docs/benchmarks.md, "memory".
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+Terms = Callable[[slice, Tensor, Tensor], Tensor]
+"""(part, logprobs [n], entropy [n]) -> loss terms [n] of the tokens ``part``, differentiable in both."""
 
-class _ChunkedLogprobs(torch.autograd.Function):
+
+@dataclass(frozen=True)
+class TokenScores:
+    """What the policy says about T tokens; float32, without gradient, each [T]."""
+
+    logprobs: Tensor
+    """At the sampling temperature."""
+    entropy: Tensor
+    """Of the distribution at the sampling temperature, nats."""
+    raw_logprobs: Tensor
+    """At temperature 1."""
+
+    @classmethod
+    def empty(cls, count: int, device: torch.device) -> TokenScores:
+        return cls(*(torch.empty(count, dtype=torch.float32, device=device) for _ in range(3)))
+
+
+def _score_chunk(logits: Tensor, targets: Tensor, temperature: float, out: TokenScores, part: slice) -> Tensor:
+    """Fill ``out[part]`` from raw ``logits`` [n, V] (overwritten); returns log-probs [n, V] of the whole vocabulary."""
+    chosen = logits.gather(1, targets[part, None]).squeeze(1)
+    normaliser = logits.logsumexp(1)
+    out.raw_logprobs[part] = chosen - normaliser
+    if temperature != 1.0:
+        logits.div_(temperature)
+        chosen = chosen / temperature
+        normaliser = logits.logsumexp(1)
+    out.logprobs[part] = chosen - normaliser
+    logits.sub_(normaliser[:, None])
+    out.entropy[part] = -(logits.exp() * logits).sum(1)
+    return logits
+
+
+@torch.no_grad()
+def chunked_logprobs(
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, temperature: float = 1.0, chunk_tokens: int = 1024
+) -> TokenScores:
+    """Scores of ``targets`` under softmax(hidden @ weight.T / temperature), without gradient.
+
+    hidden: [T, H]   weight: [V, H]   targets: [T] int64. Raises ValueError for a temperature that is not positive.
+    """
+    _check(temperature)
+    out = TokenScores.empty(targets.shape[0], hidden.device)
+    for start in range(0, targets.shape[0], chunk_tokens):
+        part = slice(start, start + chunk_tokens)
+        _score_chunk((hidden[part] @ weight.T).float(), targets, temperature, out, part)
+    return out
+
+
+def fused_token_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    terms: Terms,
+    *,
+    temperature: float = 1.0,
+    chunk_tokens: int = 1024,
+) -> tuple[Tensor, TokenScores]:
+    """(sum of ``terms`` over T tokens, scores): the sum is differentiable in hidden and weight.
+
+    hidden: [T, H]   weight: [V, H]   targets: [T] int64. ``terms`` is called once per chunk and may be any element-wise
+    function of a token's log-prob and entropy. Raises ValueError for a temperature that is not positive.
+    """
+    _check(temperature)
+    scores = TokenScores.empty(targets.shape[0], hidden.device)
+    return _FusedTokenLoss.apply(hidden, weight, targets, terms, temperature, chunk_tokens, scores), scores
+
+
+class _FusedTokenLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, chunk: int):
-        count = targets.shape[0]
-        logprobs = hidden.new_empty(count, dtype=torch.float32)
-        entropy = hidden.new_empty(count, dtype=torch.float32)
-        raw_logprobs = hidden.new_empty(count, dtype=torch.float32)
-        logsumexp = hidden.new_empty(count, dtype=torch.float32)
-        for start in range(0, count, chunk):
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        terms: Terms,
+        temperature: float,
+        chunk: int,
+        scores: TokenScores,
+    ) -> Tensor:
+        wants_hidden, wants_weight = hidden.requires_grad, weight.requires_grad
+        grad_hidden = torch.empty_like(hidden) if wants_hidden else None
+        # Summed in float32: rounding every chunk's share to bfloat16 would bias the head.
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
+        total = torch.zeros((), dtype=torch.float64, device=hidden.device)
+        for start in range(0, targets.shape[0], chunk):
             part = slice(start, start + chunk)
-            raw = (hidden[part] @ weight.T).float()  # [chunk, V]
-            chosen_raw = raw.gather(1, targets[part, None]).squeeze(1)
-            raw_logprobs[part] = chosen_raw - raw.logsumexp(1)
-            logits = raw.div_(temperature) if temperature != 1.0 else raw
-            normaliser = logits.logsumexp(1)
-            logsumexp[part] = normaliser
-            logprobs[part] = chosen_raw / temperature - normaliser
-            probabilities = (logits - normaliser[:, None]).exp_()
-            entropy[part] = normaliser - (probabilities * logits).sum(1)
-        ctx.save_for_backward(hidden, weight, targets, logsumexp)
-        ctx.temperature, ctx.chunk = temperature, chunk
-        ctx.mark_non_differentiable(entropy, raw_logprobs)
-        return logprobs, entropy, raw_logprobs
+            table = _score_chunk((hidden[part] @ weight.T).float(), targets, temperature, scores, part)  # [n, V]
+            with torch.enable_grad():
+                logprobs = scores.logprobs[part].detach().requires_grad_()
+                entropy = scores.entropy[part].detach().requires_grad_()
+                loss = terms(part, logprobs, entropy)  # [n]
+                by_logprob, by_entropy = torch.autograd.grad(
+                    loss.sum(), (logprobs, entropy), allow_unused=True, materialize_grads=True
+                )
+            total += loss.detach().double().sum()
+            grad_logits = _gradient_of_logits(table, targets[part], by_logprob, by_entropy, scores.entropy[part])
+            grad_logits.div_(temperature)
+            if grad_hidden is not None:
+                grad_hidden[part] = (grad_logits.to(weight.dtype) @ weight).to(hidden.dtype)
+            if grad_weight is not None:
+                grad_weight += (grad_logits.T.to(hidden.dtype) @ hidden[part]).float()
+        ctx.grad_hidden, ctx.grad_weight, ctx.weight_dtype = grad_hidden, grad_weight, weight.dtype
+        return total.float()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, targets, logsumexp = ctx.saved_tensors
-        grad_logprobs = grads[0]
-        grad_hidden = torch.empty_like(hidden)
-        # Summed in float32: rounding every chunk's share to bfloat16 would bias the head.
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32)
-        for start in range(0, targets.shape[0], ctx.chunk):
-            part = slice(start, start + ctx.chunk)
-            logits = (hidden[part] @ weight.T).float().div_(ctx.temperature)  # [chunk, V]
-            # d log p(target) / d logits = onehot(target) - softmax
-            grad_logits = (logits - logsumexp[part, None]).exp_().mul_(-grad_logprobs[part, None])
-            grad_logits.scatter_add_(1, targets[part, None], grad_logprobs[part, None])
-            grad_logits.div_(ctx.temperature)
-            grad_hidden[part] = (grad_logits.to(weight.dtype) @ weight).to(hidden.dtype)
-            grad_weight += (grad_logits.T.to(hidden.dtype) @ hidden[part]).float()
-        return grad_hidden, grad_weight.to(weight.dtype), None, None, None
+        (scale,) = grads
+        grad_hidden, grad_weight = ctx.grad_hidden, ctx.grad_weight
+        ctx.grad_hidden = ctx.grad_weight = None
+        if grad_hidden is not None:
+            grad_hidden = grad_hidden.mul_(scale)
+        if grad_weight is not None:
+            grad_weight = grad_weight.mul_(scale).to(ctx.weight_dtype)
+        return grad_hidden, grad_weight, None, None, None, None, None
 
 
-def chunked_logprobs(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, temperature: float = 1.0, chunk_tokens: int = 1024
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probabilities of ``targets`` under softmax(hidden @ weight.T / temperature).
+def _gradient_of_logits(table: Tensor, targets: Tensor, by_logprob: Tensor, by_entropy: Tensor, entropy: Tensor):
+    """d loss / d (logits / temperature), in place of ``table`` (log-probs [n, V]).
 
-    hidden: [T, H]   weight: [V, H]   targets: [T] int64
-    Returns (logprobs [T] with gradient, entropy [T], logprobs at temperature 1 [T]); the last two carry no gradient
-    and are float32, as is the first. Differentiable in hidden and weight.
+    d log p(target) / d logits = onehot(target) - p;  d entropy / d logits = -p (log p + entropy).
     """
+    if bool((by_entropy != 0).any()):
+        share = (table + entropy[:, None]).mul_(by_entropy[:, None])
+        gradient = table.exp_().mul_(share.add_(by_logprob[:, None])).neg_()
+    else:
+        gradient = table.exp_().mul_(-by_logprob[:, None])
+    return gradient.scatter_add_(1, targets[:, None], by_logprob[:, None])
+
+
+def _check(temperature: float) -> None:
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, not {temperature}")
-    return _ChunkedLogprobs.apply(hidden, weight, targets, temperature, chunk_tokens)

@@ -1,5 +1,14 @@
 """The recipe: one YAML file, typed, with errors that name file, line, key and the nearest valid key."""
 
+from cascade_rl.recipe.learning import (
+    Curriculum,
+    DynamicSampling,
+    LoraConfig,
+    LossConfig,
+    MismatchConfig,
+    ShardingConfig,
+    TeacherConfig,
+)
 from cascade_rl.recipe.loaded import LoadedRecipe
 from cascade_rl.recipe.loading import load_recipe
 from cascade_rl.recipe.measuring import (
@@ -24,10 +33,12 @@ from cascade_rl.recipe.parts import (
 from cascade_rl.recipe.problems import Place, Problem, RecipeError
 from cascade_rl.recipe.schema import (
     KINDS,
+    DistillStage,
     LaunchConfig,
     Recipe,
     RewardModelStage,
     RlStage,
+    RolloutStage,
     SftStage,
     Stage,
     StageConfig,
@@ -37,9 +48,10 @@ from cascade_rl.recipe.schema import (
 )
 
 __all__ = [
-    "KINDS", "BenchmarkByName", "BenchmarkConfig", "DataSource", "EngineConfig", "EvaluateConfig",
-    "EvaluationSampling", "Exclusion", "GateConfig", "GateException", "LaunchConfig", "LoadedRecipe",
-    "OptimizerConfig", "PairBenchmark", "Place", "Problem", "Recipe", "RecipeError", "RewardConfig",
-    "RewardModelStage", "RlStage", "RopeScaling", "SamplingConfig", "SftStage", "Stage", "StageConfig",
+    "KINDS", "BenchmarkByName", "BenchmarkConfig", "Curriculum", "DataSource", "DistillStage", "DynamicSampling",
+    "EngineConfig", "EvaluateConfig", "EvaluationSampling", "Exclusion", "GateConfig", "GateException",
+    "LaunchConfig", "LoadedRecipe", "LoraConfig", "LossConfig", "MismatchConfig", "OptimizerConfig", "PairBenchmark",
+    "Place", "Problem", "Recipe", "RecipeError", "RewardConfig", "RewardModelStage", "RlStage", "RolloutStage",
+    "RopeScaling", "SamplingConfig", "SftStage", "ShardingConfig", "Stage", "StageConfig", "TeacherConfig",
     "TemplateConfig", "TrackingConfig", "TrackioConfig", "WandbConfig", "load_recipe",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from cascade_rl.recipe.measuring import BenchmarkByName, BenchmarkConfig, PairBe
 from cascade_rl.recipe.parts import DataSource
 from cascade_rl.recipe.paths import looks_like_path, resolve_path
 from cascade_rl.recipe.problems import Keys, Problem
-from cascade_rl.recipe.schema import RewardModelStage, RlStage, SftStage, StageConfig
+from cascade_rl.recipe.schema import RewardModelStage, RolloutStage, SftStage, StageConfig
 from cascade_rl.recipe.tree import PlacedDict, place_of, problem_at, stage_names
 
 Stages = Sequence[StageConfig | None]
@@ -61,7 +61,7 @@ def check_context(loaded: LoadedRecipe, context_tokens: int) -> list[Problem]:
     positions = positions_of_stages(loaded, context_tokens)
     keys: Keys
     for index, stage in enumerate(loaded.recipe.stages):
-        if isinstance(stage, RlStage):
+        if isinstance(stage, RolloutStage):
             prompt, new = stage.max_prompt_tokens, stage.rollout.max_new_tokens
             need, keys = (prompt or 0) + new, ("stages", index, "rollout", "max_new_tokens")
             what = f"max_prompt_tokens {prompt} + max_new_tokens {new} = {need}" if prompt else f"{new}"
@@ -140,7 +140,7 @@ def _schedule(stage: StageConfig) -> Iterator[tuple[str, str]]:
 
 def _batches(stage: StageConfig, world_size: int | None) -> Iterator[tuple[str, str]]:
     """Equal shares for all ranks. Without a world size only what no number of ranks can mend is told."""
-    key = "prompts_per_step" if isinstance(stage, RlStage) else "batch_size"
+    key = "prompts_per_step" if isinstance(stage, RolloutStage) else "batch_size"
     size, ranks = getattr(stage, key), world_size or 1
     if rest := size % ranks:
         options = [str(option) for option in (size - rest, size - rest + ranks) if option]

@@ -76,6 +76,8 @@ class SamplingConfig(Section):
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     top_k: int = Field(0, ge=0)
     """0 is off."""
+    stop: list[str] = []
+    """Texts that end a completion as the end-of-turn token does; what was generated stays, stop text included."""
 
 
 class EvaluationSampling(SamplingConfig):
@@ -96,6 +98,22 @@ class EngineConfig(Section):
     cpu_kv_cache_gib: int = Field(1, ge=1)
     enforce_eager: bool = False
     """Skip compilation and CUDA graphs; always so on CPU."""
+    placement: Literal["colocated", "dedicated"] = "colocated"
+    """``colocated``: an engine in each trainer rank, taking turns with it; ``dedicated``: vLLM servers of their own,
+    which generate while the trainer already learns from groups that are complete."""
+    servers: int = Field(1, ge=1)
+    """Dedicated: how many servers the stage starts on the first host, each on its own device after the ranks'."""
+    urls: list[str] = []
+    """Dedicated: servers that run already (started in vLLM's development mode), instead of starting any."""
+    weight_transfer: Literal["auto", "files", "nccl"] = "auto"
+    """Dedicated: how weights reach the servers. ``files``: through a folder that both see; ``nccl``: from device to
+    device. ``auto``: nccl between GPUs, files otherwise."""
+    sync_bucket_mib: int = Field(1024, ge=1)
+    """Weights are gathered and streamed to the engine in pieces of about so many MiB."""
+    rollout_timeout_s: float = Field(1800.0, gt=0.0)
+    """Dedicated: a rollout that has not come back by then is asked for again."""
+    rollout_attempts: int = Field(2, ge=1)
+    """Dedicated: how often a rollout is asked for in all before it is given up, counted, and left out."""
 
 
 REFERENCE = "stage:"

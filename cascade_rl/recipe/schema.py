@@ -6,6 +6,15 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from cascade_rl.recipe.learning import (
+    Curriculum,
+    DynamicSampling,
+    LoraConfig,
+    LossConfig,
+    MismatchConfig,
+    ShardingConfig,
+    TeacherConfig,
+)
 from cascade_rl.recipe.measuring import EvaluateConfig, GateConfig, PairBenchmark
 from cascade_rl.recipe.parts import (
     NOT_IDENTITY,
@@ -40,6 +49,7 @@ class StageConfig(OptimizerConfig):
     rope_scaling: RopeScaling | None = None
     """Written over the parent's, and kept by the stages after this one. Default: the parent's."""
     gradient_checkpointing: bool = Field(False, json_schema_extra=NOT_IDENTITY)
+    sharding: ShardingConfig = Field(ShardingConfig(), json_schema_extra=NOT_IDENTITY)
     optimizer_state: Literal["fresh", "inherit"] = "fresh"
     """``inherit`` goes on with the parent's optimizer moments (same kind only); the step count starts at 0."""
 
@@ -74,30 +84,30 @@ class SftStage(StageConfig):
         return self
 
 
-class RlStage(StageConfig):
-    """Strictly on-policy GRPO: one optimizer step per batch of rollouts (P1 section 4)."""
+class RolloutStage(StageConfig):
+    """Keys of stages that learn from what the policy itself samples."""
 
-    kind: Literal["rl"] = "rl"
-    reward: RewardConfig | None = None
-    rewards: dict[str, RewardConfig] = {}
-    """Instead of ``reward``: domain -> reward, to mix domains in one stage. A row's domain is that of its source, or
-    its column ``domain``."""
     modes: Literal["rows", "half", "thinking", "instruct"] = "rows"
     """Which prompts are answered with thinking: ``rows``: each row's own ``thinking`` column, or the template's mode;
     ``half``: exactly half of each step's prompts; ``thinking`` and ``instruct``: all or none."""
     prompts_per_step: int = Field(128, ge=1)
     """P: prompts per optimizer step over all ranks."""
-    group_size: int = Field(8, ge=2)
-    """G: rollouts per prompt; two is the least that has a baseline."""
+    group_size: int = Field(8, ge=1)
+    """G: rollouts per prompt."""
     steps: int = Field(ge=1)
+    stop_when: dict[str, str] = {}
+    """Metric -> condition, e.g. ``truncation_rate: "< 0.10"``: the stage ends once all hold for the mean of the last
+    ``stop_window`` steps, and the next one starts."""
+    stop_window: int | None = Field(None, ge=1)
+    """Default: 5."""
     rollout: SamplingConfig = SamplingConfig()
+    """How completions are sampled. A row with a column ``max_new_tokens`` may ask for fewer tokens."""
     instruct_max_new_tokens: int | None = Field(None, ge=1)
     """Tokens per completion of prompts answered without thinking; default: ``rollout.max_new_tokens``."""
-    overlong: Literal["filter", "penalise", "score"] = "penalise"
-    """Truncated rollouts: ``filter`` leaves them out of loss, denominator and group statistics; ``penalise`` gives
-    them the failure value unseen; ``score`` shows them to the reward like any other (published for RLHF)."""
-    advantage: Literal["group", "group_mean"] = "group"
-    """``group``: (r - mean) / (std + 1e-6) within the group; ``group_mean``: r - mean."""
+    mismatch: MismatchConfig | None = None
+    """Corrections where trainer and engine disagree about a token's probability; default: none, the gap is watched."""
+    lora: LoraConfig | None = None
+    """Default: all weights are trained."""
     max_prompt_tokens: int | None = Field(None, ge=1)
     """Longer prompts are dropped at load time, counted in the log."""
     engine: EngineConfig = Field(EngineConfig(), json_schema_extra=NOT_IDENTITY)
@@ -108,11 +118,13 @@ class RlStage(StageConfig):
     max_logprob_gap: float | None = Field(None, gt=0.0, json_schema_extra=NOT_IDENTITY)
     """Largest mean |trainer - engine| log-prob per token before the stage stops; default 1e-3 in float32, 0.1 in
     half precision."""
+    max_skipped_steps: int = Field(3, ge=0, json_schema_extra=NOT_IDENTITY)
+    """Steps in a row that may be skipped because loss or gradient is not finite before the stage stops."""
+    stall_timeout_s: float = Field(1800.0, gt=0.0, json_schema_extra=NOT_IDENTITY)
+    """When nothing has finished for so long, all ranks print what they wait for and the stacks of their threads."""
 
     @model_validator(mode="after")
-    def _one_reward(self) -> RlStage:
-        if (self.reward is None) == (not self.rewards):
-            raise ValueError("give exactly one of `reward` and `rewards`")
+    def _halves_and_weights(self) -> RolloutStage:
         weighted = [source.weight is not None for source in self.data]
         if any(weighted) and not all(weighted):
             raise ValueError("either every source of `data` has a `weight`, or none")
@@ -120,17 +132,88 @@ class RlStage(StageConfig):
             raise ValueError(f"modes: half needs an even prompts_per_step, not {self.prompts_per_step}")
         return self
 
-    @property
-    def rewards_by_domain(self) -> dict[str, RewardConfig]:
-        """Domain -> reward; a stage with a single ``reward`` has it under the empty name."""
-        return self.rewards if self.reward is None else {"": self.reward}
-
     @field_validator("rollout")
     @classmethod
     def _sampled(cls, rollout: SamplingConfig) -> SamplingConfig:
         if rollout.temperature == 0.0:
             raise ValueError("temperature 0 makes the rollouts of a group identical; use a value above 0")
         return rollout
+
+
+class RlStage(RolloutStage):
+    """Strictly on-policy GRPO: one optimizer step per batch of rollouts (P1 section 4)."""
+
+    kind: Literal["rl"] = "rl"
+    reward: RewardConfig | None = None
+    rewards: dict[str, RewardConfig] = {}
+    """Instead of ``reward``: domain -> reward, to mix domains in one stage. A row's domain is that of its source, or
+    its column ``domain``."""
+    group_size: int = Field(8, ge=2)
+    """G: rollouts per prompt; two is the least that has a baseline."""
+    overlong: Literal["filter", "penalise", "score", "soft"] = "penalise"
+    """Truncated rollouts: ``filter`` leaves them out of loss, denominator and group statistics; ``penalise`` gives
+    them the failure value unseen; ``score`` shows them to the reward like any other (published for RLHF); ``soft``
+    is ``penalise``, and takes up to 1 off the reward over the last ``overlong_buffer`` tokens (DAPO)."""
+    overlong_buffer: int | None = Field(None, ge=1)
+    """Tokens before ``max_new_tokens`` over which ``overlong: soft`` grows from 0 to -1."""
+    advantage: Literal["group", "group_mean", "leave_one_out", "group_tanh"] = "group"
+    """``group``: (r - mean) / (std + 1e-6) within the group; ``group_mean``: r - mean; ``leave_one_out``: r - mean of
+    the siblings (RLOO); ``group_tanh``: tanh of ``group`` (P1 section 4.4)."""
+    loss: LossConfig | None = None
+    """Default: the mean over tokens of -A log pi, nothing else."""
+    updates_per_batch: int | None = Field(None, ge=1)
+    """Optimizer steps per batch of rollouts. Default 1, which is strictly on-policy; more need ``loss.clip_high``."""
+    dynamic_sampling: DynamicSampling | None = None
+    """Ask other prompts in place of groups without variance. Default: such groups stay, and teach nothing."""
+    curriculum: Curriculum | None = None
+    """Leave out solved and hopeless prompts, epoch by epoch. Default: all stay."""
+    abort_hopeless: bool | None = None
+    """Stop generating for groups that can have no variance any more whatever their last rollouts bring (all others
+    scored alike, the rest too long to count). Saves tokens; what is learned from stays the same."""
+
+    @model_validator(mode="after")
+    def _one_reward(self) -> RlStage:
+        if (self.reward is None) == (not self.rewards):
+            raise ValueError("give exactly one of `reward` and `rewards`")
+        if (self.overlong == "soft") != (self.overlong_buffer is not None):
+            raise ValueError("overlong: soft and `overlong_buffer` go together")
+        clips = self.loss is not None and self.loss.clip_high is not None
+        if (self.updates_per_batch or 1) > 1 and not clips:
+            raise ValueError("several updates_per_batch leave the sampled policy: give `loss.clip_high` (0.2, say)")
+        if self.prompts_per_step < (self.updates_per_batch or 1):
+            raise ValueError("updates_per_batch is more than prompts_per_step: each update needs a prompt")
+        return self
+
+    @property
+    def rewards_by_domain(self) -> dict[str, RewardConfig]:
+        """Domain -> reward; a stage with a single ``reward`` has it under the empty name."""
+        return self.rewards if self.reward is None else {"": self.reward}
+
+
+class DistillStage(RolloutStage):
+    """On-policy distillation: the student's own rollouts, each token weighed by how much likelier a teacher finds it
+    (MOPD; P2 section 10.1 in the shared notes)."""
+
+    kind: Literal["distill"] = "distill"
+    teacher: TeacherConfig | None = None
+    teachers: dict[str, TeacherConfig] = {}
+    """Instead of ``teacher``: domain -> teacher. A row's domain is that of its source, or its column ``domain``."""
+    group_size: int = Field(4, ge=1)
+    ratio_low: float = Field(0.5, gt=0.0, le=1.0)
+    """Tokens whose trainer / engine ratio is below this are left out of the loss, not of the denominator."""
+    ratio_high: float = Field(2.0, ge=1.0)
+    """Same above this."""
+
+    @model_validator(mode="after")
+    def _one_teacher(self) -> DistillStage:
+        if (self.teacher is None) == (not self.teachers):
+            raise ValueError("give exactly one of `teacher` and `teachers`")
+        return self
+
+    @property
+    def teachers_by_domain(self) -> dict[str, TeacherConfig]:
+        """Domain -> teacher; a stage with a single ``teacher`` has it under the empty name."""
+        return self.teachers if self.teacher is None else {"": self.teacher}
 
 
 class RewardModelStage(StageConfig):
@@ -204,7 +287,7 @@ class Recipe(Section):
     seed: int = Field(42, ge=0, le=2**32 - 1)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: float32 on CPU, bfloat16 (float32 master weights) on GPU."""
-    stages: list[SftStage | RewardModelStage | RlStage] = Field(min_length=1)
+    stages: list[SftStage | RewardModelStage | RlStage | DistillStage] = Field(min_length=1)
     evaluate: EvaluateConfig = EvaluateConfig()
     gates: list[GateConfig] = []
     """Asked after every stage, once it is measured."""
@@ -212,6 +295,11 @@ class Recipe(Section):
     launch: LaunchConfig = LaunchConfig()
 
 
-Stage = SftStage | RewardModelStage | RlStage
-KINDS: dict[str, type[StageConfig]] = {"sft": SftStage, "reward_model": RewardModelStage, "rl": RlStage}
+Stage = SftStage | RewardModelStage | RlStage | DistillStage
+KINDS: dict[str, type[StageConfig]] = {
+    "sft": SftStage,
+    "reward_model": RewardModelStage,
+    "rl": RlStage,
+    "distill": DistillStage,
+}
 """Kind in a recipe -> its schema. `cascade_rl.stages` has the code of each."""

@@ -18,7 +18,7 @@ from cascade_rl.data.template import Template, probe_difference
 from cascade_rl.recipe import SamplingConfig, TemplateConfig
 from cascade_rl.rollout.engine import Engine, Request, request_seed
 from cascade_rl.store.files import read_json, write_json
-from cascade_rl.training.packing import TrainingSequence, pack
+from cascade_rl.training.packing import pack, training_sequence
 from cascade_rl.training.policy import Policy
 from cascade_rl.types import CascadeError
 
@@ -132,15 +132,14 @@ def probe_logprobs(
     requests = [Request(str(i), 0, ids, request_seed("hand-over", i), short) for i, ids in enumerate(prompts)]
     rollouts = sorted(engine.generate(requests), key=lambda rollout: int(rollout.prompt_id))
     sequences = [
-        TrainingSequence(ids, rollout.token_ids, rollout.logprobs, 0.0)
+        training_sequence(ids, rollout.token_ids, rollout.logprobs, 0.0)
         for ids, rollout in zip(prompts, rollouts, strict=True)
     ]
     gap = 0.0
-    with torch.no_grad():
-        for batch in pack(sequences, budget=4096):
-            scores = policy.score(batch, sampling.temperature)
-            ours = scores.raw_logprobs if engine_temperature == 1.0 else scores.logprobs
-            gap = max(gap, float((ours.cpu() - batch.engine_logprobs).abs().max()))
+    for batch in pack(sequences, budget=4096):
+        scores = policy.score(batch, sampling.temperature)
+        ours = scores.raw_logprobs if engine_temperature == 1.0 else scores.logprobs
+        gap = max(gap, float((ours.cpu() - batch.engine_logprobs).abs().max()))
     return gap
 
 

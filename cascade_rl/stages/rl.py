@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from cascade_rl.algorithms.advantages import advantages_of_groups
+from cascade_rl.algorithms.losses import policy_gradient
 from cascade_rl.data.mixing import Sampler
 from cascade_rl.data.template import Template
 from cascade_rl.recipe import RlStage
@@ -28,9 +29,9 @@ from cascade_rl.stages.prompts import Prompts, Slot, load_prompts, make_sampler
 from cascade_rl.stages.step_metrics import rollout_metrics
 from cascade_rl.store.files import publishing, publishing_file
 from cascade_rl.training import state as states
-from cascade_rl.training.packing import TrainingSequence, pack
-from cascade_rl.training.policy import Policy
-from cascade_rl.training.update import UpdateStats, accumulate
+from cascade_rl.training.packing import TrainingSequence, pack, training_sequence
+from cascade_rl.training.policy import NonFinite, Policy
+from cascade_rl.training.update import Update, UpdateStats
 from cascade_rl.types import CascadeError, Group, Preempted
 
 
@@ -66,19 +67,32 @@ def train(run: RlRun, first_step: int) -> None:
         sequences = training_sequences(collected.groups, run.config)
         clock.lap("time/collect_s")
 
-        stats = accumulate(
+        update = Update(
             run.policy,
-            pack(sequences, run.config.tokens_per_micro_batch),
+            lambda row, part, logprobs, _: policy_gradient(logprobs, row.advantages[part]),
             temperature=run.config.rollout.temperature,
             engine_temperature=run.engine.logprob_temperature,
         )
+        update.add(pack(sequences, run.config.tokens_per_micro_batch))
+        stats = update.stats()
         guard(run, stats, collected.groups, step)
-        learning_rate, grad_norm = run.policy.learning_rate, run.policy.step()
+        learning_rate, grad_norm = run.policy.learning_rate, apply(run, stats)
         clock.lap("time/train_s")
 
         record(run, step, collected, stats, {"learning_rate": learning_rate, "grad_norm": grad_norm}, clock)
         save_if_due(run, step + 1)
         run.context.stop_if_asked(functools.partial(save, run, step + 1))
+
+
+def apply(run: RlRun, stats: UpdateStats) -> float:
+    """The optimizer step. Raises CascadeError for a gradient that is not finite; the weights stay as they were."""
+    try:
+        return run.policy.step(stats.denominator)
+    except NonFinite as error:
+        raise CascadeError(
+            f"{error}; the weights were left as they are. "
+            "Lower `learning_rate`, add `warmup_steps`, or look at this step's rollouts."
+        ) from error
 
 
 class Clock:
@@ -114,7 +128,7 @@ def training_sequences(groups: Sequence[Group], config: RlStage) -> list[Trainin
         [[group.scores[i].value for i in indices] for group, indices in kept], config.advantage
     )
     return [
-        TrainingSequence(group.prompt_token_ids, group.rollouts[i].token_ids, group.rollouts[i].logprobs, advantage)
+        training_sequence(group.prompt_token_ids, group.rollouts[i].token_ids, group.rollouts[i].logprobs, advantage)
         for (group, indices), row in zip(kept, advantages, strict=True)
         for i, advantage in zip(indices, row, strict=True)
     ]

@@ -5,22 +5,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainingSequence:
-    """One rollout to learn from."""
+    """One rollout to learn from: n completion tokens after their prompt. Arrays, so that it travels between ranks."""
 
-    prompt_ids: tuple[int, ...]
-    completion_ids: tuple[int, ...]
-    engine_logprobs: tuple[float, ...]
-    """Of ``completion_ids``, as the engine reported them."""
-    advantage: float
+    prompt_ids: numpy.ndarray  # int32
+    completion_ids: numpy.ndarray  # [n] int32
+    engine_logprobs: numpy.ndarray  # [n] float32, of completion_ids as the engine reported them
+    advantages: (
+        numpy.ndarray
+    )  # [n] float32; one number for all of a rollout's tokens in RL, one per token in distillation
+    weight: float = 1.0
+    """What each of its tokens counts in the loss, beside the global denominator (1 / n in a mean over rollouts)."""
+    reference_logprobs: numpy.ndarray | None = None  # [n], of the reference model, where there is a KL penalty
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
+
+
+def training_sequence(
+    prompt_ids: Sequence[int],
+    completion_ids: Sequence[int],
+    engine_logprobs: Sequence[float],
+    advantage: float | Sequence[float],
+    weight: float = 1.0,
+) -> TrainingSequence:
+    """A ``TrainingSequence`` from plain lists; one ``advantage`` holds for all tokens."""
+    n = len(completion_ids)
+    return TrainingSequence(
+        numpy.asarray(prompt_ids, numpy.int32),
+        numpy.asarray(completion_ids, numpy.int32),
+        numpy.asarray(engine_logprobs, numpy.float32),
+        numpy.broadcast_to(numpy.asarray(advantage, numpy.float32), (n,)).copy(),
+        weight,
+    )
 
 
 @dataclass(frozen=True)
@@ -35,6 +58,19 @@ class MicroBatch:
     targets: Tensor  # [N] those next tokens
     advantages: Tensor  # [N]
     engine_logprobs: Tensor  # [N]
+    weights: Tensor  # [N]
+    reference_logprobs: Tensor | None = None  # [N]
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """The same on ``device``."""
+        moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in vars(self).items()}
+        return MicroBatch(**moved)
+
+    @property
+    def lengths(self) -> Tensor:
+        """[sequences] trained tokens of each sequence, in row order."""
+        borders = self.cu_seq_lens.to(self.predictors)
+        return torch.diff(torch.searchsorted(self.predictors, borders[1:] - 1), prepend=torch.zeros_like(borders[:1]))
 
 
 def assign_rows(lengths: Sequence[int], budget: int) -> list[list[int]]:
@@ -61,33 +97,32 @@ def assign_rows(lengths: Sequence[int], budget: int) -> list[list[int]]:
 def pack(sequences: Sequence[TrainingSequence], budget: int) -> list[MicroBatch]:
     """Micro-batches holding every sequence once, each within ``budget`` tokens where one sequence allows."""
     rows = assign_rows([len(sequence) for sequence in sequences], budget)
-    return [_micro_batch([sequences[index] for index in row]) for row in rows]
+    return [pack_row([sequences[index] for index in row]) for row in rows]
 
 
-def _micro_batch(sequences: Sequence[TrainingSequence]) -> MicroBatch:
-    tokens: list[int] = []
-    positions: list[int] = []
-    borders = [0]
-    predictors: list[int] = []
-    advantages: list[float] = []
-    engine_logprobs: list[float] = []
-    for sequence in sequences:
-        first_trained = borders[-1] + len(sequence.prompt_ids)
-        tokens += (*sequence.prompt_ids, *sequence.completion_ids)
-        positions += range(len(sequence))
-        borders.append(len(tokens))
-        predictors += range(first_trained - 1, len(tokens) - 1)
-        advantages += [sequence.advantage] * len(sequence.completion_ids)
-        engine_logprobs += sequence.engine_logprobs
-    input_ids = torch.tensor([tokens])
-    where = torch.tensor(predictors, dtype=torch.int64)
+def pack_row(sequences: Sequence[TrainingSequence]) -> MicroBatch:
+    """One row of ``sequences`` (at least one), in their order."""
+    tokens = numpy.concatenate([part for s in sequences for part in (s.prompt_ids, s.completion_ids)])
+    lengths = [len(s) for s in sequences]
+    borders = numpy.concatenate([[0], numpy.cumsum(lengths)])
+    predictors = numpy.concatenate(
+        [numpy.arange(end - len(s.completion_ids) - 1, end - 1) for s, end in zip(sequences, borders[1:], strict=True)]
+    )
+    references = [s.reference_logprobs for s in sequences if s.reference_logprobs is not None]
+    assert len(references) in (0, len(sequences)), "all sequences of a row have reference log-probs, or none"
+    input_ids = torch.from_numpy(tokens.astype(numpy.int64))[None]
+    where = torch.from_numpy(predictors.astype(numpy.int64))
     return MicroBatch(
         input_ids=input_ids,
-        position_ids=torch.tensor([positions]),
-        cu_seq_lens=torch.tensor(borders, dtype=torch.int32),
-        max_length=max(len(sequence) for sequence in sequences),
+        position_ids=torch.cat([torch.arange(length) for length in lengths])[None],
+        cu_seq_lens=torch.from_numpy(borders.astype(numpy.int32)),
+        max_length=max(lengths),
         predictors=where,
         targets=input_ids[0, where + 1],
-        advantages=torch.tensor(advantages, dtype=torch.float32),
-        engine_logprobs=torch.tensor(engine_logprobs, dtype=torch.float32),
+        advantages=torch.from_numpy(numpy.concatenate([s.advantages for s in sequences])),
+        engine_logprobs=torch.from_numpy(numpy.concatenate([s.engine_logprobs for s in sequences])),
+        weights=torch.from_numpy(
+            numpy.concatenate([numpy.full(len(s.completion_ids), s.weight, numpy.float32) for s in sequences])
+        ),
+        reference_logprobs=torch.from_numpy(numpy.concatenate(references)) if references else None,
     )

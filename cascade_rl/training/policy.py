@@ -1,22 +1,21 @@
 """The model being trained: weights, optimizer, and the gradient of one step, replicated over ranks.
 
-Gradients of a step accumulate over any number of micro-batches per rank and are summed over ranks once, before the
-optimizer step. So ranks need not have equally many micro-batches, and the update does not depend on how the
-rollouts were cut (up to float rounding).
+Gradients of a step accumulate over any number of micro-batches per rank, unnormalised; ``step`` sums them over ranks
+and divides by the step's denominator, once. So neither the cut into rows nor the number of ranks changes the update
+(up to float rounding), and the denominator need not be known when the first backward pass runs.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cascade_rl.algorithms.logprobs import chunked_logprobs
+from cascade_rl.algorithms.logprobs import Terms, TokenScores, chunked_logprobs, fused_token_loss
 from cascade_rl.recipe import OptimizerConfig
 from cascade_rl.training.attention import choose_attention
 from cascade_rl.training.packing import MicroBatch
@@ -25,15 +24,8 @@ from cascade_rl.training.schedule import learning_rate_factor
 from cascade_rl.types import CascadeError
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What a forward pass says about the trained tokens of a micro-batch; each [N]."""
-
-    logprobs: Tensor
-    """With gradient, at the sampling temperature."""
-    entropy: Tensor
-    raw_logprobs: Tensor
-    """At temperature 1."""
+class NonFinite(Exception):
+    """A gradient that is not a finite number; the weights are as before, the gradient is gone."""
 
 
 class Policy:
@@ -70,47 +62,61 @@ class Policy:
         """Rate of the next ``step``."""
         return self.scheduler.get_last_lr()[0]
 
-    def score(self, batch: MicroBatch, temperature: float) -> Scores:
-        """Forward pass over one packed row."""
-        device = self.ranks.device
-        precision = torch.autocast(device.type, torch.bfloat16) if self.half else contextlib.nullcontext()
-        borders = batch.cu_seq_lens.to(device)
+    @torch.no_grad()
+    def score(self, batch: MicroBatch, temperature: float) -> TokenScores:
+        """Scores of the trained tokens of one packed row, each [N], without gradient."""
+        batch = batch.to(self.ranks.device)
+        hidden, head = self._hidden(batch)
+        return chunked_logprobs(hidden, head, batch.targets, temperature=temperature, chunk_tokens=self._chunk_tokens)
+
+    def backward(self, batch: MicroBatch, temperature: float, terms: Terms) -> tuple[float, TokenScores]:
+        """One forward and one backward pass over a packed row: the gradient of the sum of ``terms`` over its trained
+        tokens is added to what this step has so far. Returns (that sum, scores of the tokens)."""
+        batch = batch.to(self.ranks.device)
+        hidden, head = self._hidden(batch)
+        loss, scores = fused_token_loss(
+            hidden, head, batch.targets, terms, temperature=temperature, chunk_tokens=self._chunk_tokens
+        )
+        loss.backward()
+        return float(loss.detach()), scores
+
+    def _hidden(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        """Hidden states [N, H] of the positions that predict trained tokens, and the head's weight [V, H]."""
+        precision = torch.autocast(self.ranks.device.type, torch.bfloat16) if self.half else contextlib.nullcontext()
         with precision:
             hidden = self.model.base_model(
-                input_ids=batch.input_ids.to(device),
-                position_ids=batch.position_ids.to(device),
+                input_ids=batch.input_ids,
+                position_ids=batch.position_ids,
                 use_cache=False,
-                cu_seq_lens_q=borders,
-                cu_seq_lens_k=borders,
+                cu_seq_lens_q=batch.cu_seq_lens,
+                cu_seq_lens_k=batch.cu_seq_lens,
                 max_length_q=batch.max_length,
                 max_length_k=batch.max_length,
             ).last_hidden_state[0]  # [T, H]
         head = self.model.get_output_embeddings().weight
-        logprobs, entropy, raw = chunked_logprobs(
-            hidden[batch.predictors.to(device)].to(head.dtype),  # the head runs in float32, as its weights
-            head,
-            batch.targets.to(device),
-            temperature=temperature,
-            chunk_tokens=self._chunk_tokens,
-        )
-        return Scores(logprobs, entropy, raw)
+        return hidden[batch.predictors].to(head.dtype), head  # the head runs in float32, as its weights
 
-    def step(self) -> float:
-        """Sum gradients over ranks, clip, update. Returns the gradient norm before clipping.
+    def step(self, denominator: float = 1.0) -> float:
+        """Sum gradients over ranks, divide by ``denominator``, clip, update. Returns the norm before clipping.
 
-        Raises CascadeError when the gradient is not finite; the weights are then as before the call.
+        Raises NonFinite when the gradient is not finite, on every rank alike.
         """
         self._sum_gradients()
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.div_(denominator)
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip))
         if norm != norm or norm == float("inf"):
-            raise CascadeError(
-                f"the gradient is not finite (norm {norm}); the weights were left as they are. "
-                "Lower `learning_rate`, add `warmup_steps`, or look at this step's rollouts."
-            )
+            self.discard()
+            raise NonFinite(f"the gradient is not finite (norm {norm})")
         self.optimizer.step()
         self.scheduler.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.discard()
         return norm
+
+    def discard(self) -> None:
+        """Forget the gradient accumulated so far."""
+        self.optimizer.zero_grad(set_to_none=True)
 
     def _sum_gradients(self) -> None:
         """One flat all-reduce instead of one per parameter; ranks without rollouts contribute zeros.

@@ -1,20 +1,24 @@
-"""One on-policy optimizer step: a single forward and backward over the rollouts of the step."""
+"""One optimizer step: a single forward and backward pass over each rollout, whenever it comes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from cascade_rl.algorithms.losses import on_policy_loss_sum
 from cascade_rl.training.packing import MicroBatch
 from cascade_rl.training.policy import Policy
+
+TokenLoss = Callable[[MicroBatch, slice, Tensor, Tensor], Tensor]
+"""(row, part of its trained tokens, log-probs [n], entropy [n]) -> unnormalised loss terms [n]."""
 
 
 @dataclass(frozen=True)
 class UpdateStats:
-    """Over all ranks; token means."""
+    """Over all ranks; means over trained tokens, but ``loss`` over the step's denominator."""
 
     loss: float
     entropy: float
@@ -22,32 +26,44 @@ class UpdateStats:
     """Mean |trainer - engine| log-prob: the two must describe the same policy."""
     logprob_gap_max: float
     trained_tokens: int
+    denominator: float
+    """What the summed gradient is to be divided by."""
 
 
-def accumulate(
-    policy: Policy, micro_batches: Sequence[MicroBatch], *, temperature: float, engine_temperature: float
-) -> UpdateStats:
-    """Gradients of the step's loss, left on the parameters; ``policy.step()`` applies them.
+class Update:
+    """The gradient of one step, row by row; then ``stats``, and ``policy.step(stats.denominator)`` applies it.
 
-    The loss is the mean over the N trained tokens of all ranks, so it depends neither on the packing nor on the
-    number of ranks. ``engine_temperature`` is that of the engine's log-probs (1 when it reports raw ones).
+    ``engine_temperature`` is that of the engine's log-probs (1 when it reports raw ones).
     """
-    ranks = policy.ranks
-    totals = torch.zeros(4, dtype=torch.float64)  # loss, entropy, gap, tokens of this rank
-    totals[3] = sum(len(batch.targets) for batch in micro_batches)
-    trained = int(ranks.sum(totals[3:].clone().to(ranks.device)).item())
-    token_count = max(1, trained)  # none at all where every rollout was filtered out
-    largest_gap = 0.0
-    for batch in micro_batches:
-        scores = policy.score(batch, temperature)
-        loss = on_policy_loss_sum(scores.logprobs, batch.advantages.to(ranks.device))
-        (loss / token_count).backward()
-        ours = scores.raw_logprobs if engine_temperature == 1.0 else scores.logprobs.detach()
-        gap = (ours - batch.engine_logprobs.to(ranks.device)).abs()
-        totals[0] += float(loss.detach())
-        totals[1] += float(scores.entropy.double().sum())
-        totals[2] += float(gap.double().sum())
-        largest_gap = max(largest_gap, float(gap.max()))
-    totals = ranks.sum(totals.to(ranks.device)).cpu()
-    loss, entropy, gap = (totals[:3] / token_count).tolist()
-    return UpdateStats(loss, entropy, gap, ranks.max(largest_gap), trained)
+
+    def __init__(self, policy: Policy, loss: TokenLoss, *, temperature: float, engine_temperature: float) -> None:
+        self._policy, self._loss = policy, loss
+        self._temperature, self._engine_temperature = temperature, engine_temperature
+        self._totals = torch.zeros(4, dtype=torch.float64)  # loss, entropy, gap, tokens of this rank
+        self._largest_gap = 0.0
+
+    def add(self, rows: Iterable[MicroBatch]) -> None:
+        """Forward and backward over each row; gradients are left on the parameters, summed and not yet divided."""
+        for row in rows:
+            row = row.to(self._policy.ranks.device)
+            loss, scores = self._policy.backward(row, self._temperature, functools.partial(self._terms, row))
+            ours = scores.raw_logprobs if self._engine_temperature == 1.0 else scores.logprobs
+            gap = (ours - row.engine_logprobs).abs()
+            self._totals += torch.tensor(
+                [loss, float(scores.entropy.double().sum()), float(gap.double().sum()), len(gap)], dtype=torch.float64
+            )
+            self._largest_gap = max(self._largest_gap, float(gap.max()))
+
+    def _terms(self, row: MicroBatch, part: slice, logprobs: Tensor, entropy: Tensor) -> Tensor:
+        return row.weights[part] * self._loss(row, part, logprobs, entropy)
+
+    def stats(self, denominator: float | None = None) -> UpdateStats:
+        """Of all rows of all ranks so far. A collective call. ``denominator``: default their number of tokens."""
+        ranks = self._policy.ranks
+        totals = ranks.sum(self._totals.to(ranks.device)).cpu()
+        loss, entropy, gap, trained = totals.tolist()
+        tokens = max(1.0, trained)  # none at all where every rollout was filtered out
+        divisor = tokens if denominator is None else denominator
+        return UpdateStats(
+            loss / divisor, entropy / tokens, gap / tokens, ranks.max(self._largest_gap), int(trained), divisor
+        )

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from cascade_rl.algorithms.logprobs import chunked_logprobs
-from cascade_rl.algorithms.losses import on_policy_loss_sum
+from cascade_rl.algorithms.logprobs import chunked_logprobs, fused_token_loss
+from cascade_rl.algorithms.losses import policy_gradient
 
 
 def problem(tokens=13, hidden=6, vocabulary=11, dtype=torch.float64):
@@ -22,37 +22,44 @@ def plain(states, head, targets, temperature):
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.2])
 @pytest.mark.parametrize("chunk", [1, 4, 13, 100])
 def test_equals_the_plain_computation(temperature, chunk):
+    """Loss of log-prob and entropy, not linear in either; gradients of both."""
     states, head, targets, weights = problem()
-    logprobs, entropy, raw = chunked_logprobs(states, head, targets, temperature=temperature, chunk_tokens=chunk)
-    expected, expected_entropy = plain(states, head, targets, temperature)
-    assert torch.allclose(logprobs.double(), expected, atol=1e-6)
-    assert torch.allclose(entropy.double(), expected_entropy, atol=1e-5)
-    assert torch.allclose(raw.double(), plain(states, head, targets, 1.0)[0], atol=1e-6)
 
-    (logprobs * weights).sum().backward()
+    def terms(part, logprobs, entropy):
+        return weights[part] * logprobs.exp() + 0.3 * entropy.square()
+
+    loss, scores = fused_token_loss(states, head, targets, terms, temperature=temperature, chunk_tokens=chunk)
+    loss.backward()
     ours = states.grad.clone(), head.grad.clone()
     states.grad = head.grad = None
-    (expected * weights).sum().backward()
-    assert torch.allclose(ours[0], states.grad, atol=1e-6)
-    assert torch.allclose(ours[1], head.grad, atol=1e-6)
+    logprobs, entropy = plain(states, head, targets, temperature)
+    expected = terms(slice(None), logprobs, entropy).sum()
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    assert torch.allclose(ours[0], states.grad, atol=2e-6)
+    assert torch.allclose(ours[1], head.grad, atol=2e-6)
+    for found in (scores, chunked_logprobs(states, head, targets, temperature=temperature, chunk_tokens=chunk)):
+        assert torch.allclose(found.logprobs.double(), logprobs, atol=1e-6)
+        assert torch.allclose(found.entropy.double(), entropy, atol=1e-5)
+        assert torch.allclose(found.raw_logprobs.double(), plain(states, head, targets, 1.0)[0], atol=1e-6)
 
 
 def test_two_by_hand():
     # logits (0, ln 3): probabilities 1/4 and 3/4
     states = torch.tensor([[1.0]])
     head = torch.tensor([[0.0], [1.0986122886681098]])
-    logprobs, entropy, _ = chunked_logprobs(states, head, torch.tensor([1]), chunk_tokens=8)
-    assert logprobs.item() == pytest.approx(-0.2876820724, abs=1e-6)
-    assert entropy.item() == pytest.approx(0.5623351446, abs=1e-6)
+    scores = chunked_logprobs(states, head, torch.tensor([1]), chunk_tokens=8)
+    assert scores.logprobs.item() == pytest.approx(-0.2876820724, abs=1e-6)
+    assert scores.entropy.item() == pytest.approx(0.5623351446, abs=1e-6)
 
 
 def test_the_vocabulary_table_is_never_kept():
-    """Only chunk-sized tables may be saved for the backward pass."""
+    """Nothing is saved for the backward pass but the gradients of hidden states and head."""
     states, head, targets, _ = problem(tokens=64, vocabulary=50, dtype=torch.float32)
     sizes = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
-        chunked_logprobs(states, head, targets, chunk_tokens=8)
-    assert max(sizes) == max(states.numel(), head.numel()) < 64 * 50
+        fused_token_loss(states, head, targets, lambda part, logprobs, _: logprobs, chunk_tokens=8)
+    assert max(sizes, default=0) < 64 * 50
 
 
 def test_temperature_must_be_positive():
@@ -62,4 +69,4 @@ def test_temperature_must_be_positive():
 
 
 def test_loss_by_hand():
-    assert on_policy_loss_sum(torch.tensor([-1.0, -2.0]), torch.tensor([0.5, -1.0])).item() == -(-0.5 + 2.0)
+    assert policy_gradient(torch.tensor([-1.0, -2.0]), torch.tensor([0.5, -1.0])).tolist() == [0.5, -2.0]

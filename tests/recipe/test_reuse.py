@@ -147,9 +147,9 @@ def test_defaults_lie_under_the_stages_of_their_kind(load, valid):
     ("defaults", "message"),
     [
         ("{rll: {steps: 1}}", "defaults.rll: there is no kind 'rll'; did you mean rl?"),
-        ("{distill: {}}", "defaults.distill: there is no kind 'distill'; kinds are: sft, reward_model, rl"),
+        ("{dpo: {}}", "defaults.dpo: there is no kind 'dpo'; kinds are: sft, reward_model, rl, distill"),
         ("{rl: 5}", "defaults.rl: must be a mapping of keys, not 5"),
-        ("[rl]", "defaults: must be a mapping from kinds of stages (sft, reward_model, rl) to their keys"),
+        ("[rl]", "defaults: must be a mapping from kinds of stages (sft, reward_model, rl, distill) to their keys"),
         ("{rl: {group_sise: 4}}", "defaults.rl.group_sise: unknown key; did you mean group_size?"),
         ("{rl: {group_size: 1}}", "defaults.rl.group_size: must be at least 2, not 1"),
         ("{rl: {batch_size: 4}}", "defaults.rl.batch_size: unknown key here; it belongs to stages of kind sft"),

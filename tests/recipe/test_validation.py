@@ -37,7 +37,7 @@ from cascade_rl.recipe import RecipeError
         ("betas: [0.9, x]", "betas.1: must be a number, not 'x'"),
         ("betas: 0.9", "betas: must be a list of 2 numbers, not 0.9"),
         ("gradient_checkpointing: no", "must be true or false, not 'no'; write false"),
-        ("overlong: filtre", "must be one of filter, penalise or score, not 'filtre'; did you mean filter?"),
+        ("overlong: filtre", "must be one of filter, penalise, score or soft, not 'filtre'; did you mean filter?"),
         ("rollout: 5", "rollout: must be a mapping with keys such as max_new_tokens, temperature, top_p, not 5"),
         ("rollout: {top_p: 1.5}", "rollout.top_p: must be above 0 and at most 1, not 1.5"),
         ("rollout: {temperature: 0}", "rollout: temperature 0 makes the rollouts of a group identical"),
@@ -108,10 +108,10 @@ def test_missing_keys_name_the_line_of_their_section(problems, valid):
 
 def test_stages_of_no_known_kind(problems, valid):
     assert problems(valid.replace("    kind: rl\n", "")) == [
-        "recipe.yaml:9: stages.math.kind: missing; must be one of sft or reward_model or rl"
+        "recipe.yaml:9: stages.math.kind: missing; must be one of sft or reward_model or rl or distill"
     ]
-    assert problems(valid.replace("kind: rl", "kind: distill")) == [
-        "recipe.yaml:10: stages.math.kind: there is no kind 'distill'; kinds are: sft, reward_model, rl"
+    assert problems(valid.replace("kind: rl", "kind: dpo")) == [
+        "recipe.yaml:10: stages.math.kind: there is no kind 'dpo'; kinds are: sft, reward_model, rl, distill"
     ]
     assert problems(valid.replace("kind: rl", "kind: sfft")) == [
         "recipe.yaml:10: stages.math.kind: there is no kind 'sfft'; did you mean sft?"
@@ -132,7 +132,10 @@ def test_stages_of_no_known_kind(problems, valid):
             "recipe.yaml:3: stages: must be a list of stages, each beginning with `- name:`, not a",
         ),
         ("stages: [5]\n", "recipe.yaml:3: stages.0: must be a mapping with name, kind and data, not 5"),
-        ("stages: [{}]\n", "recipe.yaml:3: stages.0.kind: missing; must be one of sft or reward_model or rl"),
+        (
+            "stages: [{}]\n",
+            "recipe.yaml:3: stages.0.kind: missing; must be one of sft or reward_model or rl or distill",
+        ),
     ],
 )
 def test_no_usable_stages(problem, stages, message):

@@ -39,7 +39,10 @@ def test_filtered_rollouts_leave_loss_and_statistics():
     cut = group([1.0, 0.0, 5.0], ["eos", "eos", "length"])
     assert members(cut, config(overlong="filter")) == [0, 1]
     sequences = training_sequences([cut], config(overlong="filter", advantage="group_mean"))
-    assert [s.advantage for s in sequences] == [0.5, -0.5]  # the mean is that of the two that count
+    assert [s.advantages.tolist() for s in sequences] == [
+        [0.5, 0.5],
+        [-0.5, -0.5],
+    ]  # the mean is that of the two that count
     assert len(training_sequences([cut], config(overlong="penalise"))) == 3
 
 
@@ -55,7 +58,7 @@ def test_a_group_left_with_one_member_teaches_nothing():
 def test_sequences_come_in_prompt_and_rollout_order():
     sequences = training_sequences([group([1.0, 0.0], name="a"), group([0.0, 1.0], name="b")], config())
     assert [s.completion_ids[0] for s in sequences] == [10, 11, 10, 11]
-    assert [s.advantage > 0 for s in sequences] == [True, False, False, True]
+    assert [bool(s.advantages[0] > 0) for s in sequences] == [True, False, False, True]
 
 
 def test_too_many_failed_gradings_stop_with_the_first_in_full():
@@ -117,12 +120,12 @@ def test_metrics_of_domains_modes_and_parts_by_hand():
 @pytest.mark.parametrize(
     ("stats", "message"),
     [
-        (UpdateStats(float("nan"), 0, 0, 0, 1), "the loss is nan"),
+        (UpdateStats(float("nan"), 0, 0, 0, 1, 1.0), "the loss is nan"),
         (
-            UpdateStats(1.0, 0, 0.5, 2.0, 1),
+            UpdateStats(1.0, 0, 0.5, 2.0, 1, 1.0),
             r"0\.5 \(largest 2\), bound 0\.001. The engine serves version 3, the trainer is at 4",
         ),
-        (UpdateStats(1.0, 0, float("nan"), 2.0, 1), "disagree"),
+        (UpdateStats(1.0, 0, float("nan"), 2.0, 1, 1.0), "disagree"),
     ],
 )
 def test_an_update_that_would_teach_nonsense_is_refused_with_its_rollouts_kept(tmp_path, stats, message):

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascade_rl.training.packing import TrainingSequence, assign_rows, pack
+from cascade_rl.training.packing import assign_rows, pack, training_sequence
 
 lengths = st.lists(st.integers(1, 50), max_size=40)
 
@@ -30,7 +30,7 @@ def test_order_by_hand():
 
 def test_the_row_by_hand():
     row = pack(
-        [TrainingSequence((1, 2), (3, 4), (-0.1, -0.2), 2.0), TrainingSequence((5,), (6,), (-0.3,), -1.0)], budget=99
+        [training_sequence((1, 2), (3, 4), (-0.1, -0.2), 2.0), training_sequence((5,), (6,), (-0.3,), -1.0)], budget=99
     )
     assert len(row) == 1
     batch = row[0]
@@ -42,6 +42,8 @@ def test_the_row_by_hand():
     assert batch.advantages.tolist() == [2.0, 2.0, -1.0]
     assert batch.engine_logprobs.tolist() == pytest.approx([-0.1, -0.2, -0.3])
     assert batch.max_length == 4
+    assert batch.weights.tolist() == [1.0, 1.0, 1.0]
+    assert batch.lengths.tolist() == [2, 1]
     assert batch.cu_seq_lens.dtype == torch.int32
 
 

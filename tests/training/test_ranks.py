@@ -15,10 +15,11 @@ SCRIPT = """
 import sys, torch
 from pathlib import Path
 from cascade_rl.recipe.parts import OptimizerConfig
-from cascade_rl.training.packing import TrainingSequence, pack
+from cascade_rl.algorithms.losses import policy_gradient
+from cascade_rl.training.packing import pack, training_sequence
 from cascade_rl.training.policy import Policy
 from cascade_rl.training.ranks import join, leave
-from cascade_rl.training.update import accumulate
+from cascade_rl.training.update import Update
 
 checkpoint, out = sys.argv[1:3]
 ranks = join()
@@ -28,14 +29,21 @@ generator = torch.Generator().manual_seed(1)
 sequences = []
 for index in range(7):
     ids = torch.randint(20, 300, (3 + 5 * index + 2,), generator=generator).tolist()
-    sequences.append(TrainingSequence(tuple(ids[:3]), tuple(ids[3:]), (-5.0,) * (len(ids) - 3), (-1) ** index * 0.7))
+    sequences.append(training_sequence(ids[:3], ids[3:], (-5.0,) * (len(ids) - 3), (-1) ** index * 0.7))
+
+def accumulate(mine):
+    update = Update(policy, lambda row, part, logprobs, _: policy_gradient(logprobs, row.advantages[part]),
+                    temperature=1.0, engine_temperature=1.0)
+    update.add(pack(mine, 40))
+    return update.stats()
+
 for _ in range(3):
     mine = sequences[ranks.rank :: ranks.world_size]
-    stats = accumulate(policy, pack(mine, 40), temperature=1.0, engine_temperature=1.0)
-    norm = policy.step()
+    stats = accumulate(mine)
+    norm = policy.step(stats.denominator)
 before = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
-nothing = accumulate(policy, pack([], 40), temperature=1.0, engine_temperature=1.0)  # all rollouts filtered out
-assert nothing.trained_tokens == 0 and policy.step() == 0.0
+nothing = accumulate([])  # all rollouts filtered out
+assert nothing.trained_tokens == 0 and policy.step(nothing.denominator) == 0.0
 assert all(torch.equal(before[name], tensor) for name, tensor in policy.model.state_dict().items())
 if ranks.is_main:
     torch.save({"model": policy.model.state_dict(), "loss": stats.loss, "tokens": stats.trained_tokens, "norm": norm}, out)

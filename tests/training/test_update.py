@@ -1,17 +1,19 @@
 """The update must not depend on how rollouts are cut into rows, and must equal the textbook computation."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 from torch.nn.functional import log_softmax
 
+from cascade_rl.algorithms.losses import policy_gradient
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe.parts import OptimizerConfig
-from cascade_rl.training.packing import TrainingSequence, pack
-from cascade_rl.training.policy import Policy, load_model
+from cascade_rl.training.packing import pack, training_sequence
+from cascade_rl.training.policy import NonFinite, Policy, load_model
 from cascade_rl.training.ranks import Ranks
-from cascade_rl.training.update import accumulate
+from cascade_rl.training.update import Update
 from cascade_rl.types import CascadeError
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -41,8 +43,22 @@ def sequences():
     made = []
     for prompt, completion, advantage in ((5, 9, 1.5), (3, 20, -0.5), (12, 1, 0.25), (4, 14, -1.25)):
         ids = torch.randint(20, 300, (prompt + completion,), generator=generator).tolist()
-        made.append(TrainingSequence(tuple(ids[:prompt]), tuple(ids[prompt:]), (-5.0,) * completion, advantage))
+        made.append(training_sequence(ids[:prompt], ids[prompt:], (-5.0,) * completion, advantage))
     return made
+
+
+def accumulate(policy, rows, temperature, engine_temperature):
+    """The step's gradient as `policy.step` would apply it, left on the parameters."""
+    update = Update(
+        policy, lambda row, part, logprobs, _: policy_gradient(logprobs, row.advantages[part]),
+        temperature=temperature, engine_temperature=engine_temperature,
+    )  # fmt: skip
+    update.add(rows)
+    stats = update.stats()
+    for parameter in policy.model.parameters():
+        if parameter.grad is not None:
+            parameter.grad /= stats.denominator
+    return stats
 
 
 def gradient(policy):
@@ -66,7 +82,7 @@ def test_packed_rows_equal_one_sequence_at_a_time_in_plain_transformers(checkpoi
         ids = torch.tensor([[*s.prompt_ids, *s.completion_ids]])
         table = log_softmax(model(ids).logits[0] / temperature, dim=-1)
         for t, token in enumerate(s.completion_ids, start=len(s.prompt_ids)):
-            loss = loss - s.advantage * table[t - 1, token] / count
+            loss = loss - float(s.advantages[0]) * table[t - 1, token] / count
     loss.backward()
     reference = torch.cat([p.grad.reshape(-1) for p in model.parameters()])
     assert stats.trained_tokens == count == 44
@@ -88,16 +104,11 @@ def test_the_gap_compares_the_same_temperature(checkpoint):
     """With raw engine log-probs the gap is taken at temperature 1 whatever the sampling temperature."""
     policy = make_policy(checkpoint)
     batch = pack(sequences(), 1000)[0]
-    with torch.no_grad():
-        scores = policy.score(batch, 0.6)
-    exact = [TrainingSequence(s.prompt_ids, s.completion_ids, (), s.advantage) for s in sequences()]
-    at = 0
-    for i, s in enumerate(exact):
-        n = len(s.completion_ids)
-        exact[i] = TrainingSequence(
-            s.prompt_ids, s.completion_ids, tuple(scores.raw_logprobs[at : at + n].tolist()), s.advantage
-        )
-        at += n
+    scores = policy.score(batch, 0.6)
+    exact = [
+        dataclasses.replace(sequence, engine_logprobs=part.numpy())
+        for sequence, part in zip(sequences(), scores.raw_logprobs.split(batch.lengths.tolist()), strict=True)
+    ]
     stats = accumulate(policy, pack(exact, 1000), temperature=0.6, engine_temperature=1.0)
     assert stats.logprob_gap_max < 1e-5
     wrong = accumulate(policy, pack(exact, 1000), temperature=0.6, engine_temperature=0.6)
@@ -109,7 +120,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(checkpoint):
     before = [p.detach().clone() for p in policy.model.parameters()]
     accumulate(policy, pack(sequences(), 1000), temperature=1.0, engine_temperature=1.0)
     next(policy.model.parameters()).grad[0, 0] = math.nan
-    with pytest.raises(CascadeError, match="not finite"):
+    with pytest.raises(NonFinite, match="not finite"):
         policy.step()
     assert all(torch.equal(a, b) for a, b in zip(before, policy.model.parameters(), strict=True))
 

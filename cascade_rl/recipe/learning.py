@@ -1,0 +1,118 @@
+"""How a policy learns from rollouts: losses, guards against mismatch, which prompts are asked, how it is spread out.
+
+Every default is the published recipe's: strictly on-policy, no KL, no entropy bonus, no correction (P1 section 4).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from cascade_rl.recipe.parts import Section, stage_reference
+
+
+class LossConfig(Section):
+    """What is summed over tokens, and what it is divided by."""
+
+    aggregate: Literal["token", "sequence", "fixed"] = "token"
+    """``token``: mean over all trained tokens of the step (P1); ``sequence``: mean over tokens of each rollout, then
+    over rollouts (P1 section 4.4); ``fixed``: sum over tokens divided by rollouts x ``fixed_length`` (Dr. GRPO)."""
+    fixed_length: int | None = Field(None, ge=1)
+    """For ``fixed``; default: ``rollout.max_new_tokens``."""
+    clip_low: float | None = Field(None, gt=0.0, lt=1.0)
+    """Ratios below 1 - clip_low gain nothing more. Acts only where a batch gives several updates."""
+    clip_high: float | None = Field(None, gt=0.0)
+    """Ratios above 1 + clip_high gain nothing more; above ``clip_low`` it is DAPO's clip-higher."""
+    kl: float = Field(0.0, ge=0.0)
+    """Weight of the KL penalty to the weights the stage started from; above 0 a reference model is kept."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    entropy: float = Field(0.0, ge=0.0)
+    """Weight of the entropy bonus."""
+
+
+class MismatchConfig(Section):
+    """What to do where the engine's probability of a token differs from the trainer's (training.md section 4)."""
+
+    cap: float | None = Field(None, ge=1.0)
+    """Truncated importance sampling: each token weighs min(trainer / engine, cap)."""
+    mask: Literal["none", "band", "difference", "geometric"] = "none"
+    """``band``: tokens whose ratio leaves [low, high] are left out (IcePop); ``difference``: those whose probabilities
+    differ by more than ``high``; ``geometric``: whole rollouts whose geometric mean ratio leaves [low, high]."""
+    low: float | None = Field(None, gt=0.0)
+    high: float | None = Field(None, gt=0.0)
+
+    @model_validator(mode="after")
+    def _bounds(self) -> MismatchConfig:
+        if self.mask == "difference" and self.high is None:
+            raise ValueError("mask: difference needs `high`, the largest difference of probabilities (0.3, say)")
+        if self.mask in ("band", "geometric") and (self.low is None or self.high is None):
+            raise ValueError(f"mask: {self.mask} needs `low` and `high`, the smallest and largest ratio that stay")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+        return self
+
+
+class DynamicSampling(Section):
+    """Groups whose rewards are all equal teach nothing: others are asked in their place (DAPO; P1 section 4.3)."""
+
+    max_factor: float = Field(10.0, ge=1.0)
+    """At most so many times ``prompts_per_step`` prompts are asked in a step; then it trains on what there is."""
+
+
+class Curriculum(Section):
+    """After each epoch, prompts that were solved or missed by all rollouts are left out (P1 section 4.3, Math RL)."""
+
+    readmit_hard: float = Field(0.1, ge=0.0, le=1.0)
+    """Chance, each epoch, that a prompt missed by all comes back."""
+    readmit_easy: float = Field(0.01, ge=0.0, le=1.0)
+    """Chance, each epoch, that a prompt solved by all comes back."""
+    solved: float = 1.0
+    """Reward from which on a rollout counts as right."""
+
+
+class LoraConfig(Section):
+    """Train low-rank adapters instead of all weights. The stage's checkpoint has them merged in."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32.0, gt=0.0)
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    target_modules: str | list[str] = "all-linear"
+    sync: Literal["merged", "adapter"] = "merged"
+    """What the engine gets each step: whole weights with the adapter merged in, or the adapter alone."""
+
+
+class ShardingConfig(Section):
+    """How a policy is spread over ranks. It changes speed and memory, not what is computed."""
+
+    strategy: Literal["auto", "ddp", "zero2", "zero3", "fsdp2"] = "auto"
+    """``ddp``: a whole policy on each rank; ``zero2``, ``zero3``: DeepSpeed shares out gradients and optimizer, and
+    weights too; ``fsdp2``: torch's ``fully_shard``. ``auto``: what the accelerate config asks for, else ``ddp``. A
+    strategy named here must be the one that the accelerate config asks for, if it asks for any."""
+    offload_optimizer: bool = False
+    """Optimizer states and its step live on the CPU."""
+    offload_parameters: bool = False
+    """Shards of weights wait on the CPU (``zero3``, ``fsdp2``)."""
+    offload_activations: bool = False
+    """What layers keep for the backward pass waits on the CPU; with ``gradient_checkpointing`` their inputs only."""
+    sequence_parallel: int = Field(1, ge=1)
+    """Ulysses: so many ranks share each row's tokens (long contexts). Divides the number of ranks and of heads."""
+
+
+class TeacherConfig(Section):
+    """Whose distribution a student learns: an earlier stage (``stage:NAME``), a folder, a hub id, or a vLLM server."""
+
+    model: str | None = None
+    url: str | None = None
+    """Of an OpenAI-compatible vLLM server that serves the teacher, e.g. http://localhost:8000/v1."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> TeacherConfig:
+        if (self.model is None) == (self.url is None):
+            raise ValueError("give exactly one of `model` and `url`")
+        return self
+
+    @property
+    def stage(self) -> str | None:
+        """Name of the stage of this recipe that is the teacher, if it is one."""
+        return stage_reference(self.model)
