@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from cascade_rl.recipe.conditions import Condition, condition
 from cascade_rl.recipe.learning import (
     Curriculum,
     DynamicSampling,
@@ -131,6 +132,18 @@ class RolloutStage(StageConfig):
         if self.modes == "half" and self.prompts_per_step % 2:
             raise ValueError(f"modes: half needs an even prompts_per_step, not {self.prompts_per_step}")
         return self
+
+    @property
+    def stop_conditions(self) -> list[Condition]:
+        """``stop_when``, read."""
+        return [condition(metric, text) for metric, text in self.stop_when.items()]
+
+    @field_validator("stop_when")
+    @classmethod
+    def _readable(cls, stop_when: dict[str, str]) -> dict[str, str]:
+        for metric, text in stop_when.items():
+            condition(metric, text)
+        return stop_when
 
     @field_validator("rollout")
     @classmethod

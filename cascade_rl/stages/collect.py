@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,17 +14,15 @@ from cascade_rl.rollout.engine import Engine, Request, request_seed
 from cascade_rl.stages.context import StopFlag
 from cascade_rl.stages.prompts import Slot
 from cascade_rl.tracking import Progress
-from cascade_rl.types import CascadeError, Group, Rollout, Score
+from cascade_rl.tracking.trace import Trace
+from cascade_rl.types import Group, Rollout, Score
 
 
 @dataclass(frozen=True)
 class Collected:
-    """This rank's groups of a step, in slot order, and where the time went."""
+    """This rank's groups of a step, in slot order."""
 
     groups: list[Group]
-    rollout_s: float
-    reward_wait_s: float
-    """Spent waiting for scores after the last rollout had ended."""
     aborted: bool
     """True when a stop request ended it early; the groups are then incomplete and must not be trained on."""
 
@@ -38,7 +34,7 @@ class Collector:
         self,
         engine: Engine,
         scorer: DomainScorer,
-        config: RlStage,
+        config: Any,  # RlStage: each kind of stage knows its own
         *,
         seed: int,
         stop: StopFlag,
@@ -60,10 +56,12 @@ class Collector:
             ),
         }
 
-    def collect(self, slots: Sequence[Slot], step: int) -> Collected:
-        """All groups of ``slots``. Raises CascadeError when the engine or too many graders fail."""
+    def collect(self, slots: Sequence[Slot], step: int, trace: Trace) -> Collected:
+        """All groups of ``slots``; where the time went is added to ``trace``.
+
+        Raises CascadeError when the engine fails.
+        """
         config = self._config
-        started = time.monotonic()
         by_position = {str(slot.position): slot for slot in slots}
         requests = [
             Request(
@@ -78,6 +76,7 @@ class Collector:
         ]
         rollouts: dict[tuple[str, int], Rollout] = {}
         scores: dict[tuple[str, int], Future[Score]] = {}
+        started = trace.now
         for drawn in self._engine.generate(requests, lambda: self._stop.is_set):
             prompt = by_position[drawn.prompt_id].prompt
             key = (drawn.prompt_id, drawn.index)
@@ -85,47 +84,23 @@ class Collector:
             scores[key] = self._scorer.submit_whole(prompt, rollouts[key], config.overlong)
             if self._progress:
                 self._progress.phase(f"generating {len(rollouts)}/{len(requests)}")
-        rollout_s = time.monotonic() - started
+        trace.add("generate", started)
         if self._stop.is_set and len(rollouts) < len(requests):
-            return Collected([], rollout_s, 0.0, aborted=True)
+            return Collected([], aborted=True)
         if self._progress:
             self._progress.phase("scoring")
-        groups = [
-            Group(
-                slot.prompt,
-                slot.prompt_token_ids,
-                [rollouts[str(slot.position), index] for index in range(config.group_size)],
-                [scores[str(slot.position), index].result() for index in range(config.group_size)],
-            )
-            for slot in slots
-        ]
-        groups = self._scorer.combine(groups, self._gather)
-        return Collected(groups, rollout_s, time.monotonic() - started - rollout_s, aborted=False)
-
-
-def refuse_errors(groups: Sequence[Group], gather: Callable[[Any], list[Any]], config: RlStage) -> None:
-    """Stop the stage when a grader fails too often: a broken grader must not train the model. A collective call.
-
-    Raises CascadeError with the first error in full.
-    """
-    local = Counter[str]()
-    for group in groups:
-        local[f"{group.prompt.domain} rollouts"] += len(group.scores)
-        local[f"{group.prompt.domain} errors"] += sum(score.error is not None for score in group.scores)
-    totals: Counter[str] = sum(gather(local), Counter())
-    for domain, reward in config.rewards_by_domain.items():
-        names = [domain] if domain else sorted({key.rpartition(" ")[0] for key in totals})
-        errors, count = (sum(totals[f"{name} {what}"] for name in names) for what in ("errors", "rollouts"))
-        if count and errors / count > reward.max_error_rate:
-            first = next(
-                (s.error for g in groups if g.prompt.domain in names for s in g.scores if s.error),
-                "seen on another rank; see its log",
-            )
-            raise CascadeError(
-                f"the reward {reward.use} failed on {errors} of {count} rollouts, above max_error_rate "
-                f"{reward.max_error_rate:g}. "
-                f"These are faults of the grader, not of the answers. The first one:\n{first}"
-            )
+        with trace.span("wait for rewards"):
+            groups = [
+                Group(
+                    slot.prompt,
+                    slot.prompt_token_ids,
+                    [rollouts[str(slot.position), index] for index in range(config.group_size)],
+                    [scores[str(slot.position), index].result() for index in range(config.group_size)],
+                )
+                for slot in slots
+            ]
+            groups = self._scorer.combine(groups, self._gather)
+        return Collected(groups, aborted=False)
 
 
 def members(group: Group, config: RlStage) -> list[int]:

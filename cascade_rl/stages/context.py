@@ -103,7 +103,11 @@ class Context:
     def say(self, text: str) -> None:
         """A line for the user, once."""
         if self.ranks.is_main:
-            print(f"      {text}", file=self.out, flush=True)
+            self.shout(text)
+
+    def shout(self, text: str) -> None:
+        """A line for the user from this rank, whichever it is."""
+        print(f"      {text}", file=self.out, flush=True)
 
     def tracker(self, resume_step: int) -> Tracker | None:
         """Metric sinks of the main rank."""

@@ -123,11 +123,12 @@ def probe_logprobs(
     engine: Engine,
     prompts: Iterable[tuple[int, ...]],
     *,
+    tokens: int = 8,
     sampling: SamplingConfig,
     engine_temperature: float,
 ) -> float:
-    """Largest |trainer - engine| log-prob over a few short completions of ``prompts``."""
-    short = sampling.model_copy(update={"max_new_tokens": min(8, sampling.max_new_tokens)})
+    """Largest |trainer - engine| log-prob over completions of ``prompts`` of at most ``tokens`` tokens."""
+    short = sampling.model_copy(update={"max_new_tokens": min(tokens, sampling.max_new_tokens)})
     prompts = list(prompts)
     requests = [Request(str(i), 0, ids, request_seed("hand-over", i), short) for i, ids in enumerate(prompts)]
     rollouts = sorted(engine.generate(requests), key=lambda rollout: int(rollout.prompt_id))
@@ -139,7 +140,9 @@ def probe_logprobs(
     for batch in pack(sequences, budget=4096):
         scores = policy.score(batch, sampling.temperature)
         ours = scores.raw_logprobs if engine_temperature == 1.0 else scores.logprobs
-        gap = max(gap, float((ours.cpu() - batch.engine_logprobs).abs().max()))
+        # Anything that is no number is as far apart as can be: `max` would pass over it.
+        apart = (ours.cpu() - batch.engine_logprobs).abs().nan_to_num(nan=torch.inf)
+        gap = max(gap, float(apart.max()))
     return gap
 
 

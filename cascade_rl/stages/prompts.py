@@ -11,7 +11,7 @@ from cascade_rl.data.mixing import MixedSampler, Sampler, Share
 from cascade_rl.data.order import PromptSampler
 from cascade_rl.data.sources import dataset_fingerprint, to_prompts
 from cascade_rl.data.template import Template
-from cascade_rl.recipe import DataSource, RlStage
+from cascade_rl.recipe import DataSource, RolloutStage
 from cascade_rl.stages.context import Context
 from cascade_rl.types import CascadeError, Prompt
 
@@ -67,7 +67,7 @@ class Prompts:
         return Slot(position, prompt, self.ids[prompt.thinking][index])
 
 
-def load_prompts(context: Context, config: RlStage, template: Template) -> Prompts:
+def load_prompts(context: Context, config: RolloutStage, template: Template) -> Prompts:
     """The stage's prompts, over-long ones dropped. Raises CascadeError when none is left."""
     parts = list(load_stage_rows(config, context.job.recipe_path, context.job.stages_data, context.say))
     by_source = [to_prompts(part.rows, part.source, part.numbers) for part in parts]

@@ -51,6 +51,11 @@ class StageFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def trace(self) -> Path:
+        """Who worked and who waited in each step."""
+        return self.path / "trace.jsonl"
+
+    @property
     def rollouts(self) -> Path:
         return self.path / "rollouts"
 

@@ -7,6 +7,7 @@ accelerate misreports rank and world size under DeepSpeed on CPU, so nothing els
 from __future__ import annotations
 
 import datetime
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,8 @@ class Ranks:
         return self.max(float(flag)) > 0
 
     def max(self, value: float) -> float:
+        """Largest over ranks; NaN, which compares with nothing, counts as infinity."""
+        value = math.inf if math.isnan(value) else value
         if self.world_size == 1:
             return value
         tensor = torch.tensor([value], dtype=torch.float64, device=self.device)

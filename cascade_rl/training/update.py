@@ -28,6 +28,18 @@ class UpdateStats:
     trained_tokens: int
     denominator: float
     """What the summed gradient is to be divided by."""
+    worst: str = ""
+    """The token of this rank on which trainer and engine are furthest apart, in words."""
+
+    def metrics(self) -> dict[str, float]:
+        """By the names of metrics.jsonl."""
+        return {
+            "loss": self.loss,
+            "policy/entropy": self.entropy,
+            "sampling/logprob_gap_mean": self.logprob_gap_mean,
+            "sampling/logprob_gap_max": self.logprob_gap_max,
+            "tokens/trained": self.trained_tokens,
+        }
 
 
 class Update:
@@ -36,11 +48,20 @@ class Update:
     ``engine_temperature`` is that of the engine's log-probs (1 when it reports raw ones).
     """
 
-    def __init__(self, policy: Policy, loss: TokenLoss, *, temperature: float, engine_temperature: float) -> None:
-        self._policy, self._loss = policy, loss
+    def __init__(
+        self,
+        policy: Policy,
+        loss: TokenLoss,
+        *,
+        temperature: float,
+        engine_temperature: float,
+        on_row: Callable[[], object] = lambda: None,
+    ) -> None:
+        """``on_row`` is called after each row."""
+        self._policy, self._loss, self._on_row = policy, loss, on_row
         self._temperature, self._engine_temperature = temperature, engine_temperature
         self._totals = torch.zeros(4, dtype=torch.float64)  # loss, entropy, gap, tokens of this rank
-        self._largest_gap = 0.0
+        self._largest_gap, self._worst = 0.0, ""
 
     def add(self, rows: Iterable[MicroBatch]) -> None:
         """Forward and backward over each row; gradients are left on the parameters, summed and not yet divided."""
@@ -52,7 +73,18 @@ class Update:
             self._totals += torch.tensor(
                 [loss, float(scores.entropy.double().sum()), float(gap.double().sum()), len(gap)], dtype=torch.float64
             )
-            self._largest_gap = max(self._largest_gap, float(gap.max()))
+            self._note_largest(row, ours, gap)
+            self._on_row()
+
+    def _note_largest(self, row: MicroBatch, ours: Tensor, gap: Tensor) -> None:
+        gap = gap.nan_to_num(nan=torch.inf)
+        where = int(gap.argmax())
+        if float(gap[where]) > self._largest_gap or not self._worst:
+            self._largest_gap = float(gap[where])
+            self._worst = (
+                f"token {int(row.targets[where])}, log-prob {float(ours[where]):.6g} by the trainer, "
+                f"{float(row.engine_logprobs[where]):.6g} by the engine"
+            )
 
     def _terms(self, row: MicroBatch, part: slice, logprobs: Tensor, entropy: Tensor) -> Tensor:
         return row.weights[part] * self._loss(row, part, logprobs, entropy)
@@ -64,6 +96,5 @@ class Update:
         loss, entropy, gap, trained = totals.tolist()
         tokens = max(1.0, trained)  # none at all where every rollout was filtered out
         divisor = tokens if denominator is None else denominator
-        return UpdateStats(
-            loss / divisor, entropy / tokens, gap / tokens, ranks.max(self._largest_gap), int(trained), divisor
-        )
+        largest = ranks.max(self._largest_gap)
+        return UpdateStats(loss / divisor, entropy / tokens, gap / tokens, largest, int(trained), divisor, self._worst)

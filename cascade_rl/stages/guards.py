@@ -1,0 +1,136 @@
+"""Updates that would teach nonsense: what is refused, what is tried once more, what is skipped and counted."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cascade_rl.recipe import RlStage
+from cascade_rl.stages.collect import Collected
+from cascade_rl.stages.rollout_run import RolloutRun, archive, save
+from cascade_rl.training.packing import TrainingSequence
+from cascade_rl.training.policy import NonFinite
+from cascade_rl.training.update import UpdateStats
+from cascade_rl.types import CascadeError, Group, Preempted, Rollout
+
+
+def abandon_if_stopped(run: RolloutRun, collected: Collected, step: int) -> None:
+    """A step whose rollouts were cut short on any rank is given up on all; its prompts are drawn again later."""
+    if run.context.ranks.any(collected.aborted):
+        save(run, step, run.position)
+        raise Preempted
+
+
+def refuse_errors(groups: Sequence[Group], gather: Callable[[Any], list[Any]], config: RlStage) -> None:
+    """Stop the stage when a grader fails too often: a broken grader must not train the model. A collective call.
+
+    Raises CascadeError with the first error in full.
+    """
+    local = Counter[str]()
+    for group in groups:
+        local[f"{group.prompt.domain} rollouts"] += len(group.scores)
+        local[f"{group.prompt.domain} errors"] += sum(score.error is not None for score in group.scores)
+    totals: Counter[str] = sum(gather(local), Counter())
+    for domain, reward in config.rewards_by_domain.items():
+        names = [domain] if domain else sorted({key.rpartition(" ")[0] for key in totals})
+        errors, count = (sum(totals[f"{name} {what}"] for name in names) for what in ("errors", "rollouts"))
+        if count and errors / count > reward.max_error_rate:
+            first = next(
+                (s.error for g in groups if g.prompt.domain in names for s in g.scores if s.error),
+                "seen on another rank; see its log",
+            )
+            raise CascadeError(
+                f"the reward {reward.use} failed on {errors} of {count} rollouts, above max_error_rate "
+                f"{reward.max_error_rate:g}. "
+                f"These are faults of the grader, not of the answers. The first one:\n{first}"
+            )
+
+
+def stop_with_rollouts(run: RolloutRun, groups: Sequence[Group], step: int, trouble: str) -> CascadeError:
+    """The error that ends the stage at ``step``: its rollouts and the state before it are on disk."""
+    archive(run, groups, step)
+    save(run, step, run.position)
+    return CascadeError(f"step {step + 1}: {trouble}\nIts rollouts are in {run.context.job.place.rollouts}")
+
+
+def check_rewards(run: RolloutRun, groups: Sequence[Group], step: int) -> None:
+    """Raises CascadeError when graders fail too often, with this step's rollouts and state on disk."""
+    try:
+        refuse_errors(groups, run.context.ranks.gather, run.config)
+    except CascadeError as error:
+        raise stop_with_rollouts(run, groups, step, str(error)) from None
+
+
+def agree(run: RolloutRun, stats: UpdateStats, collected: Collected, sequences: Sequence[TrainingSequence], step: int):
+    """Whether trainer and engine tell the same of the tokens of this step.
+
+    Where they do not: what was scored is compared with what was generated, the gradient is dropped, and the step is to
+    be begun again, once, from a fresh sync. Raises CascadeError, both sides shown, when that did not help.
+    """
+    if stats.logprob_gap_mean <= run.max_gap or not math.isfinite(stats.loss):
+        run.resyncs = 0
+        return True
+    findings = [
+        f"trainer and engine disagree about the same tokens: mean |log-prob difference| {stats.logprob_gap_mean:.3g} "
+        f"(largest {stats.logprob_gap_max:.3g}), bound {run.max_gap:g}",
+        f"furthest apart: {stats.worst}",
+        _tokens_found(collected.groups, sequences),
+        f"the engine serves version {run.engine.version}, the trainer is at {step}, the rollouts are of "
+        f"{_versions(collected.groups)}",
+    ]
+    run.policy.discard()
+    if run.resyncs == 0:
+        run.resyncs += 1
+        run.context.say(f"WARNING: step {step + 1}: {'; '.join(findings)}. It is done again after a fresh sync.")
+        return False
+    findings.append(
+        "a fresh sync did not help: either the weights do not arrive, or the two compute in different precision; "
+        "the bound is `max_logprob_gap`"
+    )
+    raise stop_with_rollouts(run, collected.groups, step, ".\n".join(findings))
+
+
+def _tokens_found(groups: Sequence[Group], sequences: Sequence[TrainingSequence]) -> str:
+    """Are the tokens that were scored the ones that were generated?"""
+    generated = Counter(tuple(rollout.token_ids) for group in groups for rollout in group.rollouts)
+    foreign = [s for s in sequences if not generated[tuple(s.completion_ids.tolist())]]
+    if foreign:
+        return f"{len(foreign)} of {len(sequences)} scored sequences are NOT what this rank's engine generated"
+    return f"all {len(sequences)} scored sequences are what the engine generated, token for token"
+
+
+def _versions(groups: Sequence[Group]) -> str:
+    rollouts: list[Rollout] = [rollout for group in groups for rollout in group.rollouts]
+    versions = sorted({rollout.version for rollout in rollouts})
+    return f"version {', '.join(map(str, versions))}" if versions else "no version, since there are none"
+
+
+def apply(run: RolloutRun, stats: UpdateStats, collected: Collected, step: int) -> dict[str, float]:
+    """The optimizer step; returns its metrics. One whose loss or gradient is not finite is skipped and counted.
+
+    Raises CascadeError, state and rollouts on disk, once more than ``max_skipped_steps`` in a row were.
+    """
+    learning_rate = run.policy.learning_rate
+    norm, trouble = math.nan, ""
+    if not math.isfinite(stats.loss):
+        run.policy.discard()
+        trouble = f"the loss is {stats.loss}"
+    else:
+        try:
+            norm = run.policy.step(stats.denominator)
+        except NonFinite as error:
+            trouble = str(error)
+    run.skipped = run.skipped + 1 if trouble else 0
+    if run.skipped > run.config.max_skipped_steps:
+        raise stop_with_rollouts(
+            run,
+            collected.groups,
+            step,
+            f"{trouble}; so was that of the {run.skipped - 1} steps before. The weights are as after the last good "
+            "one. Lower `learning_rate`, add `warmup_steps`, or look at the rollouts (`max_skipped_steps` bounds it).",
+        )
+    if trouble:
+        run.context.say(f"WARNING: step {step + 1}: {trouble}; its update is skipped, the weights stay as they are")
+    return {"learning_rate": learning_rate, "grad_norm": norm, "update/skipped": float(bool(trouble))}

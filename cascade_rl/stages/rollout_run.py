@@ -1,0 +1,307 @@
+"""What stages that learn from the policy's own rollouts share: setting up, weights to the engine, states, records.
+
+The algorithm of each kind is a loop of its own (``rl.train``, ``distill.train``) over a ``RolloutRun``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cascade_rl.data.mixing import Sampler
+from cascade_rl.data.template import Template
+from cascade_rl.recipe import RolloutStage
+from cascade_rl.rewarding import DomainScorer
+from cascade_rl.rollout.archive import rows_of, write_rollouts
+from cascade_rl.rollout.vllm_engine import VllmEngine
+from cascade_rl.stages.collect import Collector
+from cascade_rl.stages.context import Context
+from cascade_rl.stages.handover import load_tokenizer, probe_logprobs, write_checkpoint
+from cascade_rl.stages.measure import Benchmarks
+from cascade_rl.stages.prompts import Prompts, Slot, load_prompts, make_sampler
+from cascade_rl.stages.switching import Switch
+from cascade_rl.stages.watchdog import Watchdog
+from cascade_rl.store.files import publishing, publishing_file
+from cascade_rl.tracking.trace import Trace, append_trace
+from cascade_rl.training import state as states
+from cascade_rl.training.policy import Policy
+from cascade_rl.types import CascadeError, Group
+
+LANES = {
+    "sync": "time/sync_s",
+    "generate": "time/rollout_s",
+    "wait for rewards": "time/reward_wait_s",
+    "train": "time/train_s",
+}
+"""Lane of a step's trace -> metric of the seconds it was busy."""
+
+
+@dataclass
+class RolloutRun:
+    """Everything a loop works with."""
+
+    context: Context
+    config: Any  # RolloutStage; each loop knows its own kind
+    tokenizer: Any
+    template: Template
+    policy: Policy
+    engine: VllmEngine
+    sampler: Sampler
+    prompts: Prompts
+    collector: Collector
+    benchmarks: Benchmarks
+    progress: Any
+    watchdog: Watchdog
+    switch: Switch
+    max_gap: float
+    tracker: Any = None
+    trace: Trace = field(default_factory=Trace)
+    """Of the step in progress."""
+    position: dict[str, Any] = field(default_factory=dict)
+    """Of the sampler, before the step in progress drew its prompts."""
+    skipped: int = 0
+    """Steps in a row whose update was skipped."""
+    resyncs: int = 0
+    """How often the step in progress was begun again because trainer and engine disagreed."""
+
+    def phase(self, text: str) -> None:
+        """What goes on now: for the progress line and the watchdog. Something has just finished, too."""
+        self.watchdog.beat(text)
+        if self.progress:
+            self.progress.phase(text)
+
+
+@contextlib.contextmanager
+def opened(
+    context: Context, make_scorer: Callable[[Template, list[Path]], contextlib.AbstractContextManager[DomainScorer]]
+) -> Iterator[RolloutRun]:
+    """The stage of ``context.job`` with model, engine, prompts and scorers in place; nothing is resumed yet."""
+    job, ranks = context.job, context.ranks
+    config = job.stage_config()
+    assert isinstance(config, RolloutStage)
+    assert job.checkpoint is not None
+    tokenizer, template = load_tokenizer(job.checkpoint, job.template)
+    prompts = load_prompts(context, config, template)
+    policy = make_policy(context, config)
+    seed = config.seed if config.seed is not None else job.seed
+    sampler = make_sampler(prompts, seed)
+    search = [job.recipe_path.resolve().parent, Path.cwd()]
+    progress = context.progress(config.steps)
+    watchdog = Watchdog(job.place.logs, ranks.rank, config.stall_timeout_s, context.shout)
+    with (
+        watchdog,
+        make_scorer(template, search) as scorer,
+        Benchmarks(context, template, search, live=True) as benchmarks,
+    ):
+        longest = prompts.longest + max(config.rollout.max_new_tokens, config.instruct_max_new_tokens or 0)
+        longest = max(longest, benchmarks.longest if job.evaluate_every else 0)
+        engine = context.engine(job.checkpoint, tokenizer, config.engine, config.rollout, longest)
+        yield RolloutRun(
+            context=context,
+            config=config,
+            tokenizer=tokenizer,
+            template=template,
+            policy=policy,
+            engine=engine,
+            sampler=sampler,
+            prompts=prompts,
+            collector=Collector(
+                engine, scorer, config, seed=seed, stop=context.stop, progress=progress, gather=ranks.gather
+            ),
+            benchmarks=benchmarks,
+            progress=progress,
+            watchdog=watchdog,
+            switch=Switch(config.stop_conditions, config.stop_window or 5),
+            max_gap=config.max_logprob_gap or (1e-3 if context.dtype == "float32" else 0.1),
+        )
+        engine.close()
+
+
+def make_policy(context: Context, config: RolloutStage) -> Policy:
+    """The policy at the stage's start, its parent's optimizer included where it is inherited."""
+    job = context.job
+    policy = Policy(
+        Path(job.checkpoint or ""),
+        config,
+        ranks=context.ranks,
+        dtype=context.dtype,
+        total_steps=config.steps,
+        gradient_checkpointing=config.gradient_checkpointing,
+        chunk_tokens=config.logprob_chunk_tokens,
+    )
+    if job.parent_optimizer is not None:
+        policy.inherit_optimizer(torch.load(job.parent_optimizer, map_location="cpu", weights_only=True))
+    return policy
+
+
+def carry_out(run: RolloutRun, train: Callable[[RolloutRun, int], None]) -> None:
+    """Resume, check the engine, ``train`` from the step reached, publish the checkpoint."""
+    first_step = resume(run)
+    check_engine(run)
+    run.tracker = run.context.tracker(first_step)
+    run.context.note_start(first_step)
+    try:
+        if run.progress:
+            run.progress.begin(first_step)
+        train(run, first_step)
+    finally:
+        for sink in (run.progress, run.tracker):
+            if sink:
+                sink.close()
+    finish(run)
+
+
+def check_engine(run: RolloutRun) -> None:
+    """Before the first step: the engine, filled from the trainer, must agree with it about what it samples."""
+    run.engine.load_weights(run.policy.named_weights(), version=0)
+    gap = probe(run, prompts=4, tokens=8)
+    if not gap <= 10 * run.max_gap:
+        raise CascadeError(
+            f"transformers and vLLM give different log-probs for checkpoint {run.context.job.checkpoint}: up to "
+            f"{gap:.3g} per token on a probe (bound {10 * run.max_gap:g}). Its files do not mean the same to both; "
+            "training on it would learn noise."
+        )
+    run.context.say(f"trainer and engine agree on the inherited weights (largest log-prob gap {gap:.1e})")
+
+
+def probe(run: RolloutRun, prompts: int, tokens: int) -> float:
+    """Largest log-prob gap over all ranks on a few fresh tokens. A collective call."""
+    gap = probe_logprobs(
+        run.policy,
+        run.engine,
+        run.prompts.probes(prompts),
+        tokens=tokens,
+        sampling=run.config.rollout,
+        engine_temperature=run.engine.logprob_temperature,
+    )
+    return run.context.ranks.max(gap)
+
+
+def sync(run: RolloutRun, version: int) -> None:
+    """The trainer's weights into the engine as ``version``, and proof that it serves them (peers' engines have gone on
+    with stale ones without a word: shared/pitfalls.md, 15). Raises CascadeError when it does not, twice."""
+    for attempt in (1, 2):
+        with run.trace.span("sync"):
+            run.phase(f"weights of step {version} to the engine")
+            run.engine.load_weights(run.policy.named_weights(), version=version)
+            gap = probe(run, prompts=1, tokens=2)
+        if gap <= 10 * run.max_gap:
+            return
+        what = f"after the weights of step {version} were loaded, engine and trainer differ by {gap:.3g} per token"
+        run.context.say(f"WARNING: {what} on a probe (bound {10 * run.max_gap:g}); attempt {attempt} of 2")
+    raise CascadeError(
+        f"{what} on a probe, twice in a row (bound {10 * run.max_gap:g}). The engine says that it serves version "
+        f"{run.engine.version}, the trainer is at {version}: it does not serve the weights that it was given. The last "
+        "saved state is intact."
+    )
+
+
+def next_slots(run: RolloutRun) -> list[Slot]:
+    """This rank's share of the step's prompts. Every rank advances the sampler alike."""
+    run.position = run.sampler.state()
+    indices = run.sampler.next(run.config.prompts_per_step)
+    ranks = run.context.ranks
+    return run.prompts.slots(indices, ranks.rank, ranks.world_size)
+
+
+def record(run: RolloutRun, step: int, groups: Sequence[Group], metrics: dict[str, float]) -> None:
+    """Write the step down: rollouts, metrics, who waited for whom, benchmarks that are due, the progress line."""
+    context = run.context
+    archive(run, groups, step)
+    metrics = metrics | {metric: run.trace.seconds(lane) for lane, metric in LANES.items()}
+    metrics["time/step_s"] = run.trace.now
+    metrics["time/tokens_per_s"] = metrics["tokens/rollout"] / metrics["time/step_s"]
+    every = context.job.evaluate_every
+    if every and (step + 1) % every == 0 and step + 1 < run.config.steps:
+        run.engine.load_weights(run.policy.named_weights(), version=step + 1)
+        metrics |= run.benchmarks.values(run.engine)
+    lines = context.ranks.gather(run.trace.line(step + 1, context.ranks.rank))
+    if context.ranks.is_main:
+        append_trace(context.job.place.trace, lines)
+    if run.tracker:
+        run.tracker.log(step + 1, metrics)
+    if run.progress:
+        run.progress.step(step + 1, metrics)
+    run.switch.observe(metrics)
+
+
+def archive(run: RolloutRun, groups: Sequence[Group], step: int) -> None:
+    """Rollouts of all ranks into one file. A full disk costs the file, not the run."""
+    shares = run.context.ranks.gather(rows_of(groups, step + 1))
+    if run.context.ranks.is_main:
+        try:
+            write_rollouts(run.context.job.place.rollouts, step + 1, [row for share in shares for row in share])
+        except OSError as error:
+            run.context.say(f"WARNING: rollouts of step {step + 1} could not be written: {error}")
+
+
+def save_if_due(run: RolloutRun, done: int) -> None:
+    """A state every ``save_every`` steps and at the end, which may come early."""
+    if done % run.config.save_every == 0 or done == run.config.steps or run.switch.reason:
+        save(run, done)
+
+
+def save(run: RolloutRun, done: int, position: dict[str, Any] | None = None) -> None:
+    """State after ``done`` steps: with it the run goes on bit for bit (on CPU, with as many ranks)."""
+    if states.step_folder(run.context.job.place.state, done).exists():
+        return
+    ranks = run.context.ranks
+    with run.trace.span("save"):
+        rng = ranks.gather(states.rng_states())
+        payload = {
+            "step": done,
+            "world_size": ranks.world_size,
+            "policy": run.policy.state_dict() if ranks.is_main else None,
+            "sampler": position or run.sampler.state(),
+            "switch": run.switch.state(),
+            "skipped": run.skipped,
+            "rng": rng,
+        }
+        run.context.save_state(done, lambda folder: torch.save(payload, folder / "state.pt"))
+        ranks.barrier()
+
+
+def resume(run: RolloutRun) -> int:
+    """Load the newest whole state, if any; returns the number of steps done."""
+    found = run.context.newest_state()
+    if found is None:
+        return 0
+    step, folder = found
+    try:
+        payload = torch.load(folder / "state.pt", map_location="cpu", weights_only=False)
+        run.policy.load_state_dict(payload["policy"])
+        run.sampler.restore(payload["sampler"])
+        run.switch.restore(payload["switch"])
+        run.skipped = payload["skipped"]
+    except CascadeError:
+        raise
+    except Exception as error:
+        raise CascadeError(f"state {folder} could not be loaded: {type(error).__name__}: {error}") from error
+    ranks = run.context.ranks
+    if payload["world_size"] == ranks.world_size:
+        states.restore_rng(payload["rng"][ranks.rank])
+    else:
+        run.context.say(
+            f"resumed with {ranks.world_size} ranks where {payload['world_size']} ran before: equal up to rounding"
+        )
+    of = f"{step} of {run.config.steps}"
+    run.context.say(f"going on from step {of}; the engine is filled from the trainer's weights")
+    return step
+
+
+def finish(run: RolloutRun) -> None:
+    """Publish the stage's result; the checkpoint comes last, since it is what says that the work is done."""
+    context, ranks = run.context, run.context.ranks
+    if ranks.is_main:
+        place = context.job.place
+        if context.job.keep_optimizer:
+            with publishing_file(place.optimizer) as file:
+                torch.save(run.policy.optimizer.state_dict(), file)
+        with publishing(place.checkpoint) as folder:
+            write_checkpoint(run.policy.model, run.tokenizer, run.template, folder, context.dtype)
+    ranks.barrier()
