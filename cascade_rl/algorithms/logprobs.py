@@ -65,7 +65,8 @@ def chunked_logprobs(
     head = _Head(hidden, weight, temperature, chunk_tokens)
     scores = TokenScores.empty(len(targets), hidden.device, head.wide)
     for part in head.parts(len(targets)):
-        table, top = head.logits(hidden[part].to(head.operand), targets[part], scores, part)
+        with torch.autocast(hidden.device.type, enabled=False):
+            table, top = head.logits(hidden[part].to(head.operand), targets[part], scores, part)
         for rows in _blocks(table):
             shifted = table[rows].sub_(top[rows, None])
             weights = shifted.exp()
@@ -94,7 +95,8 @@ def fused_token_loss(
     """
     head = _Head(hidden, weight, temperature, chunk_tokens)
     scores = TokenScores.empty(len(targets), hidden.device, head.wide)
-    return _FusedTokenLoss.apply(hidden, weight, targets, terms, head, scores), scores
+    with torch.autocast(hidden.device.type, enabled=False):  # it would round the products
+        return _FusedTokenLoss.apply(hidden, weight, targets, terms, head, scores), scores
 
 
 def chunk_size(vocabulary: int, dtype: torch.dtype, device: torch.device) -> int:

@@ -63,16 +63,16 @@ def is_clipped(
 
 
 def kl_penalty(logprobs: Tensor, reference_logprobs: Tensor, estimator: KlEstimator = "k3") -> Tensor:
-    """Estimate of KL(pi || reference) from one sampled token, per token (Schulman, "Approximating KL divergence", 2020).
+    """Estimate of KL(pi || reference) from the sampled token (Schulman, "Approximating KL divergence", 2020).
 
     logprobs (with gradient), reference_logprobs: [T], of the same tokens at the same temperature -> [T].
     With d = reference - log pi, for tokens drawn from pi:
 
-        k1 = -d             value unbiased, of either sign; as a loss its gradient is grad log pi, whose mean is zero: it
-                            penalises nothing (use it to look, not to train)
-        k2 = d^2 / 2        value biased; gradient -d grad log pi, whose mean is exactly the gradient of KL(pi || ref)
-        k3 = exp(d) - d - 1 value unbiased and never negative; gradient (1 - exp(d)) grad log pi, whose mean is the
-                            gradient of the other divergence, KL(ref || pi), and agrees with k2's where d is small
+        k1 = -d              value unbiased, of either sign; its gradient grad log pi has mean zero: as a loss term it
+                             penalises nothing (to look at, not to train on)
+        k2 = d^2 / 2         value biased; the mean of its gradient, -d grad log pi, is that of KL(pi || reference)
+        k3 = exp(d) - d - 1  value unbiased and never negative; the mean of its gradient, (1 - exp(d)) grad log pi, is
+                             that of the other divergence, KL(reference || pi); for small d it is k2's
 
     k3 is what TRL's ``beta`` and verl's ``low_var_kl`` add to the loss; k1 and k2 are verl's ``kl`` and ``mse``. None
     is clamped: a token that pi itself drew has no huge d.
@@ -103,13 +103,11 @@ def rollout_weight(length: int, aggregate: Aggregate) -> float:
     return 1.0 / length if aggregate == "sequence" else 1.0
 
 
-def step_denominator(
-    aggregate: Aggregate, *, tokens: int, rollouts: int, fixed_length: int | None = None
-) -> float:
+def step_denominator(aggregate: Aggregate, *, tokens: int, rollouts: int, fixed_length: int | None = None) -> float:
     """What the sum of a step's weighed terms is divided by; the counts are of all ranks and micro-batches together.
 
     token: tokens; sequence: rollouts; fixed: rollouts * fixed_length. Rollouts that were filtered out are in neither
-    count; tokens that a mask leaves out of the loss are in both. At least 1, so that an empty step divides by something.
+    count; tokens that a mask leaves out of the loss are in both. At least 1, so that an empty step can be divided.
     """
     if aggregate == "token":
         return float(max(1, tokens))

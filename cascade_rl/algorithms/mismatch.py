@@ -40,7 +40,7 @@ def band_mask(gap: Tensor, low: float, high: float) -> Tensor:
 
 
 def difference_mask(trainer_logprobs: Tensor, engine_logprobs: Tensor, high: float) -> Tensor:
-    """True where |pi_trainer - pi_engine| <= high, whatever the advantage's sign (prime-rl's IPO). [T], [T] -> [T] bool.
+    """True where |pi_trainer - pi_engine| <= high, of either sign (prime-rl's IPO). log-probs [T], [T] -> [T] bool.
 
     Unlike a ratio it does not mind what two programs make of a token of probability 1e-6.
     """

@@ -28,7 +28,7 @@ from cascade_rl.algorithms.mismatch import (
 
 @dataclass(frozen=True)
 class Objective:
-    """``objective(advantages, engine_logprobs, reference_logprobs, logprobs, entropy)`` -> loss terms [n], unnormalised.
+    """objective(advantages, engine_logprobs, reference_logprobs, logprobs, entropy) -> loss terms [n], unnormalised.
 
     All are [n], for the same tokens: advantages; log-probs by the engine that drew them and by the reference model
     (None without KL penalty); log-probs and entropy by the policy, with gradient. The default is P1's: -A log pi.
@@ -61,7 +61,8 @@ class Objective:
     high: float | None = None
 
     def __post_init__(self) -> None:
-        if self.mask != "none" and self.high is None or self.mask in ("band", "geometric") and self.low is None:
+        bounds = {"none": (), "difference": (self.high,)}.get(self.mask, (self.low, self.high))
+        if None in bounds:
             raise ValueError(f"mask {self.mask} lacks its bounds: low {self.low}, high {self.high}")
 
     def __call__(
@@ -135,9 +136,9 @@ class Objective:
         if self.mask != "none":
             found["mismatch/masked"] = (~self.kept(logprobs, engine_logprobs, lengths)).to(gap)
         if not self.on_policy:
-            found["loss/clipped"] = is_clipped(
-                gap, advantages, clip_low=self.clip_low, clip_high=self.clip_high
-            ).to(gap)
+            found["loss/clipped"] = is_clipped(gap, advantages, clip_low=self.clip_low, clip_high=self.clip_high).to(
+                gap
+            )
         if self.kl:
             found["loss/kl"] = kl_penalty(logprobs, _present(reference_logprobs))
         return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,6 +11,7 @@ from cascade_rl.algorithms.objective import Objective
 from cascade_rl.recipe import RlStage
 from cascade_rl.recipe.learning import LossConfig, MismatchConfig
 from cascade_rl.training.packing import MicroBatch
+from cascade_rl.training.update import Screen
 
 
 @dataclass(frozen=True)
@@ -60,17 +59,16 @@ class StageLoss:
         return step_denominator(self.aggregate, tokens=tokens, rollouts=rollouts, fixed_length=self.fixed_length)
 
     @property
-    def prepare(self) -> Callable[[MicroBatch, Tensor], MicroBatch] | None:
-        """(row, its log-probs [N]) -> the row with advantages 0 in the rollouts that ``mask: geometric`` leaves out;
-        None for other masks, which need no look at whole rollouts before the loss."""
+    def screen(self) -> Screen | None:
+        """For ``Update``: advantages 0 in the rollouts that ``mask: geometric`` leaves out. None for other masks, which
+        see a token at a time and need no look at the row before the loss."""
         return self._without_masked_rollouts if self.objective.masks_rollouts else None
 
-    def _without_masked_rollouts(self, row: MicroBatch, logprobs: Tensor) -> MicroBatch:
-        kept = self.objective.kept(logprobs, row.engine_logprobs, row.lengths)
-        return dataclasses.replace(row, advantages=row.advantages * kept)
+    def _without_masked_rollouts(self, row: MicroBatch, logprobs: Tensor) -> Tensor:
+        return row.advantages * self.objective.kept(logprobs, row.engine_logprobs, row.lengths)
 
     def measures(self, row: MicroBatch, logprobs: Tensor) -> dict[str, Tensor]:
-        """[N] each, see ``Objective.measures``."""
+        """For ``Update``: [N] each, see ``Objective.measures``."""
         return self.objective.measures(
             row.advantages, row.engine_logprobs, row.reference_logprobs, logprobs, row.lengths
         )
