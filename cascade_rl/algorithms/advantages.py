@@ -27,9 +27,28 @@ def group_mean_advantages(rewards: Tensor) -> Tensor:
     return rewards - rewards.mean()
 
 
+def leave_one_out_advantages(rewards: Tensor) -> Tensor:
+    """r_i - mean of the other members (RLOO, arXiv 2402.14740): a baseline that the rollout itself has no part in.
+
+    rewards: [G], G at least 2 -> [G]. Equals G / (G - 1) * (r - mean), which is how it is computed.
+    """
+    members = len(rewards)
+    return group_mean_advantages(rewards) * (members / (members - 1))
+
+
+def group_tanh_advantages(rewards: Tensor) -> Tensor:
+    """tanh of ``group_advantages``: shaped rewards in (-1, 1), against outliers of a reward model (P1 section 4.4).
+
+    rewards: [G] -> [G].
+    """
+    return torch.tanh(group_advantages(rewards))
+
+
 ADVANTAGES: dict[str, Callable[[Tensor], Tensor]] = {
     "group": group_advantages,
     "group_mean": group_mean_advantages,
+    "leave_one_out": leave_one_out_advantages,
+    "group_tanh": group_tanh_advantages,
 }
 """Name in a recipe -> function."""
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from cascade_rl.algorithms.logprobs import TokenScores
+from cascade_rl.algorithms.objective import on_support
 from cascade_rl.training.packing import MicroBatch
 from cascade_rl.training.policy import Policy
 
 TokenLoss = Callable[[MicroBatch, slice, Tensor, Tensor], Tensor]
-"""(row, part of its trained tokens, log-probs [n], entropy [n]) -> unnormalised loss terms [n]."""
+"""(row, part of its trained tokens, log-probs [n], entropy [n]) -> unnormalised loss terms [n]. The row's engine
+log-probs of that part are on the support of ``log-probs``: at the sampling temperature, over the whole vocabulary."""
+Screen = Callable[[MicroBatch, Tensor], Tensor]
+"""(row, log-probs [N]) -> advantages [N] to learn from, by one who has seen whole rollouts."""
+Measures = Callable[[MicroBatch, Tensor], dict[str, Tensor]]
+"""(row, log-probs [N]) -> name -> [N] values whose mean over the step's trained tokens is a metric."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,8 @@ class UpdateStats:
     """What the summed gradient is to be divided by."""
     worst: str = ""
     """The token of this rank on which trainer and engine are furthest apart, in words."""
+    measures: dict[str, float] = field(default_factory=dict)
+    """Means of what the update's ``measures`` gave."""
 
     def metrics(self) -> dict[str, float]:
         """By the names of metrics.jsonl."""
@@ -39,6 +49,7 @@ class UpdateStats:
             "sampling/logprob_gap_mean": self.logprob_gap_mean,
             "sampling/logprob_gap_max": self.logprob_gap_max,
             "tokens/trained": self.trained_tokens,
+            **self.measures,
         }
 
 
@@ -56,17 +67,22 @@ class Update:
         temperature: float,
         engine_temperature: float,
         on_row: Callable[[], object] = lambda: None,
+        screen: Screen | None = None,
+        measures: Measures | None = None,
     ) -> None:
-        """``on_row`` is called after each row."""
+        """``on_row`` is called after each row. With ``screen`` each row is scored before its forward and backward
+        pass: one more forward pass, for what must see whole rollouts first."""
         self._policy, self._loss, self._on_row = policy, loss, on_row
+        self._screen, self._measures = screen, measures
         self._temperature, self._engine_temperature = temperature, engine_temperature
         self._totals = torch.zeros(4, dtype=torch.float64)  # loss, entropy, gap, tokens of this rank
+        self._measured: dict[str, float] = {}
         self._largest_gap, self._worst = 0.0, ""
 
     def add(self, rows: Iterable[MicroBatch]) -> None:
         """Forward and backward over each row; gradients are left on the parameters, summed and not yet divided."""
         for row in rows:
-            row = row.to(self._policy.ranks.device)
+            row = self._screened(row.to(self._policy.ranks.device))
             loss, scores = self._policy.backward(row, self._temperature, functools.partial(self._terms, row))
             ours = scores.raw_logprobs if self._engine_temperature == 1.0 else scores.logprobs
             gap = (ours - row.engine_logprobs).abs()
@@ -74,7 +90,22 @@ class Update:
                 [loss, float(scores.entropy.double().sum()), float(gap.double().sum()), len(gap)], dtype=torch.float64
             )
             self._note_largest(row, ours, gap)
+            self._measure(row, scores)
             self._on_row()
+
+    def _screened(self, row: MicroBatch) -> MicroBatch:
+        if self._screen is None:
+            return row
+        scores = self._policy.score(row, self._temperature)
+        comparable = self._comparable(row, slice(None), scores.logprobs, scores.raw_logprobs)
+        return dataclasses.replace(row, advantages=self._screen(comparable, scores.logprobs))
+
+    def _measure(self, row: MicroBatch, scores: TokenScores) -> None:
+        if self._measures is None:
+            return
+        comparable = self._comparable(row, slice(None), scores.logprobs, scores.raw_logprobs)
+        for name, values in self._measures(comparable, scores.logprobs).items():
+            self._measured[name] = self._measured.get(name, 0.0) + float(values.double().sum())
 
     def _note_largest(self, row: MicroBatch, ours: Tensor, gap: Tensor) -> None:
         gap = gap.nan_to_num(nan=torch.inf)
@@ -86,8 +117,16 @@ class Update:
                 f"{float(row.engine_logprobs[where]):.6g} by the engine"
             )
 
-    def _terms(self, row: MicroBatch, part: slice, logprobs: Tensor, entropy: Tensor) -> Tensor:
-        return row.weights[part] * self._loss(row, part, logprobs, entropy)
+    def _terms(self, row: MicroBatch, part: slice, logprobs: Tensor, entropy: Tensor, raw: Tensor) -> Tensor:
+        return row.weights[part] * self._loss(self._comparable(row, part, logprobs, raw), part, logprobs, entropy)
+
+    def _comparable(self, row: MicroBatch, part: slice, logprobs: Tensor, raw: Tensor) -> MicroBatch:
+        """The row, its engine log-probs of ``part`` on the support of ``logprobs``."""
+        if self._engine_temperature == self._temperature:
+            return row
+        engine = row.engine_logprobs.clone()
+        engine[part] = on_support(engine[part], logprobs, raw)
+        return dataclasses.replace(row, engine_logprobs=engine)
 
     def stats(self, denominator: float | None = None) -> UpdateStats:
         """Of all rows of all ranks so far. A collective call. ``denominator``: default their number of tokens."""
@@ -97,4 +136,20 @@ class Update:
         tokens = max(1.0, trained)  # none at all where every rollout was filtered out
         divisor = tokens if denominator is None else denominator
         largest = ranks.max(self._largest_gap)
-        return UpdateStats(loss / divisor, entropy / tokens, gap / tokens, largest, int(trained), divisor, self._worst)
+        return UpdateStats(
+            loss / divisor,
+            entropy / tokens,
+            gap / tokens,
+            largest,
+            int(trained),
+            divisor,
+            self._worst,
+            {name: value / tokens for name, value in self._measured_everywhere().items()},
+        )
+
+    def _measured_everywhere(self) -> dict[str, float]:
+        """Sums over ranks, of which some may have had no row and so know no names. A collective call."""
+        if self._measures is None:
+            return {}
+        shares = self._policy.ranks.gather(self._measured)
+        return {name: sum(share.get(name, 0.0) for share in shares) for share in shares for name in share}

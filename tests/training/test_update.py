@@ -8,11 +8,13 @@ import torch
 from torch.nn.functional import log_softmax
 
 from cascade_rl.algorithms.losses import policy_gradient
+from cascade_rl.algorithms.objective import Objective
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe.parts import OptimizerConfig
 from cascade_rl.training.packing import pack, training_sequence
 from cascade_rl.training.policy import NonFinite, Policy, load_model
 from cascade_rl.training.ranks import Ranks
+from cascade_rl.training.stage_loss import StageLoss
 from cascade_rl.training.update import Update
 from cascade_rl.types import CascadeError
 
@@ -165,3 +167,49 @@ def test_unreadable_checkpoints_name_themselves(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CascadeError, match=str(tmp_path)):
         load_model(tmp_path, torch.device("cpu"))
+
+
+def with_engine_logprobs(policy, temperature, of):
+    """Sequences whose engine log-probs are the policy's own, ``of`` (raw or at the sampling temperature)."""
+    batch = pack(sequences(), 1000)[0]
+    values = getattr(policy.score(batch, temperature), of).split(batch.lengths.tolist())
+    # pack keeps the order within the one row
+    return [dataclasses.replace(s, engine_logprobs=v.numpy()) for s, v in zip(sequences(), values, strict=True)]
+
+
+def run_update(policy, rows, loss, engine_temperature, temperature=0.6, **keys):
+    update = Update(policy, loss, temperature=temperature, engine_temperature=engine_temperature, **keys)
+    update.add(rows)
+    return update.stats(), gradient(policy)
+
+
+@pytest.mark.parametrize(("of", "engine_temperature"), [("logprobs", 0.6), ("raw_logprobs", 1.0)])
+def test_ratios_are_taken_on_one_support(checkpoint, of, engine_temperature):
+    """Sampled at 0.6: whether the engine reports raw log-probs or those at 0.6, one that agrees gives ratio 1, and the
+    off-policy gradient is the on-policy one. Fails where raw ones are compared with those at 0.6."""
+    policy = make_policy(checkpoint)
+    rows = pack(with_engine_logprobs(policy, 0.6, of), 24)
+    objective = Objective(on_policy=False, clip_low=0.01, clip_high=0.01)
+    loss = StageLoss(objective, "token", 1)
+    stats, ours = run_update(policy, rows, loss, engine_temperature, measures=loss.measures)
+    _, expected = run_update(policy, rows, StageLoss(Objective(), "token", 1), engine_temperature)
+    assert float((ours - expected).norm() / expected.norm()) < 1e-5
+    assert stats.measures == {"mismatch/k3": pytest.approx(0.0, abs=1e-9), "loss/clipped": 0.0}
+    assert stats.metrics()["loss/clipped"] == 0.0
+
+
+@pytest.mark.parametrize(("of", "engine_temperature"), [("logprobs", 0.6), ("raw_logprobs", 1.0)])
+def test_masked_rollouts_teach_nothing(checkpoint, of, engine_temperature):
+    """One of four rollouts comes from an engine that is off by 0.5 a token: the gradient is that of the others."""
+    policy = make_policy(checkpoint)
+    exact = with_engine_logprobs(policy, 0.6, of)
+    off = [*exact[:1], dataclasses.replace(exact[1], engine_logprobs=exact[1].engine_logprobs + 0.5), *exact[2:]]
+    masked = StageLoss(Objective(mask="geometric", low=0.9, high=1.1), "token", 1)
+    stats, ours = run_update(
+        policy, pack(off, 24), masked, engine_temperature, screen=masked.screen, measures=masked.measures
+    )
+    plain = StageLoss(Objective(), "token", 1)
+    _, expected = run_update(policy, pack([exact[0], *exact[2:]], 24), plain, engine_temperature)
+    assert float((ours - expected).norm() / expected.norm()) < 1e-5
+    assert stats.measures["mismatch/masked"] == pytest.approx(20 / 44)
+    assert stats.trained_tokens == 44  # in the denominator they stay
