@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from cascade_rl.rewarding.records import RewardError
-from cascade_rl.rewarding.scorer import Scorer, alone
+from cascade_rl.rewarding.scorer import Combines, Scorer, alone
 from cascade_rl.types import Group, Prompt, Rollout, Score
 
 SINGLE = ""
@@ -31,6 +31,12 @@ class DomainScorer:
     def submit_whole(self, prompt: Prompt, rollout: Rollout, overlong: str = "penalise") -> Future[Score]:
         """As ``Scorer.submit_whole``. Raises RewardError for a domain without a reward."""
         return self._scorers[self._domain(prompt)].submit_whole(prompt, rollout, overlong)
+
+    @property
+    def combines(self) -> Combines:
+        """As ``Scorer.combines``, the latest of all domains."""
+        found = {scorer.combines for scorer in self._scorers.values()}
+        return "step" if "step" in found else "group" if "group" in found else "never"
 
     def combine(self, groups: Sequence[Group], gather: Callable[[Any], list[Any]] = alone) -> list[Group]:
         """As ``Scorer.combine``, for each domain by itself; groups keep their places."""
