@@ -6,7 +6,7 @@ prompt that came back stays until an epoch drops it again.
 
 An epoch asks a prompt once, so its accuracy is that of one group, known as soon as the step of that group has ended;
 and it matters only when the prompt's turn comes in the next epoch. So verdicts are noted at once and looked up as late
-as possible: there are no statistics of an open epoch, and a step that crosses the end of an epoch knows all but its own.
+as possible: there are no statistics of an open epoch, and a step that crosses the end of one knows all but its own.
 """
 
 from __future__ import annotations

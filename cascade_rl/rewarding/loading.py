@@ -6,8 +6,8 @@ A reward is a plain function of one response and the columns of its row, sync or
 
 or a class whose ``score`` is that, constructed once per worker process with the recipe keys its ``__init__`` takes,
 and whose optional ``combine(groups) -> [[value]]`` runs in the trainer's process. Where that looks at each group by
-itself, so that it may be given one group at a time and calls no ``gather``, an attribute ``combines_groups_alone = True``
-of the class or the instance says so, and ``dynamic_sampling`` can be used with it. A function with an attribute
+itself, so that it may be given one at a time, in a thread, and needs no other rank, an attribute of the class or the
+instance says so, ``combines_groups_alone = True``: ``dynamic_sampling`` needs that. A function with an attribute
 ``prepare`` has that called once per worker process instead. An attribute ``timeout_s`` of either is its deadline where
 the recipe names none. See ``binding`` for parameters.
 """

@@ -209,8 +209,8 @@ class Collector:
 
 NOT_BY_GROUP = (
     "dynamic_sampling needs to know which groups are flat while others generate, but the values of this reward are "
-    "known only with all groups of the step (`combine`). Leave one of the two out; or, if `combine` looks at each group "
-    "by itself, say so with `combines_groups_alone = True` on the reward's class"
+    "known only with all groups of the step (`combine`). Leave one of the two out; or, if `combine` looks at each "
+    "group by itself, say so with `combines_groups_alone = True` on the reward's class"
 )
 
 

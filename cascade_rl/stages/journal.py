@@ -1,8 +1,8 @@
 """Finished rollouts and their scores, on disk as they come in: a crash loses at most what was still being generated.
 
-One append-only file per step and rank: a header that says by which weights they were drawn, then a line for each rollout
-and one for each score. After a restart those of the same weights are taken instead of being drawn again. A line torn by
-the crash, and whatever comes after it, is cut off.
+One append-only file per step and rank: a header that says by which weights they were drawn, then a line for each
+rollout and one for each score. After a restart those of the same weights are taken instead of being drawn again. A line
+torn by the crash, and whatever comes after it, is cut off.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ class Journal:
             self._descriptor = None
         if not self._warned:
             self._say(
-                f"WARNING: rollouts cannot be kept in {self._folder} as they come in ({error}); training goes on. Until "
-                "there is room on the disk again, a crash loses the step in progress."
+                f"WARNING: rollouts cannot be kept in {self._folder} as they come in ({error}); training goes on. "
+                "Until there is room on the disk again, a crash loses the step in progress."
             )
         self._warned = True
 

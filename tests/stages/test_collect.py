@@ -53,7 +53,8 @@ def test_a_plain_step_has_all_its_groups_in_slot_order_whatever_ends_first():
     assert [[s.value for s in g.scores] for g in first.groups] == [[1.0, 0.0]] * 4
     last = collector(FakeEngine(pick=lambda waiting: len(waiting) - 1), FakeScorer(by_index), config).collect(0, 0)
     assert content(last.groups) == content(first.groups)
-    assert first.metrics == {"rollouts/lost": 0.0} and not first.unused
+    assert first.metrics == {"rollouts/lost": 0.0}
+    assert not first.unused
 
 
 def test_flat_groups_are_replaced_by_the_next_prompts_and_the_rest_is_asked_next():
@@ -201,7 +202,8 @@ def test_at_the_bound_it_trains_on_what_there_is_and_says_so():
     assert ids(got.groups) == [good]
     assert len(got.everything) == 12  # max_factor 3 times 4
     assert got.metrics["groups/replaced"] == 8
-    assert "12 prompts were asked" in said[0] and "3 of 4 groups are missing" in said[0]
+    assert "12 prompts were asked" in said[0]
+    assert "3 of 4 groups are missing" in said[0]
 
 
 def test_a_broken_grader_is_not_taken_for_prompts_that_teach_nothing():
@@ -210,7 +212,8 @@ def test_a_broken_grader_is_not_taken_for_prompts_that_teach_nothing():
     engine = FakeEngine()
     got = collector(engine, scorer, stage(**DYNAMIC)).collect(0, 0)
     assert len(engine.submitted) == 8
-    assert not got.groups and len(got.unused) == 4  # they are there for `refuse_errors` to see
+    assert not got.groups
+    assert len(got.unused) == 4
 
 
 def test_values_known_only_with_the_whole_step_cannot_be_sampled_dynamically():
@@ -241,7 +244,8 @@ def test_the_final_value_decides_what_is_flat():
     scorer = Lifted(by_index, combines="group")
     got = collector(FakeEngine(), scorer, config).collect(0, 0)
     assert ids(got.groups) == [i for i in drawn(config, 3) if i % 2 == 0][:4]
-    assert set(scorer.combined) == {1} and len(scorer.combined) == len(got.everything)
+    assert set(scorer.combined) == {1}
+    assert len(scorer.combined) == len(got.everything)
     assert threads == {"combine_0"}  # not the thread that the engine works in
 
 
@@ -259,7 +263,8 @@ def test_shape_comes_last_and_decides_what_is_flat():
     got = collector(FakeEngine(), FakeScorer(by_index), stage(dynamic_sampling={"max_factor": 1}), shape=shape).collect(
         0, 0
     )
-    assert not got.groups and [s.value for g in got.unused for s in g.scores] == [1.0] * 8
+    assert not got.groups
+    assert [s.value for g in got.unused for s in g.scores] == [1.0] * 8
 
 
 @pytest.mark.parametrize("combines", ["never", "group", "step"])
@@ -296,7 +301,8 @@ def test_what_is_handed_on_is_what_is_returned_with_stand_ins_too():
     seen = []
     engine = FakeEngine(pick=lambda waiting: shuffler.randrange(len(waiting)))
     got = collector(engine, FakeScorer(odd_is_flat), config, prompts(100, "half")).collect(0, 0, on_group=seen.append)
-    assert got.unused and content(seen) == content(got.groups)
+    assert got.unused
+    assert content(seen) == content(got.groups)
 
 
 def test_lost_rollouts_count_nowhere():
@@ -336,7 +342,10 @@ def test_a_stop_request_cuts_the_step_short_and_leaves_nothing_behind():
     source = feed(config, prompts(100))
     before = source.state()
     got = collector(engine, FakeScorer(by_index), config, source=source, stop=stop).collect(0, 0)
-    assert got.aborted and not got.groups and engine.in_flight == 0 and len(polls) == 3
+    assert got.aborted
+    assert not got.groups
+    assert engine.in_flight == 0
+    assert len(polls) == 3
     assert source.state() == before  # the step is drawn again
     stop.is_set = False
     engine.before_poll = lambda: None
@@ -354,7 +363,8 @@ def test_one_stopped_rank_stops_all_before_any_other_collective():
         return [value, other]
 
     got = collector(FakeEngine(), FakeScorer(by_index), config, gather=gather).collect(0, 0)
-    assert got.aborted and len(calls) == 1
+    assert got.aborted
+    assert len(calls) == 1
 
 
 def test_the_engine_is_cleared_when_a_reward_fails_for_good():
@@ -471,7 +481,8 @@ def test_nothing_finished_is_no_sign_of_life():
     phases, shown = [], []
     collector(engine, FakeScorer(by_index), stage(), phase=phases.append, show=shown.append).collect(0, 0)
     generating = [text for text in phases if not text.startswith("scoring")]
-    assert len(generating) == 7 and len(shown) == 7  # the eighth ends generation
+    assert len(generating) == 7
+    assert len(shown) == 7
 
 
 def test_futures_are_used_as_promised():

@@ -70,7 +70,8 @@ def test_of_anything_else_nothing_is_taken_and_it_says_so(tmp_path, keys, step, 
     said = []
     again = make(tmp_path, say=said.append, **keys)
     assert again.begin(step, weights) == 0
-    assert f"they are of another {what}" in said[0] and "step 5" in said[0]
+    assert f"they are of another {what}" in said[0]
+    assert "step 5" in said[0]
     assert again.kept(0, 0, 11) is None
     assert len(path.read_text().splitlines()) == 1  # the header of the new one
 
@@ -131,7 +132,8 @@ def test_bad_rollouts_are_discarded(tmp_path):
     one = make(tmp_path)
     one.begin(4, "w")
     one.discard(4)
-    assert not path.exists() and one.begin(4, "w") == 0
+    assert not path.exists()
+    assert one.begin(4, "w") == 0
 
 
 def test_a_full_disk_costs_the_journal_not_the_step(tmp_path, monkeypatch):
@@ -155,7 +157,9 @@ def test_a_full_disk_costs_the_journal_not_the_step(tmp_path, monkeypatch):
         one.begin(5, "w")  # no room for the header either
         one.add_rollout(0, 1, rollout(0))
         one.close()
-    assert len(said) == 1 and "No space left" in said[0] and "training goes on" in said[0]
+    assert len(said) == 1
+    assert "No space left" in said[0]
+    assert "training goes on" in said[0]
     assert make(tmp_path).begin(4, "w") == 1  # what was whole before
     one.begin(6, "w")  # room again
     one.add_rollout(0, 1, rollout(0))
