@@ -48,6 +48,10 @@ class DomainScorer:
                 combined[place] = group
         return combined
 
+    def combine_alone(self, group: Group) -> Group:
+        """As ``Scorer.combine_alone``; other domains are not asked."""
+        return self._scorers[self._domain(group.prompt)].combine_alone(group)
+
     def close(self) -> None:
         with contextlib.ExitStack() as closing:
             for scorer in self._scorers.values():

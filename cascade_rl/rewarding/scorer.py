@@ -126,6 +126,10 @@ class Scorer:
             for group, row in zip(groups, new, strict=True)
         ]
 
+    def combine_alone(self, group: Group) -> Group:
+        """``combine`` of one group, where ``combines`` is not ``step``. No collective call."""
+        return self.combine([group])[0]
+
     def summary(self) -> dict[str, int]:
         """Counters since the start: calls, timeouts, crashes, errors, restarts."""
         return self._backend.summary()

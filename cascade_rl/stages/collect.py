@@ -175,7 +175,7 @@ class Collector:
         """In a thread of its own, always the same: others generate meanwhile."""
         if not group.rollouts:
             return self._finish(group)
-        return self._thread.submit(lambda: self._shape(self._scorer.combine([group])[0]))
+        return self._thread.submit(lambda: self._shape(self._scorer.combine_alone(group)))
 
     def _final(self, asked: Sequence[Asked]) -> list[Group]:
         """Every group with its final values. A collective call where rewards are."""

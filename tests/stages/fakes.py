@@ -88,6 +88,9 @@ class FakeScorer:
         for future, score in now:
             future.set_result(score)
 
+    def combine_alone(self, group: Group) -> Group:
+        return self.combine([group])[0]
+
     def combine(self, groups: Sequence[Group], gather=None) -> list[Group]:
         self.combined.append(len(groups))
         return list(groups)
