@@ -150,6 +150,11 @@ class VllmEngine(Generates):
                 break
         return finished
 
+    def longest_running(self) -> int | None:
+        """Tokens that the longest unfinished rollout has so far; None where none is running."""
+        states = self._llm.llm_engine.output_processor.request_states.values()
+        return max((state.detokenizer.num_output_tokens() for state in states if state.detokenizer), default=None)
+
     def clear(self) -> None:
         """Cancel whatever is in flight; an engine that is dead has nothing."""
         lingering, self._requests, self._ids = list(self._requests), {}, {}

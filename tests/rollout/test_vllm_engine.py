@@ -148,6 +148,7 @@ def test_requests_are_added_and_cancelled_while_others_generate(engine):
         engine.submit(request)
     assert engine.in_flight == 4
     seen = engine.poll()  # one token each
+    assert engine.longest_running() == 1
     engine.cancel("p1", 0)
     engine.cancel("p1", 0)
     engine.cancel("never asked", 0)
@@ -158,6 +159,7 @@ def test_requests_are_added_and_cancelled_while_others_generate(engine):
     assert {(r.prompt_id, r.index): r for r in seen} == {k: r for k, r in expected.items() if k != ("p1", 0)}
     assert not engine._llm.llm_engine.has_unfinished_requests()
     assert engine.poll(10.0) == []  # at once
+    assert engine.longest_running() is None
 
 
 def test_one_rollout_is_not_asked_for_twice_and_none_spans_two_versions(engine, policy):
