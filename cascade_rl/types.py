@@ -91,7 +91,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Group:
-    """The G rollouts of one prompt with their scores, in rollout order."""
+    """The G rollouts of one prompt with their scores, in rollout order; fewer where some never came back."""
 
     prompt: Prompt
     prompt_token_ids: tuple[int, ...]
@@ -99,11 +99,12 @@ class Group:
     scores: Sequence[Score]
 
     def members(self, truncated_out: bool) -> list[int]:
-        """Indices of the rollouts that count: not failed in grading, nor truncated where those are left out."""
+        """Indices of the rollouts that count: neither lost nor failed in grading, nor truncated where those are left
+        out."""
         return [
             index
             for index, (rollout, score) in enumerate(zip(self.rollouts, self.scores, strict=True))
-            if score.error is None and not (truncated_out and rollout.truncated)
+            if score.error is None and rollout.stop is not Stop.ABORT and not (truncated_out and rollout.truncated)
         ]
 
     def is_flat(self, truncated_out: bool) -> bool:

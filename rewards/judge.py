@@ -118,6 +118,8 @@ class PairwiseJudge(AskedJudge):
     ``at_once`` questions under way. Other options: those of ``AskedJudge``.
     """
 
+    combines_groups_alone = True
+
     def __init__(
         self,
         base_url: str,

@@ -140,6 +140,9 @@ class VerifiedPreference:
     ``PreferenceReward``; with ``url``, ``at_once`` requests are under way.
     """
 
+    combines_groups_alone = True
+    """z is within a group. Not with ``shard``: there every forward pass needs all ranks."""
+
     def __init__(
         self, model: str, verifier: str = VERIFIER, url: str | None = None, at_once: int = 64, **options: Any
     ) -> None:
@@ -159,6 +162,7 @@ class VerifiedPreference:
         self._backend: RewardModel | ServedRewardModel
         self._backend = RewardModel(model, **own) if url is None else ServedRewardModel(model, url, **own)
         self._at_once = at_once
+        self.combines_groups_alone = not own.get("shard", False)
         self._runner: asyncio.Runner | None = None
 
     def score(

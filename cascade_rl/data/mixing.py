@@ -17,12 +17,12 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from cascade_rl.data.order import PromptSampler
+from cascade_rl.data.order import EpochFilter, PromptSampler
 from cascade_rl.types import CascadeError
 
 
@@ -35,10 +35,27 @@ class Share:
     places: Sequence[int]
 
 
+@dataclass(frozen=True)
+class _OfSource:
+    """A filter of all prompts, for one source that knows its own by their numbers."""
+
+    everyone: EpochFilter
+    places: Sequence[int]
+
+    def asks(self, index: int, epoch: int) -> bool:
+        return self.everyone.asks(self.places[index], epoch)
+
+    def readmit(self, indices: Iterable[int]) -> None:
+        self.everyone.readmit(self.places[index] for index in indices)
+
+
 class MixedSampler:
     """Same face as ``PromptSampler``, over sources with weights."""
 
-    def __init__(self, fingerprint: str, shares: Sequence[Share], seed: int) -> None:
+    def __init__(
+        self, fingerprint: str, shares: Sequence[Share], seed: int, leaving_out: EpochFilter | None = None
+    ) -> None:
+        """``leaving_out`` knows prompts by their places among all; each source has epochs of its own."""
         for share in shares:
             if not share.places:
                 raise CascadeError(f"source {share.name} has a weight, but no prompt of it is left to draw")
@@ -48,7 +65,12 @@ class MixedSampler:
         self._fingerprint = fingerprint
         self._seed = seed
         self._samplers = [
-            PromptSampler(fingerprint, len(share.places), _seed(seed, "source", number))
+            PromptSampler(
+                fingerprint,
+                len(share.places),
+                _seed(seed, "source", number),
+                None if leaving_out is None else _OfSource(leaving_out, share.places),
+            )
             for number, share in enumerate(shares)
         ]
         self._steps = 0

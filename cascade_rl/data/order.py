@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from cascade_rl.types import CascadeError
 
@@ -17,17 +18,31 @@ def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
     return order
 
 
+class EpochFilter(Protocol):
+    """Which prompts an epoch leaves out (``cascade_rl.data.curriculum``)."""
+
+    def asks(self, index: int, epoch: int) -> bool:
+        """Whether ``epoch`` asks this prompt. Called once for each prompt and epoch, when its turn comes."""
+        ...
+
+    def readmit(self, indices: Iterable[int]) -> None:
+        """An epoch would have asked none of these: all of them come back."""
+        ...
+
+
 class PromptSampler:
     """Draws every prompt once per epoch; a draw that crosses the end of an epoch goes on with the next."""
 
-    def __init__(self, fingerprint: str, count: int, seed: int) -> None:
+    def __init__(self, fingerprint: str, count: int, seed: int, leaving_out: EpochFilter | None = None) -> None:
         if count < 1:
             raise CascadeError("there are no prompts to draw from")
         self._fingerprint = fingerprint
         self._count = count
         self._seed = seed
+        self._filter = leaving_out
         self._epoch = 0
         self._cursor = 0
+        self._given = 0  # in this epoch so far
         self._order = epoch_order(count, seed, 0)
 
     def next(self, count: int) -> list[int]:
@@ -35,18 +50,27 @@ class PromptSampler:
         drawn: list[int] = []
         while len(drawn) < count:
             if self._cursor == self._count:
-                self._epoch, self._cursor = self._epoch + 1, 0
-                self._order = epoch_order(self._count, self._seed, self._epoch)
-            take = self._order[self._cursor : self._cursor + count - len(drawn)]
-            drawn += take
-            self._cursor += len(take)
+                self._begin_epoch()
+            index = self._order[self._cursor]
+            self._cursor += 1
+            # Looked up when its turn comes, so that what was learned until then is known.
+            if self._filter is None or self._filter.asks(index, self._epoch):
+                self._given += 1
+                drawn.append(index)
         return drawn
+
+    def _begin_epoch(self) -> None:
+        if self._filter is not None and not self._given:
+            self._filter.readmit(range(self._count))
+        self._epoch, self._cursor, self._given = self._epoch + 1, 0, 0
+        self._order = epoch_order(self._count, self._seed, self._epoch)
 
     def state(self) -> dict[str, Any]:
         """Where the drawing stands, and in what."""
         return {
             "epoch": self._epoch,
             "cursor": self._cursor,
+            "given": self._given,
             "seed": self._seed,
             "count": self._count,
             "fingerprint": self._fingerprint,
@@ -60,5 +84,5 @@ class PromptSampler:
                     f"the saved position belongs to other data: {key} was {state[key]!r}, is {mine!r}. The data "
                     "changed since this stage was interrupted; put it back, or delete the stage's state folder."
                 )
-        self._epoch, self._cursor = state["epoch"], state["cursor"]
+        self._epoch, self._cursor, self._given = state["epoch"], state["cursor"], state["given"]
         self._order = epoch_order(self._count, self._seed, self._epoch)

@@ -72,6 +72,7 @@ def to_prompts(rows: Sequence[Row], source: DataSource, numbers: Sequence[int] |
                 f"row {index} of {source.source} ends with an assistant message: nothing is left to generate"
             )
         columns = {key: value for key, value in row.items() if key not in ("messages", "thinking")}
+        _check_limit(row, source, index)
         domain = source.domain or str(row.get("domain") or "")
         prompts.append(Prompt(f"{source.source}:{index}", messages, columns, _thinking(row, source, index), domain))
     return prompts
@@ -243,6 +244,16 @@ def _messages(row: Row, source: DataSource, index: int) -> tuple[Message, ...]:
         f"row {index} of {source.source} has no usable `messages` or `prompt`; give `prompt:` as a format string over "
         f"its columns ({', '.join(sorted(row))})"
     )
+
+
+def _check_limit(row: Row, source: DataSource, index: int) -> None:
+    """A row's own limit of tokens per completion, if it has one."""
+    value = row.get("max_new_tokens")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise CascadeError(
+            f"row {index} of {source.source}: column `max_new_tokens` must be a whole number from 1 up, or empty, not "
+            f"{value!r}"
+        )
 
 
 def _thinking(row: Row, source: DataSource, index: int) -> bool | None:

@@ -81,6 +81,26 @@ def _check_rl(loaded: LoadedRecipe, stage: RlStage, keys: Keys) -> Iterator[Prob
         yield from _check_reward(loaded, stage.data, reward, (*keys, "rewards", domain), domain)
     if stage.rewards:
         yield from _check_domains(loaded, stage, keys)
+    if stage.dynamic_sampling is not None:
+        yield from _check_dynamic_sampling(loaded, stage, keys)
+
+
+def _check_dynamic_sampling(loaded: LoadedRecipe, stage: RlStage, keys: Keys) -> Iterator[Problem]:
+    """Whether a group is flat must be known while others generate."""
+    for domain, config in stage.rewards_by_domain.items():
+        try:
+            reward = load_reward(config, search_path(loaded))
+        except CascadeError:
+            continue  # reported by _check_reward
+        if reward.has_combine and not reward.combines_groups_alone:
+            where = f"the reward {config.use}" + f" of domain {domain}" * bool(domain)
+            yield Problem.at(
+                loaded,
+                (*keys, "dynamic_sampling"),
+                f"it replaces groups without variance while others generate, but the values of {where} are known only "
+                "with all groups of the step (`combine`). Leave one of the two out; or, if `combine` looks at each "
+                "group by itself, say so with `combines_groups_alone = True` on the reward's class",
+            )
 
 
 def _check_domains(loaded: LoadedRecipe, stage: RlStage, keys: Keys) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from cascade_rl.recipe.measuring import BenchmarkByName, BenchmarkConfig, PairBe
 from cascade_rl.recipe.parts import DataSource
 from cascade_rl.recipe.paths import looks_like_path, resolve_path
 from cascade_rl.recipe.problems import Keys, Problem
-from cascade_rl.recipe.schema import RewardModelStage, RolloutStage, SftStage, StageConfig
+from cascade_rl.recipe.schema import RewardModelStage, RlStage, RolloutStage, SftStage, StageConfig
 from cascade_rl.recipe.tree import PlacedDict, place_of, problem_at, stage_names
 
 Stages = Sequence[StageConfig | None]
@@ -33,7 +33,12 @@ def structure_problems(
     for index, stage in enumerate(stages):
         problems += references.parent(root, index, skipped)
         if stage is not None:
-            own = (*references.of_stage(stage, index, root), *_schedule(stage), *_batches(stage, world_size))
+            own = (
+                *references.of_stage(stage, index, root),
+                *_schedule(stage),
+                *_batches(stage, world_size),
+                *_choices(stage),
+            )
             for key, message in own:
                 problems.append(problem_at(root, ("stages", index, key), message))
     for keys, source in _sources(stages, benchmarks):
@@ -136,6 +141,16 @@ def _schedule(stage: StageConfig) -> Iterator[tuple[str, str]]:
     steps = getattr(stage, "steps", None)
     if steps is not None and stage.warmup_steps >= steps:
         yield "warmup_steps", f"{stage.warmup_steps} warm-up steps leave nothing of {steps} steps"
+
+
+def _choices(stage: StageConfig) -> Iterator[tuple[str, str]]:
+    """Options that contradict each other."""
+    if isinstance(stage, RlStage) and stage.abort_hopeless and stage.curriculum is not None:
+        yield (
+            "abort_hopeless",
+            "a curriculum judges prompts by all of their rollouts, and would not see those given up: leave out one of "
+            "`abort_hopeless` and `curriculum`",
+        )
 
 
 def _batches(stage: StageConfig, world_size: int | None) -> Iterator[tuple[str, str]]:

@@ -181,8 +181,10 @@ class RlStage(RolloutStage):
     curriculum: Curriculum | None = None
     """Leave out solved and hopeless prompts, epoch by epoch. Default: all stay."""
     abort_hopeless: bool | None = None
-    """Stop generating for groups that can have no variance any more whatever their last rollouts bring (all others
-    scored alike, the rest too long to count). Saves tokens; what is learned from stays the same."""
+    """Stop generating for a group once fewer than two of its rollouts can count, whatever the last one brings: the
+    others were cut off under ``overlong: filter``, never came back, or could not be graded. Nothing more can be known
+    ahead: a rollout still at work may always be scored otherwise than its siblings. Saves those tokens; what is
+    learned stays the same. Not with ``curriculum``, which judges prompts by all of their rollouts."""
 
     @model_validator(mode="after")
     def _one_reward(self) -> RlStage:

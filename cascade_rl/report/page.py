@@ -13,6 +13,7 @@ from cascade_rl.report.figures import cascade_figure, rl_figure, sft_figure, tim
 from cascade_rl.report.gates import gates_section
 from cascade_rl.report.load import RunView, StageView, load_run, read_rollouts, rollout_steps
 from cascade_rl.report.matrix import ROLLED_BACK, Cell, headline, markdown, matrix
+from cascade_rl.report.timeline import timeline_figure
 from cascade_rl.store.files import write_text
 
 SAMPLES = 3
@@ -180,8 +181,18 @@ def _rollout(row: dict[str, Any]) -> str:
 
 
 def _times(view: RunView, figures: Path) -> str:
-    image = _image(time_figure([s for s in view.stages if s.kind == "rl"], figures / "time.png"), "time of an RL step")
-    return f"<h2>Where the time goes</h2>{image}" if image else ""
+    stages = [stage for stage in view.stages if stage.kind in ("rl", "distill")]
+    image = _image(time_figure(stages, figures / "time.png"), "time of an RL step")
+    timelines = "".join(
+        _image(timeline_figure(stage, figures / f"timeline-{stage.name}.png"), f"timeline of {stage.name}")
+        for stage in stages
+    )
+    if timelines:
+        timelines = (
+            '<p class="soft">Who worked and who waited: rows that overlap ran at the same time; in the grey ones '
+            f"nothing was left to generate and scores were still to come.</p>{timelines}"
+        )
+    return f"<h2>Where the time goes</h2>{image}{timelines}" if image else ""
 
 
 def _reproduce(view: RunView) -> str:

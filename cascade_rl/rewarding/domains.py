@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from cascade_rl.rewarding.records import RewardError
-from cascade_rl.rewarding.scorer import Scorer, alone
+from cascade_rl.rewarding.scorer import Combines, Scorer, alone
 from cascade_rl.types import Group, Prompt, Rollout, Score
 
 SINGLE = ""
@@ -32,6 +32,12 @@ class DomainScorer:
         """As ``Scorer.submit_whole``. Raises RewardError for a domain without a reward."""
         return self._scorers[self._domain(prompt)].submit_whole(prompt, rollout, overlong)
 
+    @property
+    def combines(self) -> Combines:
+        """As ``Scorer.combines``, the latest of all domains."""
+        found = {scorer.combines for scorer in self._scorers.values()}
+        return "step" if "step" in found else "group" if "group" in found else "never"
+
     def combine(self, groups: Sequence[Group], gather: Callable[[Any], list[Any]] = alone) -> list[Group]:
         """As ``Scorer.combine``, for each domain by itself; groups keep their places."""
         combined = list(groups)
@@ -41,6 +47,10 @@ class DomainScorer:
             for place, group in zip(places, scorer.combine([groups[place] for place in places], gather), strict=True):
                 combined[place] = group
         return combined
+
+    def combine_alone(self, group: Group) -> Group:
+        """As ``Scorer.combine_alone``; other domains are not asked."""
+        return self._scorers[self._domain(group.prompt)].combine_alone(group)
 
     def close(self) -> None:
         with contextlib.ExitStack() as closing:

@@ -5,7 +5,9 @@ A reward is a plain function of one response and the columns of its row, sync or
     def score(response: str, *, answer: str) -> float: ...
 
 or a class whose ``score`` is that, constructed once per worker process with the recipe keys its ``__init__`` takes,
-and whose optional ``combine(groups) -> [[value]]`` runs in the trainer's process. A function with an attribute
+and whose optional ``combine(groups) -> [[value]]`` runs in the trainer's process. Where that looks at each group by
+itself, so that it may be given one at a time, in a thread, and needs no other rank, an attribute of the class or the
+instance says so, ``combines_groups_alone = True``: ``dynamic_sampling`` needs that. A function with an attribute
 ``prepare`` has that called once per worker process instead. An attribute ``timeout_s`` of either is its deadline where
 the recipe names none. See ``binding`` for parameters.
 """
@@ -66,6 +68,11 @@ class LoadedReward:
     def combine(self) -> Callable[..., Any] | None:
         """``combine(groups) -> [[value]]`` of a class that compares siblings. Raises like ``function``."""
         return self._instance.combine if self.has_combine else None
+
+    @property
+    def combines_groups_alone(self) -> bool:
+        """Whether ``combine`` may be given one group at a time, as far as the class can tell."""
+        return bool(getattr(self.target, "combines_groups_alone", False))
 
     @property
     def constructor_keys(self) -> frozenset[str]:

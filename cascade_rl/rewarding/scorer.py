@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cascade_rl.rewarding.loading import load_reward
 from cascade_rl.rewarding.pool import RewardPool
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 AWAITS_COMBINE = "awaits_combine"
 """A detail of scores that ``combine`` has yet to give. They carry an error until then, so that where no groups are
 combined (`cascade-rl score` on a file) nobody takes them for zeros."""
+
+
+Combines = Literal["never", "group", "step"]
+"""When the values of a reward are final: as each rollout is scored, with its group, or with all groups of the step."""
 
 
 def awaiting(use: str) -> Score:
@@ -88,6 +92,15 @@ class Scorer:
         settled.set_result(Score(self._failure, {"truncated": True}))
         return settled
 
+    @property
+    def combines(self) -> Combines:
+        """What ``combine`` has to see before values are final."""
+        if self._combine is None:
+            return "never"
+        # An instance knows best: its options may make it a collective.
+        reward = getattr(self._combine, "__self__", None)
+        return "group" if getattr(reward, "combines_groups_alone", False) else "step"
+
     def combine(self, groups: Sequence[Group], gather: Callable[[Any], list[Any]] = alone) -> list[Group]:
         """Let a class reward with ``combine(groups) -> [[value]]`` replace values by what depends on siblings.
 
@@ -112,6 +125,10 @@ class Scorer:
             dataclasses.replace(group, scores=[_combined(s, n) for s, n in zip(group.scores, row, strict=True)])
             for group, row in zip(groups, new, strict=True)
         ]
+
+    def combine_alone(self, group: Group) -> Group:
+        """``combine`` of one group, where ``combines`` is not ``step``. No collective call."""
+        return self.combine([group])[0]
 
     def summary(self) -> dict[str, int]:
         """Counters since the start: calls, timeouts, crashes, errors, restarts."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cascade_rl.data.exclusion import load_stage_rows
 from cascade_rl.data.mixing import MixedSampler, Sampler, Share
-from cascade_rl.data.order import PromptSampler
+from cascade_rl.data.order import EpochFilter, PromptSampler
 from cascade_rl.data.sources import dataset_fingerprint, to_prompts
 from cascade_rl.data.template import Template
 from cascade_rl.recipe import DataSource, RolloutStage
@@ -23,6 +23,8 @@ class Slot:
     """One prompt of a step, with its position in the step's list over all ranks (so seeds do not depend on ranks)."""
 
     position: int
+    index: int
+    """Of the prompt among the stage's prompts."""
     prompt: Prompt
     prompt_token_ids: TokenIds
 
@@ -53,18 +55,24 @@ class Prompts:
     def slots(self, indices: Sequence[int], rank: int, world_size: int) -> list[Slot]:
         """This rank's share of a step that asks the prompts of ``indices``, each in its mode."""
         return [
-            self._slot(position, index, len(indices))
+            self.slot(position, index, len(indices))
             for position, index in enumerate(indices)
             if position % world_size == rank
         ]
 
-    def _slot(self, position: int, index: int, count: int) -> Slot:
+    def slot(self, position: int, index: int, per_step: int) -> Slot:
+        """The prompt of ``index`` in the mode of its place. Places from ``per_step`` on stand in for others of a step
+        (``dynamic_sampling``): each block of so many is like a step."""
         prompt = self.prompts[index]
         if self.modes == "half":
-            # The order is shuffled, so the first half is any half; and every rank has its share of both modes.
-            prompt = dataclasses.replace(prompt, thinking=position < count // 2)
+            prompt = dataclasses.replace(prompt, thinking=self.mode_of(position, per_step))
         assert prompt.thinking is not None
-        return Slot(position, prompt, self.ids[prompt.thinking][index])
+        return Slot(position, index, prompt, self.ids[prompt.thinking][index])
+
+    def mode_of(self, position: int, per_step: int) -> bool:
+        """Whether a place is for an answer with thinking, under ``half``; elsewhere all places are alike."""
+        # The order is shuffled, so the first half is any half; and every rank has its share of both modes.
+        return self.modes != "half" or position % per_step < per_step // 2
 
 
 def load_prompts(context: Context, config: RolloutStage, template: Template) -> Prompts:
@@ -103,12 +111,12 @@ def _in_mode(prompt: Prompt, modes: str, template: Template) -> Prompt:
     return dataclasses.replace(prompt, thinking=modes != "instruct")
 
 
-def make_sampler(prompts: Prompts, seed: int) -> Sampler:
+def make_sampler(prompts: Prompts, seed: int, leaving_out: EpochFilter | None = None) -> Sampler:
     """Draws the stage's prompts in the order of ``seed``; from sources with weights, by their weights.
 
     Raises CascadeError for a source with a weight of which no prompt is left.
     """
     if all(source.weight is None for source, _ in prompts.sources):
-        return PromptSampler(prompts.fingerprint, len(prompts.prompts), seed)
+        return PromptSampler(prompts.fingerprint, len(prompts.prompts), seed, leaving_out)
     shares = [Share(source.source, source.weight or 0.0, places) for source, places in prompts.sources]
-    return MixedSampler(prompts.fingerprint, shares, seed)
+    return MixedSampler(prompts.fingerprint, shares, seed, leaving_out)

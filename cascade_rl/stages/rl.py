@@ -15,7 +15,7 @@ from cascade_rl.rewarding import DomainScorer, Scorer
 from cascade_rl.stages.collect import members
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.guards import abandon_if_stopped, agree, apply, check_rewards
-from cascade_rl.stages.rollout_run import RolloutRun, carry_out, next_slots, opened, record, save, save_if_due, sync
+from cascade_rl.stages.rollout_run import RolloutRun, carry_out, opened, record, save, save_if_due, sync
 from cascade_rl.stages.step_metrics import rollout_metrics
 from cascade_rl.tracking.trace import Trace
 from cascade_rl.training.packing import TrainingSequence, pack, training_sequence
@@ -30,9 +30,10 @@ def train(run: RolloutRun, first_step: int) -> None:
         run.trace = Trace()
         sync(run, version=step)
 
-        collected = run.collector.collect(next_slots(run), step, run.trace)
+        run.position = run.sampler.state()
+        collected = run.collector.collect(step, version=step, trace=run.trace)
         abandon_if_stopped(run, collected, step)
-        check_rewards(run, collected.groups, step)
+        check_rewards(run, collected.everything, step)
         run.engine.sleep()
         sequences = training_sequences(collected.groups, run.config)
 
@@ -45,8 +46,8 @@ def train(run: RolloutRun, first_step: int) -> None:
                 continue
             applied = apply(run, stats, collected, step)
 
-        metrics = rollout_metrics(run.context.ranks.gather, collected.groups, run.config)
-        record(run, step, collected.groups, stats.metrics() | applied | metrics)
+        metrics = rollout_metrics(run.context.ranks.gather, collected.everything, run.config) | collected.metrics
+        record(run, step, collected.everything, stats.metrics() | applied | metrics)
         step += 1
         save_if_due(run, step)
         run.context.stop_if_asked(functools.partial(save, run, step))

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from cascade_rl.data.mixing import Sampler
 from cascade_rl.data.template import Template
 from cascade_rl.recipe import RolloutStage
 from cascade_rl.rewarding import DomainScorer
@@ -21,9 +20,10 @@ from cascade_rl.rollout.archive import rows_of, write_rollouts
 from cascade_rl.rollout.vllm_engine import VllmEngine
 from cascade_rl.stages.collect import Collector
 from cascade_rl.stages.context import Context
+from cascade_rl.stages.feed import Feed
 from cascade_rl.stages.handover import load_tokenizer, probe_logprobs, write_checkpoint
 from cascade_rl.stages.measure import Benchmarks
-from cascade_rl.stages.prompts import Prompts, Slot, load_prompts, make_sampler
+from cascade_rl.stages.prompts import Prompts, load_prompts
 from cascade_rl.stages.switching import Switch
 from cascade_rl.stages.watchdog import Watchdog
 from cascade_rl.store.files import publishing, publishing_file
@@ -51,7 +51,7 @@ class RolloutRun:
     template: Template
     policy: Policy
     engine: VllmEngine
-    sampler: Sampler
+    sampler: Feed
     prompts: Prompts
     collector: Collector
     benchmarks: Benchmarks
@@ -89,10 +89,25 @@ def opened(
     prompts = load_prompts(context, config, template)
     policy = make_policy(context, config)
     seed = config.seed if config.seed is not None else job.seed
-    sampler = make_sampler(prompts, seed)
+    sampler = Feed(
+        prompts,
+        config.prompts_per_step,
+        seed=seed,
+        curriculum=getattr(config, "curriculum", None),
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        gather=ranks.gather,
+        say=context.say,
+    )
     search = [job.recipe_path.resolve().parent, Path.cwd()]
     progress = context.progress(config.steps)
     watchdog = Watchdog(job.place.logs, ranks.rank, config.stall_timeout_s, context.shout)
+
+    def phase(text: str) -> None:
+        watchdog.beat(text)
+        if progress:
+            progress.phase(text)
+
     with (
         watchdog,
         make_scorer(template, search) as scorer,
@@ -111,7 +126,16 @@ def opened(
             sampler=sampler,
             prompts=prompts,
             collector=Collector(
-                engine, scorer, config, seed=seed, stop=context.stop, progress=progress, gather=ranks.gather
+                engine,
+                scorer,
+                sampler,
+                config,
+                seed=seed,
+                stop=context.stop,
+                gather=ranks.gather,
+                phase=phase,
+                show=progress.phase if progress else lambda _: None,
+                say=context.say,
             ),
             benchmarks=benchmarks,
             progress=progress,
@@ -199,14 +223,6 @@ def sync(run: RolloutRun, version: int) -> None:
         f"{run.engine.version}, the trainer is at {version}: it does not serve the weights that it was given. The last "
         "saved state is intact."
     )
-
-
-def next_slots(run: RolloutRun) -> list[Slot]:
-    """This rank's share of the step's prompts. Every rank advances the sampler alike."""
-    run.position = run.sampler.state()
-    indices = run.sampler.next(run.config.prompts_per_step)
-    ranks = run.context.ranks
-    return run.prompts.slots(indices, ranks.rank, ranks.world_size)
 
 
 def record(run: RolloutRun, step: int, groups: Sequence[Group], metrics: dict[str, float]) -> None:

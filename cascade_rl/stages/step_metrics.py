@@ -1,8 +1,10 @@
 """What the rollouts of a step looked like, over all ranks: together, and for each domain, mode and part of the reward.
 
-``reward/mean`` is over all rollouts; ``domain/math/reward/mean`` over those of a domain, ``thinking/reward/mean`` and
-``instruct/reward/mean`` over those of a mode (where a step has several); ``reward/parts/NAME`` is the mean of a number
-that a reward put into its details under ``parts``.
+``reward/mean`` is over all rollouts that came back, those of groups that ``dynamic_sampling`` replaced too: it says how
+good the policy is, and ``tokens/rollout`` what the step has cost; ``groups/zero_variance`` is the share of flat groups
+among all. ``domain/math/reward/mean`` is over those of a domain, ``thinking/reward/mean`` and ``instruct/reward/mean``
+over those of a mode (where a step has several); ``reward/parts/NAME`` is the mean of a number that a reward put into
+its details under ``parts``.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cascade_rl.recipe import RlStage
-from cascade_rl.types import Group
+from cascade_rl.types import Group, Stop
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ class _Seen:
 
 def rollout_metrics(gather: Callable[[Any], list[Any]], groups: Sequence[Group], config: RlStage) -> dict[str, float]:
     """Metrics of the step's rollouts by name. A collective call: ``gather`` returns what every rank hands to it."""
-    flat = [(group.is_flat(config.overlong == "filter"), len(group.scores)) for group in groups]
+    flat = [group.is_flat(config.overlong == "filter") for group in groups]
     shares = gather(([seen for group in groups for seen in _seen(group)], flat))
     rollouts = [seen for share, _ in shares for seen in share]
-    groups_flat = [is_flat for _, share in shares for is_flat, _ in share]
+    groups_flat = [is_flat for _, share in shares for is_flat in share]
     metrics = {
         **_rewards(rollouts),
         **_completions(rollouts),
@@ -51,6 +53,8 @@ def rollout_metrics(gather: Callable[[Any], list[Any]], groups: Sequence[Group],
 
 def _seen(group: Group) -> Iterable[_Seen]:
     for rollout, score in zip(group.rollouts, group.scores, strict=True):
+        if rollout.stop is Stop.ABORT:
+            continue
         parts = score.details.get("parts")
         yield _Seen(
             value=score.value,

@@ -42,6 +42,15 @@ def test_limit_and_repeat_keep_ids_apart(recipe):
     assert [p.id for p in to_prompts(load_rows(source, recipe), source)] == [f"rows.jsonl:{i}" for i in range(3)]
 
 
+def test_a_row_may_have_a_limit_of_its_own():
+    source = DataSource(source="rows.jsonl")
+    rows = [{"prompt": "a", "max_new_tokens": 7}, {"prompt": "b", "max_new_tokens": None}, {"prompt": "c"}]
+    assert [p.columns.get("max_new_tokens") for p in to_prompts(rows, source)] == [7, None, None]
+    for wrong in (0, -1, 2.5, 7.0, "7", True):
+        with pytest.raises(CascadeError, match=r"row 1 of rows.jsonl: column `max_new_tokens` must be a whole number"):
+            to_prompts([rows[0], {"prompt": "b", "max_new_tokens": wrong}], source)
+
+
 def test_the_three_file_kinds_and_folders_agree(recipe, tmp_path):
     import pyarrow
     import pyarrow.parquet

@@ -76,6 +76,13 @@ def test_two_benchmarks_of_one_name(problems, load, valid):
     assert load(twice.replace("samples: 8", "name: aime24-8, samples: 8"))
 
 
+def test_a_curriculum_sees_all_rollouts(problems, load, valid):
+    hopeless = valid.replace("kind: rl", "kind: rl\n    abort_hopeless: true")
+    assert load(hopeless)
+    (found,) = problems(hopeless + "    curriculum: {}\n")
+    assert found.startswith("recipe.yaml:11: stages.math.abort_hopeless: a curriculum judges prompts by all")
+
+
 # Steps and batches
 
 

@@ -65,6 +65,15 @@ def test_the_matrix_is_the_measurements(root):
     assert "other" not in rows["rl"]
 
 
+def test_the_page_shows_who_waited(root):
+    spans = [["generate", 0.0, 2.0], ["wait for rewards", 2.0, 2.5]]
+    lines = [json.dumps({"step": step, "rank": 0, "spans": spans}) for step in (1, 2)]
+    (root / "store/rl-x/trace.jsonl").write_text("\n".join(lines))
+    page = write_report(root, "r").read_text()
+    assert 'alt="timeline of rl"' in page
+    assert 'alt="timeline of late"' not in page
+
+
 def test_a_drop_within_the_noise_is_not_forgetting(root):
     path = root / "store/sft-x/evals/other-e2.json"
     path.write_text(json.dumps({"benchmark": "other", **measurement(0.46)}))

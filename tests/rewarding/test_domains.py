@@ -30,6 +30,48 @@ def scorer(project, name="score"):
     return Scorer(project.config(name), [project.folder], 1, False)
 
 
+BY_GROUP = (
+    COMBINING
+    + """
+class Ranked:
+    combines_groups_alone = True
+    def score(self, response): return float(response)
+    def combine(self, groups):
+        assert len(groups) == 1, "another domain was asked, or all groups at once"
+        return [[s.value - groups[0].scores[0].value for s in groups[0].scores]]
+
+class Depends(Ranked):
+    def __init__(self, alone=True): self.combines_groups_alone = alone
+"""
+)
+
+
+def test_a_stage_knows_when_its_values_are_final(project):
+    project.write(ONE + BY_GROUP)
+    cases = [
+        ({"a": "score", "b": "two"}, "never"),
+        ({"a": "score", "b": "Ranked"}, "group"),
+        ({"a": "Ranked", "b": "Share"}, "step"),
+    ]
+    for names, expected in cases:
+        with DomainScorer({domain: scorer(project, name) for domain, name in names.items()}) as scorers:
+            assert scorers.combines == expected
+
+
+def test_one_group_is_combined_by_the_reward_of_its_domain(project):
+    project.write(ONE + BY_GROUP)
+    group = Group(prompt("b"), (1,), [rollout(), rollout()], [Score(2.0), Score(5.0)])
+    with DomainScorer({"a": scorer(project, "Ranked"), "b": scorer(project, "Ranked")}) as scorers:
+        assert [score.value for score in scorers.combine_alone(group).scores] == [0.0, 3.0]
+
+
+def test_the_instance_has_the_last_word_on_when_its_values_are_final(project):
+    project.write(BY_GROUP)
+    for alone, expected in ((True, "group"), (False, "step")):
+        with Scorer(project.config("Depends", alone=alone), [project.folder], 1, False) as one:
+            assert one.combines == expected
+
+
 def test_the_domain_selects_the_reward(project):
     project.write(ONE)
     with DomainScorer({"a": scorer(project), "b": scorer(project, "two")}) as scorers:

@@ -242,6 +242,23 @@ def lifted(values, raws, **changes):
     return row
 
 
+def test_a_group_alone_has_the_values_that_it_has_among_others(folder):
+    groups = [
+        group_of(["a", "b", "cc"], scores=[Score(1.0), Score(0.0), Score(1.0)]),
+        group_of(["ddd", "e"], scores=[Score(1.0), Score(1.0)]),
+    ]
+    reward = VerifiedPreference(str(folder))
+    assert reward.combines_groups_alone
+    together = reward.combine(groups, alone)
+    for group, row in zip(groups, together, strict=True):
+        (by_itself,) = VerifiedPreference(str(folder)).combine([group], alone)
+        assert [score.value for score in by_itself] == pytest.approx([score.value for score in row], abs=1e-6)
+
+
+def test_a_reward_model_shared_out_over_ranks_cannot_score_a_group_alone():
+    assert not VerifiedPreference("stage:rm", shard=True).combines_groups_alone
+
+
 def test_a_passing_answer_has_one_and_the_sigmoid_of_its_z():
     row = lifted([1.0, 0.0, 1.0], [1.0, 2.0, 3.0])
     # z = -1, 0, 1; sigmoid(1) = 0.731059, sigmoid(-1) = 0.268941

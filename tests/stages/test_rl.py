@@ -45,6 +45,15 @@ def test_filtered_rollouts_leave_loss_and_statistics():
     assert len(training_sequences([cut], config(overlong="penalise"))) == 3
 
 
+def test_lost_rollouts_count_nowhere():
+    lost = group([1.0, 0.0, 1.0], ["eos", "abort", "eos"])
+    assert members(lost, config()) == [0, 2]
+    assert lost.is_flat(False)
+    metrics = rollout_metrics(alone, [lost, group([1.0, 0.0])], config())
+    assert metrics["reward/mean"] == pytest.approx(3 / 4)
+    assert metrics["tokens/rollout"] == 8
+
+
 def test_failed_grading_leaves_the_batch():
     broken = group([1.0, 0.0, 0.0], errors=[None, None, "judge down"])
     assert members(broken, config()) == [0, 1]

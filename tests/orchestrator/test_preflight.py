@@ -1,0 +1,65 @@
+"""What `check` says of rewards, rows and options that do not go together."""
+
+import json
+import sys
+
+import pytest
+
+from cascade_rl.orchestrator.preflight import preflight
+from cascade_rl.recipe import RecipeError, load_recipe
+
+RECIPE = """\
+name: demo
+model: tiny-qwen3
+template: {mode: instruct}
+stages:
+  - name: rl
+    kind: rl
+    data: [{source: rl.jsonl}]
+    reward: {use: "dynamic:score"}
+    learning_rate: 1e-6
+    steps: 2
+    prompts_per_step: 4
+"""
+CODE = """
+def score(response): return 0.0
+class Step:
+    def score(self, response): return 0.0
+    def combine(self, groups): return [[0.0 for _ in g.scores] for g in groups]
+class ByGroup(Step):
+    combines_groups_alone = True
+"""
+DYNAMIC = "stages.rl.dynamic_sampling={max_factor: 4}"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    (tmp_path / "rl.jsonl").write_text(json.dumps({"prompt": "r"}) + "\n")
+    (tmp_path / "dynamic.py").write_text(CODE)
+    yield tmp_path
+    sys.modules.pop("dynamic", None)
+
+
+def problems(folder, *changes):
+    with pytest.raises(RecipeError) as caught:
+        preflight(load_recipe(folder / "r.yaml", changes), 1)
+    return [str(problem).replace(f"{folder}/", "") for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize("reward", ["dynamic:score", "dynamic:ByGroup"])
+def test_rewards_that_know_a_group_by_itself_go_with_dynamic_sampling(folder, reward):
+    preflight(load_recipe(folder / "r.yaml", (DYNAMIC, f"stages.rl.reward.use={reward}")), 1)
+
+
+def test_rewards_that_need_the_whole_step_do_not(folder):
+    (found,) = problems(folder, DYNAMIC, "stages.rl.reward.use=dynamic:Step")
+    assert "stages.rl.dynamic_sampling" in found
+    assert "the values of the reward dynamic:Step are known only with all groups" in found
+    preflight(load_recipe(folder / "r.yaml", ("stages.rl.reward.use=dynamic:Step",)), 1)
+
+
+def test_the_limit_of_a_row_is_checked(folder):
+    (folder / "rl.jsonl").write_text(json.dumps({"prompt": "r", "max_new_tokens": "many"}) + "\n")
+    (found,) = problems(folder)
+    assert "column `max_new_tokens` must be a whole number from 1 up, or empty, not 'many'" in found
