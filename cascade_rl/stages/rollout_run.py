@@ -22,6 +22,7 @@ from cascade_rl.stages.collect import Collector
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.feed import Feed
 from cascade_rl.stages.handover import load_tokenizer, probe_logprobs, write_checkpoint
+from cascade_rl.stages.journal import Journal
 from cascade_rl.stages.measure import Benchmarks
 from cascade_rl.stages.prompts import Prompts, load_prompts
 from cascade_rl.stages.switching import Switch
@@ -29,6 +30,7 @@ from cascade_rl.stages.watchdog import Watchdog
 from cascade_rl.store.files import publishing, publishing_file
 from cascade_rl.tracking.trace import Trace, append_trace
 from cascade_rl.training import state as states
+from cascade_rl.training.fingerprint import Fingerprint
 from cascade_rl.training.policy import Policy
 from cascade_rl.types import CascadeError, Group
 
@@ -54,6 +56,7 @@ class RolloutRun:
     sampler: Feed
     prompts: Prompts
     collector: Collector
+    journal: Journal
     benchmarks: Benchmarks
     progress: Any
     watchdog: Watchdog
@@ -69,6 +72,11 @@ class RolloutRun:
     resyncs: int = 0
     """How often the step in progress was begun again because trainer and engine disagreed."""
 
+    @property
+    def trains_while_generating(self) -> bool:
+        """Engines on devices of their own go on generating; passes that are collectives would wait for all ranks."""
+        return self.config.engine.placement == "dedicated" and self.config.updates_per_batch is None
+
     def phase(self, text: str) -> None:
         """What goes on now: for the progress line and the watchdog. Something has just finished, too."""
         self.watchdog.beat(text)
@@ -78,9 +86,14 @@ class RolloutRun:
 
 @contextlib.contextmanager
 def opened(
-    context: Context, make_scorer: Callable[[Template, list[Path]], contextlib.AbstractContextManager[DomainScorer]]
+    context: Context,
+    make_scorer: Callable[[Template, list[Path]], contextlib.AbstractContextManager[DomainScorer]],
+    shape: Callable[[Group], Group] = lambda group: group,
 ) -> Iterator[RolloutRun]:
-    """The stage of ``context.job`` with model, engine, prompts and scorers in place; nothing is resumed yet."""
+    """The stage of ``context.job`` with model, engine, prompts and scorers in place; nothing is resumed yet.
+
+    ``shape`` is applied to the values of each scored group.
+    """
     job, ranks = context.job, context.ranks
     config = job.stage_config()
     assert isinstance(config, RolloutStage)
@@ -102,6 +115,14 @@ def opened(
     search = [job.recipe_path.resolve().parent, Path.cwd()]
     progress = context.progress(config.steps)
     watchdog = Watchdog(job.place.logs, ranks.rank, config.stall_timeout_s, context.shout)
+
+    journal = Journal(
+        job.place.rollouts / "open",
+        identity=f"{job.identity}:{prompts.fingerprint}",
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        say=context.say,
+    )
 
     def phase(text: str) -> None:
         watchdog.beat(text)
@@ -133,10 +154,13 @@ def opened(
                 seed=seed,
                 stop=context.stop,
                 gather=ranks.gather,
+                journal=journal,
+                shape=shape,
                 phase=phase,
                 show=progress.phase if progress else lambda _: None,
                 say=context.say,
             ),
+            journal=journal,
             benchmarks=benchmarks,
             progress=progress,
             watchdog=watchdog,
@@ -212,9 +236,11 @@ def sync(run: RolloutRun, version: int) -> None:
     for attempt in (1, 2):
         with run.trace.span("sync"):
             run.phase(f"weights of step {version} to the engine")
-            run.engine.load_weights(run.policy.named_weights(), version=version)
+            sent = Fingerprint()
+            run.engine.load_weights(sent.of(run.policy.named_weights()), version=version)
             gap = probe(run, prompts=1, tokens=2)
         if gap <= 10 * run.max_gap:
+            run.journal.begin(version, sent.value)
             return
         what = f"after the weights of step {version} were loaded, engine and trainer differ by {gap:.3g} per token"
         run.context.say(f"WARNING: {what} on a probe (bound {10 * run.max_gap:g}); attempt {attempt} of 2")
@@ -223,6 +249,18 @@ def sync(run: RolloutRun, version: int) -> None:
         f"{run.engine.version}, the trainer is at {version}: it does not serve the weights that it was given. The last "
         "saved state is intact."
     )
+
+
+def begin_step(run: RolloutRun) -> None:
+    """The clock and the sampler's position from which a step goes, and may have to go again."""
+    run.trace = Trace()
+    run.position = run.sampler.state()
+
+
+def begin_again(run: RolloutRun, step: int) -> None:
+    """Give up ``step`` as it was: the same prompts are asked again, and nothing drawn for it is kept."""
+    run.journal.discard(step)
+    run.sampler.restore(run.position)
 
 
 def record(run: RolloutRun, step: int, groups: Sequence[Group], metrics: dict[str, float]) -> None:
@@ -278,7 +316,9 @@ def save(run: RolloutRun, done: int, position: dict[str, Any] | None = None) -> 
             "skipped": run.skipped,
             "rng": rng,
         }
-        run.context.save_state(done, lambda folder: torch.save(payload, folder / "state.pt"))
+        saved = run.context.save_state(done, lambda folder: torch.save(payload, folder / "state.pt"))
+        if ranks.is_main and saved:
+            run.journal.drop_before(done)
         ranks.barrier()
 
 

@@ -87,7 +87,9 @@ def varlen_attention(
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
     assert max_length_q is not None
     window = (-1, 0) if sliding_window is None else (sliding_window - 1, 0)
-    out = varlen_attn(q, k, v, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q, scale=scaling, window_size=window)
+    out = varlen_attn(
+        q, k, v, cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q, scale=scaling, window_size=window
+    )
     assert isinstance(out, Tensor)
     return out[None], None
 

@@ -10,13 +10,18 @@ from cascade_rl.rewarding.scorer import alone
 from cascade_rl.stages.collect import members
 from cascade_rl.stages.context import Context, StopFlag
 from cascade_rl.stages.guards import refuse_errors
-from cascade_rl.stages.rl import training_sequences
+from cascade_rl.stages.learning import training_sequences as sequences_of
 from cascade_rl.stages.step_metrics import rollout_metrics
 from cascade_rl.store import Job
 from cascade_rl.training.ranks import Ranks
+from cascade_rl.training.stage_loss import StageLoss
 from cascade_rl.types import CascadeError, Group, Prompt, Rollout, Score, Stop
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+def training_sequences(groups, config):
+    return sequences_of(groups, config, StageLoss.of(config))
 
 
 def config(**keys):

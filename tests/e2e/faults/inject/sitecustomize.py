@@ -20,7 +20,7 @@ PLACES = {
     "sync": ("cascade_rl.rollout.vllm_engine", "VllmEngine", "load_weights", "half way"),
     "generate": ("cascade_rl.rollout.vllm_engine", "VllmEngine", "poll", "after 4 calls"),
     "reward": ("cascade_rl.rewarding.scorer", "Scorer", "submit", "after 5 calls"),
-    "pack": ("cascade_rl.stages.rl", None, "training_rows", "before"),
+    "pack": ("cascade_rl.stages.learning", None, "training_rows", "before"),
     "forward": ("cascade_rl.training.policy", "Policy", "backward", "before"),
     "step": ("cascade_rl.training.policy", "Policy", "step", "after"),
     "save": ("cascade_rl.stages.context", "Context", "save_state", "within"),

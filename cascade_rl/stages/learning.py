@@ -1,0 +1,170 @@
+"""From scored groups to an optimizer step: what a step learns from, and by which of the recipe's methods.
+
+The pure parts say what counts and how much; ``Learner`` feeds it to the policy, row by row: after all groups are there,
+or, where engines have devices of their own, while others still generate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import torch
+
+from cascade_rl.algorithms.advantages import advantages_of_groups
+from cascade_rl.algorithms.overlong import soft_overlong_penalty
+from cascade_rl.recipe import RlStage
+from cascade_rl.stages.collect import Collected, members, sampling_of
+from cascade_rl.stages.guards import agree, apply
+from cascade_rl.stages.rollout_run import RolloutRun
+from cascade_rl.training.packing import MicroBatch, TrainingSequence, pack, pack_row, training_sequence
+from cascade_rl.training.stage_loss import StageLoss
+from cascade_rl.training.update import Update, UpdateStats
+from cascade_rl.types import Group
+
+
+def shaped(group: Group, config: RlStage) -> Group:
+    """``group`` with what ``overlong: soft`` takes off its values; the scores' details keep the penalty."""
+    if config.overlong_buffer is None:
+        return group
+    longest = sampling_of(config, group.prompt).max_new_tokens
+    buffer = min(config.overlong_buffer, longest)
+    penalties = [soft_overlong_penalty(len(rollout.token_ids), longest, buffer) for rollout in group.rollouts]
+    scores = [
+        dataclasses.replace(score, value=score.value + penalty, details={**score.details, "overlong_penalty": penalty})
+        for score, penalty in zip(group.scores, penalties, strict=True)
+    ]
+    return dataclasses.replace(group, scores=scores)
+
+
+def training_sequences(groups: Sequence[Group], config: RlStage, loss: StageLoss) -> list[TrainingSequence]:
+    """Rollouts that count, each with its advantage over its siblings, in prompt and rollout order."""
+    kept = [(group, members(group, config)) for group in groups]
+    kept = [(group, indices) for group, indices in kept if len(indices) > 1]  # alone there is no baseline
+    advantages = advantages_of_groups(
+        [[group.scores[i].value for i in indices] for group, indices in kept], config.advantage
+    )
+    return [
+        training_sequence(
+            group.prompt_token_ids,
+            group.rollouts[i].token_ids,
+            group.rollouts[i].logprobs,
+            advantage,
+            loss.weight(len(group.rollouts[i].token_ids)),
+        )
+        for (group, indices), row in zip(kept, advantages, strict=True)
+        for i, advantage in zip(indices, row, strict=True)
+    ]
+
+
+def informative(sequences: Sequence[TrainingSequence], loss: StageLoss) -> list[TrainingSequence]:
+    """Those that can have a gradient: without KL penalty and entropy bonus, an advantage of zero has none.
+
+    The others are left out of forward and backward passes, but not of the denominator: the update is the same.
+    """
+    if loss.objective.kl or loss.objective.entropy:
+        return list(sequences)
+    return [sequence for sequence in sequences if sequence.advantages.any()]
+
+
+def in_parts(groups: Sequence[Group], count: int) -> list[list[Group]]:
+    """``groups`` cut into ``count`` runs whose sizes differ by one at most: one for each update of a batch."""
+    cuts = [len(groups) * number // count for number in range(count + 1)]
+    return [list(groups[start:end]) for start, end in itertools.pairwise(cuts)]
+
+
+def filled(sequences: Sequence[TrainingSequence], budget: int) -> int:
+    """How many of the first ``sequences`` make a full row: the next one would not fit; 0 where all still do."""
+    tokens = 0
+    for count, sequence in enumerate(sequences):
+        tokens += len(sequence)
+        if tokens > budget:
+            return max(1, count)
+    return 0
+
+
+class Learner:
+    """The learning of one step: ``take`` groups while others generate, if that may be; then ``learn`` from all."""
+
+    def __init__(self, run: RolloutRun) -> None:
+        self._run, self._config = run, run.config
+        self._loss = StageLoss.of(run.config)
+        self._taken: set[str] = set()
+        self._waiting: list[TrainingSequence] = []
+        self._update = self._new_update()
+
+    def take(self, group: Group) -> None:
+        """A group that is final: rows that are full with it are trained on at once."""
+        self._taken.add(group.prompt.id)
+        self._waiting += self._prepared([group])
+        while count := filled(self._waiting, self._config.tokens_per_micro_batch):
+            self._train([pack_row(self._waiting[:count])])
+            del self._waiting[:count]
+
+    def learn(self, collected: Collected, step: int) -> dict[str, float] | None:
+        """The optimizer step, or the steps, of the batch. Returns their metrics; None for a step to be done again,
+        because trainer and engine disagree. A collective call."""
+        found: list[dict[str, float]] = []
+        for number, groups in enumerate(in_parts(collected.groups, self._config.updates_per_batch or 1)):
+            sequences = training_sequences(groups, self._config, self._loss)
+            self._train(self._rows(groups))
+            stats = self._update.stats(self._denominator(sequences))
+            # Once the weights have moved, the engine's log-probs are another policy's, and mean to be.
+            if number == 0 and not agree(self._run, stats, collected, sequences, step):
+                return None
+            found.append(self._applied(stats, collected, step))
+            self._update = self._new_update()
+        return _means(found)
+
+    def _train(self, rows: Sequence[MicroBatch]) -> None:
+        with self._run.trace.span("train"):
+            self._update.add(rows)
+
+    def _applied(self, stats: UpdateStats, collected: Collected, step: int) -> dict[str, float]:
+        with self._run.trace.span("train"):
+            return stats.metrics() | apply(self._run, stats, collected, step)
+
+    def _prepared(self, groups: Sequence[Group]) -> list[TrainingSequence]:
+        """What of ``groups`` goes through the policy, with all that its loss needs."""
+        return informative(training_sequences(groups, self._config, self._loss), self._loss)
+
+    def _rows(self, groups: Sequence[Group]) -> list[MicroBatch]:
+        """Rows of what was not taken yet."""
+        left = [*self._waiting, *self._prepared([g for g in groups if g.prompt.id not in self._taken])]
+        self._waiting = []
+        return training_rows(self._run, left)
+
+    def _denominator(self, sequences: Sequence[TrainingSequence]) -> float:
+        """Over all ranks, of sequences without a gradient too."""
+        ranks = self._run.context.ranks
+        tokens = sum(len(sequence.completion_ids) for sequence in sequences)
+        counts = ranks.sum(torch.tensor([tokens, len(sequences)], dtype=torch.float64, device=ranks.device))
+        return self._loss.denominator(*(int(count) for count in counts.tolist()))
+
+    def _new_update(self) -> Update:
+        run = self._run
+        return Update(
+            run.policy,
+            self._loss,
+            temperature=self._config.rollout.temperature,
+            engine_temperature=run.engine.logprob_temperature,
+            on_row=lambda: run.phase("training"),
+            screen=self._loss.screen,
+            measures=self._loss.measures,
+        )
+
+
+def training_rows(run: RolloutRun, sequences: Sequence[TrainingSequence]) -> list[MicroBatch]:
+    """This rank's rows of the step."""
+    return pack(sequences, run.config.tokens_per_micro_batch)
+
+
+def _means(updates: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Of several updates of a batch; of one, its own numbers."""
+    if len(updates) == 1:
+        return dict(updates[0])
+    totals = ("tokens/trained", "update/skipped")
+    return {
+        name: sum(update[name] for update in updates) / (1 if name in totals else len(updates)) for name in updates[0]
+    }

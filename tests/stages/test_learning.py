@@ -1,0 +1,70 @@
+"""What a step learns from, with hand-made groups."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cascade_rl.stages.learning import _means, filled, in_parts, informative, shaped, training_sequences
+from cascade_rl.training.packing import training_sequence
+from cascade_rl.training.stage_loss import StageLoss
+from tests.stages.test_rl import config, group
+
+
+def test_soft_overlong_takes_off_over_the_buffer():
+    # at most 10 tokens, buffer 4: 7 tokens lose 1/4, 10 lose 1, 6 nothing
+    settings = config(overlong="soft", overlong_buffer=4, rollout={"max_new_tokens": 10})
+    before = group([1.0, 1.0, 1.0])
+    lengths = [6, 7, 10]
+    rollouts = [
+        type(r)(r.prompt_id, r.index, (5,) * n, (0.0,) * n, r.text, r.stop, r.version)
+        for r, n in zip(before.rollouts, lengths, strict=True)
+    ]
+    after = shaped(type(before)(before.prompt, before.prompt_token_ids, rollouts, before.scores), settings)
+    assert [score.value for score in after.scores] == [1.0, 0.75, 0.0]
+    assert [score.details["overlong_penalty"] for score in after.scores] == [0.0, -0.25, -1.0]
+    assert shaped(before, config()) is before
+
+
+def test_without_a_gradient_a_rollout_is_left_out_but_for_kl_and_entropy():
+    flat, mixed = group([1.0, 1.0], name="flat"), group([1.0, 0.0], name="mixed")
+    for extra, expected in (({}, 2), ({"loss": {"kl": 0.1}}, 4), ({"loss": {"entropy": 0.1}}, 4)):
+        settings = config(**extra)
+        loss = StageLoss.of(settings)
+        sequences = training_sequences([flat, mixed], settings, loss)
+        assert len(sequences) == 4  # all are in the denominator
+        assert len(informative(sequences, loss)) == expected
+
+
+def test_each_token_weighs_by_the_aggregate():
+    settings = config(loss={"aggregate": "sequence"})
+    sequences = training_sequences([group([1.0, 0.0])], settings, StageLoss.of(settings))
+    assert [s.weight for s in sequences] == [0.5, 0.5]  # two tokens each
+
+
+@given(st.integers(1, 40), st.integers(1, 12))
+def test_parts_are_even_and_keep_the_order(count, updates):
+    parts = in_parts(list(range(count)), updates)
+    assert [x for part in parts for x in part] == list(range(count))
+    assert len(parts) == updates
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def sequence(length):
+    return training_sequence([1], [2] * (length - 1), [0.0] * (length - 1), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "count"),
+    [([], 0), ([4], 0), ([4, 6], 0), ([4, 6, 1], 2), ([4, 7], 1), ([11], 1), ([11, 2], 1), ([2, 11], 1)],
+)
+def test_a_row_is_full_when_the_next_would_not_fit(lengths, count):
+    assert filled([sequence(n) for n in lengths], budget=10) == count
+
+
+def test_metrics_of_several_updates():
+    updates = [
+        {"loss": 1.0, "tokens/trained": 10, "update/skipped": 0.0},
+        {"loss": 3.0, "tokens/trained": 20, "update/skipped": 1.0},
+    ]
+    assert _means(updates) == {"loss": 2.0, "tokens/trained": 30, "update/skipped": 1.0}
+    assert _means(updates[:1]) == updates[0]
