@@ -12,6 +12,9 @@ from torch import Tensor
 from cascade_rl.recipe import SamplingConfig
 from cascade_rl.types import Rollout
 
+POLL_S = 0.5
+"""How long ``generate`` waits at most before it looks at ``should_abort`` again."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -22,6 +25,10 @@ class Request:
     prompt_token_ids: tuple[int, ...]
     seed: int
     sampling: SamplingConfig
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.prompt_id, self.index
 
 
 def request_seed(*key: object) -> int:
@@ -34,7 +41,51 @@ def request_seed(*key: object) -> int:
 
 
 class Engine(Protocol):
-    """Implementations: ``cascade_rl.rollout.vllm_engine.VllmEngine`` (in the trainer's process)."""
+    """Implementations: ``vllm_engine.VllmEngine`` (in the trainer's process), ``server_engine.ServerEngine`` (HTTP).
+
+    Requests may be added and cancelled while others are being generated::
+
+        engine.submit(request)                # any number, at any time
+        for rollout in engine.poll(0.5):      # what has finished
+            ...
+        engine.cancel(prompt_id, index)       # nothing comes back for it
+        engine.clear()                        # nor for any other
+    """
+
+    @property
+    def version(self) -> int:
+        """Version of the weights being served; -1 before the first ``load_weights``."""
+        ...
+
+    @property
+    def logprob_temperature(self) -> float:
+        """Temperature of the log-probs in rollouts: that of sampling, or 1 where top-p or top-k truncate it."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """Requests submitted whose rollouts have neither come out of ``poll`` nor been cancelled."""
+        ...
+
+    def submit(self, request: Request) -> None:
+        """Ask for one rollout. Raises ValueError when one of this prompt id and index is in flight already."""
+        ...
+
+    def cancel(self, prompt_id: str, index: int) -> None:
+        """Give up one rollout: ``poll`` will not return it. One that is not in flight (any more) is ignored."""
+        ...
+
+    def poll(self, timeout_s: float = 0.0) -> list[Rollout]:
+        """Rollouts that finished, in order of finishing; waits up to ``timeout_s`` for the first of them. Empty at
+        once when nothing is in flight. An engine in this process works while it is being polled, and only then.
+
+        Raises CascadeError when the engine is gone: what came before stays valid, what is in flight is lost.
+        """
+        ...
+
+    def clear(self) -> None:
+        """Cancel whatever is in flight."""
+        ...
 
     def generate(self, requests: Iterable[Request], should_abort: Callable[[], bool] = ...) -> Iterator[Rollout]:
         """Yield each rollout as it finishes. Once ``should_abort`` returns True, the unfinished ones are dropped."""
@@ -42,7 +93,7 @@ class Engine(Protocol):
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Serve these weights from now on; cached prefixes of older ones are forgotten. Wakes a sleeping engine:
-        what it held is stale by then, so waking without new weights would mean nothing."""
+        what it held is stale by then, so waking without new weights would mean nothing. Nothing may be in flight."""
         ...
 
     def sleep(self) -> None:
@@ -50,3 +101,19 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Generates:
+    """``generate`` in terms of ``submit``, ``poll`` and ``clear``."""
+
+    def generate(
+        self: Engine, requests: Iterable[Request], should_abort: Callable[[], bool] = lambda: False
+    ) -> Iterator[Rollout]:
+        """Yield each rollout as it finishes (see ``Engine``)."""
+        try:
+            for request in requests:
+                self.submit(request)
+            while self.in_flight and not should_abort():
+                yield from self.poll(POLL_S)
+        finally:
+            self.clear()  # after an abort, or a caller that stopped listening, nothing may linger into the next step

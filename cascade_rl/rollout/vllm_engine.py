@@ -4,21 +4,22 @@
              ▲                              │ step(), step(), ...
              └───────── rollouts ◄──────────┘ each as soon as it ends
 
-Nothing here runs in the background: the engine works while ``generate`` is being iterated.
+Nothing here runs in the background: the engine works while it is being polled.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from cascade_rl.recipe import EngineConfig
-from cascade_rl.rollout.engine import Request
+from cascade_rl.rollout.engine import Generates, Request
 from cascade_rl.types import CascadeError, Rollout, Stop
 
 
@@ -43,7 +44,7 @@ def _do_not_compile() -> None:
     torch._dynamo.config.disable = os.environ.setdefault("TORCH_COMPILE_DISABLE", "1") == "1"
 
 
-class VllmEngine:
+class VllmEngine(Generates):
     """The in-process implementation of ``Engine``.
 
     ``renormalised`` sampling (top-p or top-k below all) makes vLLM's processed log-probs sum to one over the kept
@@ -71,6 +72,8 @@ class VllmEngine:
         self._asleep = False
         self._version = -1
         self._counter = 0
+        self._requests: dict[str, Request] = {}  # in flight, by vLLM's request id
+        self._ids: dict[tuple[str, int], str] = {}  # and back, by (prompt id, index)
         self.logprob_temperature = 1.0 if renormalised else temperature
         try:
             self._llm = LLM(
@@ -107,42 +110,72 @@ class VllmEngine:
         """Version of the weights being served; -1 before the first ``load_weights``."""
         return self._version
 
-    def generate(
-        self, requests: Iterable[Request], should_abort: Callable[[], bool] = lambda: False
-    ) -> Iterator[Rollout]:
-        """Yield each rollout as it finishes (see ``Engine``).
+    @property
+    def in_flight(self) -> int:
+        """Requests neither finished nor cancelled."""
+        return len(self._requests)
 
-        Raises CascadeError when the engine dies: what was yielded stays valid, the rest is lost with it.
+    def submit(self, request: Request) -> None:
+        """Add a request to the running batch (see ``Engine``)."""
+        if request.key in self._ids:
+            raise ValueError(f"rollout {request.index} of prompt {request.prompt_id} is in flight already")
+        self._counter += 1
+        identifier = str(self._counter)
+        prompt = {"prompt_token_ids": list(request.prompt_token_ids)}
+        with self._failing():
+            self._llm.llm_engine.add_request(identifier, prompt, self._params(request))
+        self._requests[identifier] = request
+        self._ids[request.key] = identifier
+
+    def cancel(self, prompt_id: str, index: int) -> None:
+        """Take a request out of the running batch (see ``Engine``)."""
+        identifier = self._ids.pop((prompt_id, index), None)
+        if identifier is not None:
+            del self._requests[identifier]
+            with self._failing():
+                self._llm.llm_engine.abort_request([identifier])
+
+    def poll(self, timeout_s: float = 0.0) -> list[Rollout]:
+        """Decode, one token per request at a time, until something finishes or ``timeout_s`` is over.
+
+        Raises CascadeError when the engine dies (see ``Engine``).
         """
-        waiting: dict[str, Request] = {}
-        engine = self._llm.llm_engine
+        deadline = time.monotonic() + timeout_s
+        finished: list[Rollout] = []
+        while self._requests and not finished:
+            with self._failing():
+                outputs = self._llm.llm_engine.step()
+            finished = [self._rollout(self._taken(o.request_id), o.outputs[0]) for o in outputs if o.finished]
+            if time.monotonic() >= deadline:
+                break
+        return finished
+
+    def clear(self) -> None:
+        """Cancel whatever is in flight; an engine that is dead has nothing."""
+        lingering, self._requests, self._ids = list(self._requests), {}, {}
+        with contextlib.suppress(Exception):
+            if lingering:
+                self._llm.llm_engine.abort_request(lingering)
+
+    def _taken(self, identifier: str) -> Request:
+        request = self._requests.pop(identifier)
+        del self._ids[request.key]
+        return request
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
         try:
-            for request in requests:
-                self._counter += 1
-                key = str(self._counter)
-                engine.add_request(key, {"prompt_token_ids": list(request.prompt_token_ids)}, self._params(request))
-                waiting[key] = request
-            while waiting:
-                if should_abort():
-                    return
-                for output in engine.step():
-                    if output.finished:
-                        yield self._rollout(waiting.pop(output.request_id), output.outputs[0])
-        except (CascadeError, GeneratorExit, KeyboardInterrupt):
-            raise
+            yield
         except Exception as error:
             raise CascadeError(
-                f"the vLLM engine failed with {len(waiting)} rollouts unfinished: {type(error).__name__}: {error}\n"
+                f"the vLLM engine failed with {self.in_flight} rollouts unfinished: {type(error).__name__}: {error}\n"
                 "The stage's last saved state is intact; start the run again to go on from it."
             ) from error
-        finally:
-            # After an abort, or a caller that stopped listening, nothing may linger into the next step.
-            with contextlib.suppress(Exception):
-                if waiting:
-                    engine.abort_request(list(waiting))
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Stream weights in (names as in the checkpoint) and serve them as ``version``; wakes a sleeping engine."""
+        if self._requests:
+            raise RuntimeError(f"{self.in_flight} rollouts are in flight: their tokens would be of two versions")
         if self._asleep:
             self._llm.wake_up(tags=["weights"])
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
@@ -164,6 +197,7 @@ class VllmEngine:
 
     def _params(self, request: Request):
         from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         sampling = request.sampling
         return SamplingParams(
@@ -176,14 +210,21 @@ class VllmEngine:
             stop_token_ids=[self._eos],
             ignore_eos=True,  # the stop list alone decides: vLLM's own EOS comes from other files of the checkpoint
             logprobs=0,
-            detokenize=False,
+            flat_logprobs=True,
+            stop=sampling.stop or None,
+            include_stop_str_in_output=True,
+            detokenize=bool(sampling.stop),  # vLLM looks for stop texts in what it has decoded
             skip_special_tokens=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,  # not a copy of all tokens so far with every new one
+            skip_clone=True,  # made for this request alone
         )
 
     def _rollout(self, request: Request, completion) -> Rollout:
         ids = tuple(completion.token_ids)
-        stop = {"stop": Stop.EOS, "length": Stop.LENGTH}.get(completion.finish_reason, Stop.ABORT)
-        logprobs = tuple(entry[token].logprob for entry, token in zip(completion.logprobs, ids, strict=True))
+        logprobs = tuple(completion.logprobs.logprobs)  # flat: one per token, since no alternatives were asked for
+        if len(logprobs) != len(ids):
+            raise CascadeError(f"vLLM returned {len(logprobs)} log-probs for {len(ids)} tokens of a rollout")
+        stop = stop_of(completion.finish_reason, completion.stop_reason)
         text_ids = ids[:-1] if stop is Stop.EOS else ids
         return Rollout(
             prompt_id=request.prompt_id,
@@ -194,3 +235,10 @@ class VllmEngine:
             stop=stop,
             version=self._version,
         )
+
+
+def stop_of(finish_reason: str | None, stop_reason: int | str | None) -> Stop:
+    """Our word for how vLLM says that a completion ended."""
+    if finish_reason == "stop":
+        return Stop.STRING if isinstance(stop_reason, str) else Stop.EOS
+    return Stop.LENGTH if finish_reason == "length" else Stop.ABORT

@@ -139,3 +139,33 @@ def test_an_engine_that_cannot_start_names_the_checkpoint(tmp_path):
             tmp_path, EngineConfig(), dtype="float32", cpu=True, world_size=1, max_model_len=64, renormalised=False,
             temperature=1.0, tokenizer=tiny_qwen3.build_tokenizer(),
         )  # fmt: skip
+
+
+def test_requests_are_added_and_cancelled_while_others_generate(engine):
+    expected = draw(engine, requests(6))
+    first, late = requests(6)[:4], requests(6)[4:]
+    for request in first:
+        engine.submit(request)
+    assert engine.in_flight == 4
+    seen = engine.poll()  # one token each
+    engine.cancel("p1", 0)
+    engine.cancel("p1", 0)
+    engine.cancel("never asked", 0)
+    for request in late:
+        engine.submit(request)
+    while engine.in_flight:
+        seen += engine.poll(0.1)
+    assert {(r.prompt_id, r.index): r for r in seen} == {k: r for k, r in expected.items() if k != ("p1", 0)}
+    assert not engine._llm.llm_engine.has_unfinished_requests()
+    assert engine.poll(10.0) == []  # at once
+
+
+def test_one_rollout_is_not_asked_for_twice_and_none_spans_two_versions(engine, policy):
+    engine.submit(requests(1)[0])
+    with pytest.raises(ValueError, match="rollout 0 of prompt p0"):
+        engine.submit(requests(1)[0])
+    with pytest.raises(RuntimeError, match="1 rollouts are in flight"):
+        engine.load_weights(policy.named_weights(), version=2)
+    engine.clear()
+    assert engine.in_flight == 0
+    engine.load_weights(policy.named_weights(), version=2)
