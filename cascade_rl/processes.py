@@ -42,7 +42,7 @@ def guard(parent: int, command: Sequence[str], patience_s: float = 10.0) -> int:
     signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
     die_with_parent(parent, signal.SIGTERM)
     us = os.getpid()
-    child = subprocess.Popen(command, start_new_session=True, preexec_fn=lambda: die_with_parent(us))  # noqa: PLW1509
+    child = subprocess.Popen(command, start_new_session=True, preexec_fn=lambda: die_with_parent(us))
     while child.poll() is None and not asked:
         time.sleep(0.1)
     for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 0.0)):

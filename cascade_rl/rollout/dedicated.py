@@ -86,7 +86,7 @@ def open_server_engine(served: Served, place: Place, *, tokenizer: Any, temperat
         logprob_temperature=1.0 if served.renormalised else temperature,
         gather=place.gather,
         say=place.say,
-        on_close=lambda: [process.close() for process in processes],
+        processes=processes,
     )
 
 

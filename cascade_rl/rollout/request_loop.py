@@ -1,4 +1,4 @@
-"""The thread that talks to the servers: it sends requests out, asks again for those lost, and reports what came of each.
+"""The thread that talks to the servers: it sends requests out, asks again for those lost, and reports what came of it.
 
 trainer's thread                       event loop of this thread
 submit, cancel ───────────────────►  Dispatcher ──► a task per running request ──► server

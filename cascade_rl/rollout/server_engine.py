@@ -17,6 +17,7 @@ from cascade_rl.rollout.engine import Generates, Request
 from cascade_rl.rollout.request_loop import AskedAgain, Broken, Finished, GivenUp, RequestLoop
 from cascade_rl.rollout.sampling import stop_of, text_of
 from cascade_rl.rollout.server_client import Refused, ServerClient
+from cascade_rl.rollout.server_process import ServerProcess
 from cascade_rl.rollout.weight_transfer import WeightTransfer
 from cascade_rl.types import CascadeError, Rollout, Stop
 
@@ -40,18 +41,19 @@ class ServerEngine(Generates):
         logprob_temperature: float,
         gather: Callable[[Any], list[Any]],
         say: Callable[[str], None],
-        on_close: Callable[[], None] = lambda: None,
+        processes: Sequence[ServerProcess] = (),
     ) -> None:
         """``transfer``: of the main rank; None on the others, which send nothing.
 
         ``name``: of this use of the servers, the same on all ranks; versions are labelled with it, so that weights
         of somebody else who uses the same servers are noticed.
-        ``gather``: what every rank hands to it, in rank order. ``on_close``: ends servers that are ours.
+        ``gather``: what every rank hands to it, in rank order. ``processes``: servers of our own,
+        which end with the engine.
         """
         self._loop, self._clients, self._transfer = loop, clients, transfer
         self._name, self._tokenizer = name, tokenizer
         self.logprob_temperature = logprob_temperature
-        self._gather, self._say, self._on_close = gather, say, on_close
+        self._gather, self._say, self._processes = gather, say, processes
         self._version = -1
         self._counter = 0
         self._requests: dict[int, Request] = {}  # in flight, by ticket
@@ -141,7 +143,8 @@ class ServerEngine(Generates):
         self._loop.close()
         if self._transfer is not None:
             self._transfer.close()
-        self._on_close()
+        for process in self._processes:
+            process.close()
 
     def _send(self, weights: Iterable[tuple[str, Tensor]], transfer: WeightTransfer, label: str) -> None:
         fleet = LivingFleet(self._loop, self._clients, self._say)
@@ -149,9 +152,7 @@ class ServerEngine(Generates):
         transfer.send(fleet, weights, label)
         emptied = fleet.call("reset_prefix_cache")
         if not all(answer["success"] for answer in emptied):
-            raise CascadeError(
-                "a vLLM server could not forget the cached prompts of older weights: something runs there"
-            )
+            raise CascadeError("a vLLM server could not forget cached prompts of older weights: something runs there")
         fleet.call("resume")
 
     def _label(self, version: int) -> str:
@@ -177,10 +178,10 @@ class ServerEngine(Generates):
 
     def _rollout(self, request: Request, finished: Finished) -> Rollout:
         completion = finished.completion
-        wrong = completion.versions - {self._label(self._version) if self._version >= 0 else "default"}
-        if wrong and self._version >= 0:
+        wrong = completion.versions - {self._label(self._version)}
+        if wrong and self._version >= 0:  # before the first update nobody has labelled anything
             raise CascadeError(
-                f"the vLLM server {finished.server} served weights {', '.join(sorted(wrong))} where the trainer expects "
+                f"the vLLM server {finished.server} served weights {', '.join(sorted(wrong))}, the trainer expects "
                 f"{self._label(self._version)}: somebody else loads weights into it, or it was restarted."
             )
         ids = tuple(completion.token_ids)
@@ -202,7 +203,7 @@ class LivingFleet:
 
     def call(self, path: str, body: Any = None, method: str = "POST") -> list[Any]:
         """Each living server's answer (see ``Fleet``)."""
-        return self._call(path, {server: body for server in self._loop.living()}, method)
+        return self._call(path, dict.fromkeys(self._loop.living(), body), method)
 
     def call_each(self, path: str, bodies: Sequence[Any]) -> list[Any]:
         return self._call(path, dict(zip(self._loop.living(), bodies, strict=True)), "POST")

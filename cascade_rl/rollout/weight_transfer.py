@@ -15,7 +15,6 @@ import socket
 import tempfile
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -204,7 +203,8 @@ def _bucket_source() -> Any:
     from vllm.distributed.weight_transfer import ParamMeta, WeightSource
 
     class BucketSource(WeightSource):
-        bucket: Bucket = []
+        def __init__(self) -> None:
+            self.bucket: Bucket = []
 
         def metadata(self) -> list[Any]:
             return [ParamMeta(name, weight.dtype, tuple(weight.shape)) for name, weight in self.bucket]
