@@ -1,6 +1,7 @@
 """The engine over HTTP against servers that misbehave; with a real one in test_dedicated.py."""
 
 import threading
+import time
 
 import pytest
 import torch
@@ -68,6 +69,13 @@ def drain(engine):
     return arrived
 
 
+def until(condition):
+    deadline = time.monotonic() + 20.0
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def test_a_request_goes_out_as_token_ids_and_comes_back_as_a_rollout(opened):
     with FakeServer() as server:
         engine, _ = opened(server)
@@ -107,14 +115,14 @@ def test_what_is_cancelled_never_comes_and_the_server_is_told(opened):
         engine, _ = opened(server, slots=2)
         for index in range(4):
             engine.submit(request(index=index, seed=index))
-        while len(server.asked) < 2:
-            pass
+        until(lambda: len(server.asked) == 2)
         running = {body["sampling_params"]["seed"] for body in server.asked}
         assert running == {0, 1}
         engine.cancel("p", 0)
         engine.cancel("p", 3)  # still in line
         engine.cancel("p", 9)
         assert engine.in_flight == 2
+        until(lambda: server.dropped == 1)
         server.release()
         assert {rollout.index for rollout in drain(engine)} == {1, 2}
         assert {body["sampling_params"]["seed"] for body in server.asked} == {0, 1, 2}
@@ -165,8 +173,6 @@ def test_a_rollout_that_hangs_is_asked_for_again_elsewhere_then_given_up_and_cou
 
 
 def test_standing_in_line_does_not_count_against_a_rollout(opened):
-    import time
-
     def slow(number, body):
         time.sleep(0.3)
         return "answer"
@@ -183,8 +189,7 @@ def test_a_dead_server_is_named_and_its_rollouts_go_to_the_others(opened):
         engine, said = opened(dying, living, slots=2, attempts=1, logs=("server-0.log", "server-1.log"))
         for index in range(6):
             engine.submit(request(index=index, seed=index))  # one prompt: all at home on the first
-        while len(dying.asked) < 2:
-            pass
+        until(lambda: len(dying.asked) == 2)
         dying.close()
         arrived = sorted(drain(engine), key=lambda rollout: rollout.index)
         assert arrived == [expected(index=index, seed=index) for index in range(6)]
@@ -193,12 +198,21 @@ def test_a_dead_server_is_named_and_its_rollouts_go_to_the_others(opened):
         assert engine.given_up == 0
 
 
+def test_a_server_that_dies_costs_no_attempt(opened):
+    with FakeServer(lambda number, body: "hang") as dying, FakeServer(lambda n, body: "drop" if n == 0 else "answer") as living:
+        engine, _ = opened(dying, living, attempts=2)
+        engine.submit(request())
+        until(lambda: dying.asked)
+        dying.close()
+        assert drain(engine) == [expected()]
+        assert len(living.asked) == 2
+
+
 def test_with_no_server_left_the_error_names_the_logs(opened):
     with FakeServer(lambda number, body: "hang") as server:
         engine, _ = opened(server, logs=("server-0.log",))
         engine.submit(request())
-        while not server.asked:
-            pass
+        until(lambda: server.asked)
         server.close()
         with pytest.raises(CascadeError, match=r"no vLLM server is left: .*server-0\.log"):
             drain(engine)
