@@ -136,10 +136,11 @@ class NcclTransfer:
         self._dtype, self._bucket_bytes = dtype, bucket_bytes
         self._sender: Any = None
         self._source: Any = None
+        self._urls: list[str] = []
 
     def send(self, fleet: Fleet, weights: Weights, label: str) -> None:
         """Broadcast the weights bucket by bucket, each as one update of the servers' open update session."""
-        if self._sender is None:
+        if self._urls != list(fleet.urls):  # at first, and when a server has died
             self._open(fleet)
         fleet.call("start_weight_update")
         for bucket in buckets(weights, self._bucket_bytes):
@@ -151,12 +152,15 @@ class NcclTransfer:
     def close(self) -> None:
         if self._sender is not None:
             self._sender.shutdown()
+            self._sender = None
 
     def _open(self, fleet: Fleet) -> None:
         from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
         from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
         sizes = [answer["world_size"] for answer in fleet.call("get_world_size", method="GET")]
+        self.close()
+        self._urls = list(fleet.urls)
         self._source = _bucket_source()
         host = address_towards(fleet.urls[0])
         with contextlib.closing(socket.socket()) as probe:
@@ -184,7 +188,7 @@ class FleetClient:
 
     def __init__(self, fleet: Fleet, world_sizes: Sequence[int]) -> None:
         self._fleet = fleet
-        self._offsets = [1, *itertools.accumulate(world_sizes[:-1], initial=1)][1:]
+        self._offsets = list(itertools.accumulate(world_sizes[:-1], initial=1))
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         bodies = [{"init_info": {**init_info, "rank_offset": offset}} for offset in self._offsets]
