@@ -18,7 +18,7 @@ from cascade_rl.data.template import Template
 from cascade_rl.recipe import RolloutStage
 from cascade_rl.rewarding import DomainScorer
 from cascade_rl.rollout.archive import rows_of, write_rollouts
-from cascade_rl.rollout.vllm_engine import VllmEngine
+from cascade_rl.rollout.engine import Engine
 from cascade_rl.stages.collect import Collector
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.handover import load_tokenizer, probe_logprobs, write_checkpoint
@@ -50,7 +50,7 @@ class RolloutRun:
     tokenizer: Any
     template: Template
     policy: Policy
-    engine: VllmEngine
+    engine: Engine
     sampler: Sampler
     prompts: Prompts
     collector: Collector

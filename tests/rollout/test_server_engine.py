@@ -199,7 +199,10 @@ def test_a_dead_server_is_named_and_its_rollouts_go_to_the_others(opened):
 
 
 def test_a_server_that_dies_costs_no_attempt(opened):
-    with FakeServer(lambda number, body: "hang") as dying, FakeServer(lambda n, body: "drop" if n == 0 else "answer") as living:
+    with (
+        FakeServer(lambda number, body: "hang") as dying,
+        FakeServer(lambda n, body: "drop" if n == 0 else "answer") as living,
+    ):
         engine, _ = opened(dying, living, attempts=2)
         engine.submit(request())
         until(lambda: dying.asked)

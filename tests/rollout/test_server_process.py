@@ -49,7 +49,13 @@ def test_a_server_on_a_gpu_has_the_device_to_itself_and_a_way_for_weights():
 
 
 def test_a_server_is_no_rank_and_sees_its_device_alone():
-    ours = {"RANK": "0", "WORLD_SIZE": "2", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HOME": "/h", "TORCH_COMPILE_DISABLE": "0"}
+    ours = {
+        "RANK": "0",
+        "WORLD_SIZE": "2",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "HOME": "/h",
+        "TORCH_COMPILE_DISABLE": "0",
+    }
     environment = server_environment(served(cpu_kv_cache_gib=3), None, ours)
     assert environment == {
         "HOME": "/h", "VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1",

@@ -1,3 +1,4 @@
+import itertools
 import os
 
 import pytest
@@ -46,7 +47,7 @@ def test_buckets_hold_everything_in_order_and_keep_to_their_size(sizes, limit):
     assert [name for bucket in cut for name, _ in bucket] == [name for name, _ in weights]
     for bucket in cut:
         assert sum(weight.nbytes for _, weight in bucket) <= limit or len(bucket) == 1
-    for one, other in zip(cut, cut[1:], strict=False):  # none is cut too early
+    for one, other in itertools.pairwise(cut):  # none is cut too early
         assert sum(weight.nbytes for _, weight in one) + other[0][1].nbytes > limit
 
 
@@ -69,7 +70,9 @@ def test_files_hold_the_weights_in_the_engines_precision_tied_head_included_and_
 
 def test_files_are_cut_into_buckets(tmp_path):
     fleet = Fleet()
-    FileTransfer(tmp_path, torch.float32, 16).send(fleet, [(f"w{i}", torch.full((3,), float(i))) for i in range(3)], "a/1")
+    FileTransfer(tmp_path, torch.float32, 16).send(
+        fleet, [(f"w{i}", torch.full((3,), float(i))) for i in range(3)], "a/1"
+    )
     assert [sorted(tensors) for tensors in fleet.reads[0].values()] == [["w0"], ["w1"], ["w2"]]
     assert list(fleet.reads[0]) == [f"model-0000{i}.safetensors" for i in range(3)]
 
