@@ -64,7 +64,9 @@ def test_all_ranks_use_what_the_main_one_found_and_it_alone_sends(tmp_path):
 
         config = served(tmp_path, urls=[first.url, second.url])
         config = Served(config.checkpoint, config.config, "float32", True, 64, False, "files")
-        engines = [opened(config, place(tmp_path, rank=rank, world_size=2, ranks_here=2, gather=gather)) for rank in (0, 1)]
+        engines = [
+            opened(config, place(tmp_path, rank=rank, world_size=2, ranks_here=2, gather=gather)) for rank in (0, 1)
+        ]
         try:
             assert [engine._transfer is not None for engine in engines] == [True, False]
             assert engines[0]._label(3) == engines[1]._label(3)
@@ -123,6 +125,13 @@ def draw(engine, requests):
     return {rollout.prompt_id: rollout for rollout in engine.generate(requests)}
 
 
+def drain(engine):
+    seen = []
+    while engine.in_flight:
+        seen += engine.poll(5.0)
+    return seen
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "sampling", [{}, {"temperature": 0.6}, {"temperature": 1.2, "top_p": 0.95, "top_k": 20}, {"stop": ["e", "1"]}]
@@ -138,7 +147,9 @@ def test_a_server_and_the_engine_in_process_are_one_engine(server, in_process, p
             other.token_ids, other.text, other.stop, other.version,
         )  # fmt: skip
         assert rollout.logprobs == pytest.approx(other.logprobs, abs=1e-6)
-    assert {rollout.stop for rollout in there.values()} & {Stop.STRING} == ({Stop.STRING} if "stop" in sampling else set())
+    assert {rollout.stop for rollout in there.values()} & {Stop.STRING} == (
+        {Stop.STRING} if "stop" in sampling else set()
+    )
 
 
 @pytest.mark.slow
@@ -147,7 +158,9 @@ def test_a_server_serves_exactly_the_weights_it_was_sent(server, policy):
 
     def gap():
         prompts = [(*PROMPT, 60 + i) for i in range(4)]
-        return probe_logprobs(policy, server, prompts, sampling=SamplingConfig(max_new_tokens=8), engine_temperature=1.0)
+        return probe_logprobs(
+            policy, server, prompts, sampling=SamplingConfig(max_new_tokens=8), engine_temperature=1.0
+        )
 
     server.load_weights(policy.named_weights(), version=2)
     assert gap() < 2e-5
@@ -185,9 +198,7 @@ def test_requests_are_added_and_cancelled_while_a_server_generates(server):
     server.cancel("p1", 0)
     for request in requests(6)[4:]:
         server.submit(request)
-    seen = []
-    while server.in_flight:
-        seen += server.poll(5.0)
+    seen = drain(server)
     assert {rollout.prompt_id: rollout for rollout in seen} == {k: r for k, r in expected.items() if k != "p1"}
 
 
@@ -200,6 +211,5 @@ def test_a_killed_server_is_an_error_that_names_its_log(server):
     children = Path(f"/proc/{process._process.pid}/task/{process._process.pid}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)  # the API server, below its guard
     with pytest.raises(CascadeError, match=r"no vLLM server is left: .*server-0\.log"):
-        while server.in_flight:
-            server.poll(10.0)
+        drain(server)
     process._process.wait(30)  # and the guard has ended what it left behind
