@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import sys
+import time
+from collections.abc import Sequence
 
 
 def cores() -> int:
@@ -24,3 +28,35 @@ def die_with_parent(expected_parent: int | None = None, signal_number: int = sig
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(signal_number), 0, 0, 0)
     if expected_parent is not None and os.getppid() != expected_parent:
         os._exit(1)
+
+
+def guard(parent: int, command: Sequence[str], patience_s: float = 10.0) -> int:
+    """Run ``command`` in a process group of its own that does not outlive ``parent``; returns its exit code.
+
+    For programs whose own children survive them (a vLLM server that is killed leaves its engine running, on the GPU).
+    The whole group is asked to end, and after ``patience_s`` killed, when this process gets SIGTERM, as it does from
+    the kernel when ``parent`` dies, and when the command itself has ended.
+    """
+    asked = []
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; ``parent`` decides what it means
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+    die_with_parent(parent, signal.SIGTERM)
+    us = os.getpid()
+    child = subprocess.Popen(command, start_new_session=True, preexec_fn=lambda: die_with_parent(us))
+    while child.poll() is None and not asked:
+        time.sleep(0.1)
+    for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 0.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(wait_s or None)
+    return child.returncode
+
+
+def guarded(command: Sequence[str]) -> list[str]:
+    """The command line that runs ``command`` under ``guard`` for this process."""
+    return [sys.executable, "-m", "cascade_rl.processes", str(os.getpid()), *command]
+
+
+if __name__ == "__main__":
+    sys.exit(guard(int(sys.argv[1]), sys.argv[2:]))

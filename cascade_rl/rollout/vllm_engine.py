@@ -20,7 +20,8 @@ from torch import Tensor
 
 from cascade_rl.recipe import EngineConfig
 from cascade_rl.rollout.engine import Generates, Request
-from cascade_rl.types import CascadeError, Rollout, Stop
+from cascade_rl.rollout.sampling import sampling_fields, stop_of, text_of
+from cascade_rl.types import CascadeError, Rollout
 
 
 def prepare_environment(*, cpu: bool, kv_cache_gib: int) -> None:
@@ -204,22 +205,9 @@ class VllmEngine(Generates):
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        sampling = request.sampling
         return SamplingParams(
-            n=1,
-            seed=request.seed,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            max_tokens=sampling.max_new_tokens,
-            stop_token_ids=[self._eos],
-            ignore_eos=True,  # the stop list alone decides: vLLM's own EOS comes from other files of the checkpoint
-            logprobs=0,
-            flat_logprobs=True,
-            stop=sampling.stop or None,
-            include_stop_str_in_output=True,
-            detokenize=bool(sampling.stop),  # vLLM looks for stop texts in what it has decoded
-            skip_special_tokens=False,
+            **sampling_fields(request.sampling, request.seed, self._eos),
+            flat_logprobs=True,  # a few lists per rollout instead of two objects per token
             output_kind=RequestOutputKind.FINAL_ONLY,  # not a copy of all tokens so far with every new one
             skip_clone=True,  # made for this request alone
         )
@@ -230,20 +218,5 @@ class VllmEngine(Generates):
         if len(logprobs) != len(ids):
             raise CascadeError(f"vLLM returned {len(logprobs)} log-probs for {len(ids)} tokens of a rollout")
         stop = stop_of(completion.finish_reason, completion.stop_reason)
-        text_ids = ids[:-1] if stop is Stop.EOS else ids
-        return Rollout(
-            prompt_id=request.prompt_id,
-            index=request.index,
-            token_ids=ids,
-            logprobs=logprobs,
-            text=self._tokenizer.decode(text_ids, skip_special_tokens=False),
-            stop=stop,
-            version=self._version,
-        )
-
-
-def stop_of(finish_reason: str | None, stop_reason: int | str | None) -> Stop:
-    """Our word for how vLLM says that a completion ended."""
-    if finish_reason == "stop":
-        return Stop.STRING if isinstance(stop_reason, str) else Stop.EOS
-    return Stop.LENGTH if finish_reason == "length" else Stop.ABORT
+        text = text_of(self._tokenizer, ids, stop)
+        return Rollout(request.prompt_id, request.index, ids, logprobs, text, stop, self._version)

@@ -17,6 +17,9 @@ import torch
 import cascade_rl
 from cascade_rl.processes import cores
 from cascade_rl.recipe import EngineConfig, RewardConfig, SamplingConfig
+from cascade_rl.rollout.dedicated import Place, open_server_engine, transfer_of
+from cascade_rl.rollout.engine import Engine
+from cascade_rl.rollout.server_process import Served
 from cascade_rl.rollout.vllm_engine import VllmEngine
 from cascade_rl.store import Job
 from cascade_rl.store.files import publishing, read_json, write_json
@@ -63,8 +66,16 @@ class Context:
 
     def engine(
         self, checkpoint: str, tokenizer: Any, config: EngineConfig, sampling: SamplingConfig, max_model_len: int
-    ) -> VllmEngine:
-        """This rank's vLLM engine, started from ``checkpoint``."""
+    ) -> Engine:
+        """This rank's engine, started from ``checkpoint``. A collective call.
+
+        Measuring is done by engines in the ranks, whatever the placement: there no trainer needs the devices.
+        """
+        renormalised = sampling.top_p < 1.0 or sampling.top_k > 0
+        if config.placement == "dedicated" and self.job.task == "stage":
+            transfer = transfer_of(config.weight_transfer, cpu=self.on_cpu)
+            served = Served(checkpoint, config, self.dtype, self.on_cpu, max_model_len, renormalised, transfer)
+            return open_server_engine(served, self._place(), tokenizer=tokenizer, temperature=sampling.temperature)
         return VllmEngine(
             checkpoint,
             config,
@@ -72,10 +83,15 @@ class Context:
             cpu=self.on_cpu,
             world_size=self.ranks.world_size,
             max_model_len=max_model_len,
-            renormalised=sampling.top_p < 1.0 or sampling.top_k > 0,
+            renormalised=renormalised,
             temperature=sampling.temperature,
             tokenizer=tokenizer,
         )
+
+    def _place(self) -> Place:
+        ranks, place = self.ranks, self.job.place
+        ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world_size))
+        return Place(ranks.rank, ranks.world_size, ranks_here, ranks.gather, self.say_anywhere, place.logs, place.path)
 
     def reward_workers(self, config: RewardConfig) -> int:
         """Worker processes of one rank: the host's cores shared between its ranks, at least one."""
@@ -103,11 +119,12 @@ class Context:
     def say(self, text: str) -> None:
         """A line for the user, once."""
         if self.ranks.is_main:
-            self.shout(text)
+            print(f"      {text}", file=self.out, flush=True)
 
-    def shout(self, text: str) -> None:
-        """A line for the user from this rank, whichever it is."""
-        print(f"      {text}", file=self.out, flush=True)
+    def say_anywhere(self, text: str) -> None:
+        """A line for the user about what concerns this rank alone."""
+        rank = f"rank {self.ranks.rank}: " if self.ranks.world_size > 1 else ""
+        print(f"      {rank}{text}", file=self.out, flush=True)
 
     def tracker(self, resume_step: int) -> Tracker | None:
         """Metric sinks of the main rank."""

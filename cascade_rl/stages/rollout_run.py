@@ -17,7 +17,7 @@ from cascade_rl.data.template import Template
 from cascade_rl.recipe import RolloutStage
 from cascade_rl.rewarding import DomainScorer
 from cascade_rl.rollout.archive import rows_of, write_rollouts
-from cascade_rl.rollout.vllm_engine import VllmEngine
+from cascade_rl.rollout.engine import Engine
 from cascade_rl.stages.collect import Collector
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.feed import Feed
@@ -52,7 +52,7 @@ class RolloutRun:
     tokenizer: Any
     template: Template
     policy: Policy
-    engine: VllmEngine
+    engine: Engine
     sampler: Feed
     prompts: Prompts
     collector: Collector
@@ -114,7 +114,7 @@ def opened(
     )
     search = [job.recipe_path.resolve().parent, Path.cwd()]
     progress = context.progress(config.steps)
-    watchdog = Watchdog(job.place.logs, ranks.rank, config.stall_timeout_s, context.shout)
+    watchdog = Watchdog(job.place.logs, ranks.rank, config.stall_timeout_s, context.say_anywhere)
 
     journal = Journal(
         job.place.rollouts / "open",

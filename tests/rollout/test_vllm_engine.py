@@ -23,15 +23,25 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def engine(checkpoint):
+def opened(checkpoint, renormalised):
     from cascade_rl.rollout.vllm_engine import VllmEngine
 
     os.environ["OMP_NUM_THREADS"] = "1"
     return VllmEngine(
         checkpoint, EngineConfig(max_num_seqs=16), dtype="float32", cpu=True, world_size=1, max_model_len=96,
-        renormalised=True, temperature=1.0, tokenizer=tiny_qwen3.build_tokenizer(),
+        renormalised=renormalised, temperature=1.0, tokenizer=tiny_qwen3.build_tokenizer(),
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint):
+    return opened(checkpoint, renormalised=True)
+
+
+@pytest.fixture(scope="module")
+def untruncated(checkpoint):
+    """An engine of a stage with top-p 1 and no top-k: it reports log-probs at the sampling temperature."""
+    return opened(checkpoint, renormalised=False)
 
 
 @pytest.fixture
@@ -53,12 +63,12 @@ def requests(count, sampling=SAMPLING):
     return [Request(f"p{i}", 0, (*PROMPT, 60 + i), request_seed("t", i), sampling) for i in range(count)]
 
 
-def gap(policy, engine, sampling=SAMPLING):
+def gap(policy, engine, sampling=SAMPLING, engine_temperature=None):
     from cascade_rl.stages.handover import probe_logprobs
 
+    temperature = engine.logprob_temperature if engine_temperature is None else engine_temperature
     return probe_logprobs(
-        policy, engine, [(*PROMPT, 60 + i) for i in range(4)], sampling=sampling,
-        engine_temperature=engine.logprob_temperature,
+        policy, engine, [(*PROMPT, 60 + i) for i in range(4)], sampling=sampling, engine_temperature=temperature,
     )  # fmt: skip
 
 
@@ -102,11 +112,48 @@ def test_a_tied_head_left_out_would_be_noticed(engine, policy):
 
 
 @pytest.mark.parametrize(
-    "keys", [{"temperature": 0.6}, {"top_p": 0.9}, {"top_k": 20}, {"temperature": 1.2, "top_p": 0.95}]
+    "keys", [{"top_p": 0.95}, {"top_k": 20}, {"temperature": 0.6, "top_p": 0.95}, {"temperature": 1.2, "top_k": 20}]
 )
-def test_truncated_sampling_is_compared_on_one_support(engine, policy, keys):
+def test_truncated_sampling_is_compared_on_one_support(engine, untruncated, policy, keys):
+    sampling = SAMPLING.model_copy(update=keys)
     engine.load_weights(policy.named_weights(), version=1)
-    assert gap(policy, engine, SAMPLING.model_copy(update=keys)) < 2e-5
+    assert engine.logprob_temperature == 1.0
+    assert gap(policy, engine, sampling) < 2e-5
+    # Without the correction the engine's log-probs sum to one over the kept tokens, ours over all.
+    untruncated.load_weights(policy.named_weights(), version=1)
+    assert gap(policy, untruncated, sampling, engine_temperature=sampling.temperature) > 1e-2
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.2])
+def test_the_temperature_is_part_of_what_is_compared(untruncated, policy, temperature):
+    sampling = SAMPLING.model_copy(update={"temperature": temperature})
+    untruncated.load_weights(policy.named_weights(), version=1)
+    assert gap(policy, untruncated, sampling, engine_temperature=temperature) < 2e-5
+    assert gap(policy, untruncated, sampling, engine_temperature=1.0) > 1e-2  # the trainer's side left uncorrected
+
+
+def test_a_stop_text_ends_a_completion_and_stays_in_it(engine):
+    free = draw(engine, requests(12))
+    tokenizer = tiny_qwen3.build_tokenizer()
+    # A text that straddles tokens: the last letters of one and the first of the next, somewhere within a completion.
+    texts = {key: [tokenizer.decode([token]) for token in r.token_ids[:-1]] for key, r in free.items()}
+    key, place = next((k, i) for k, t in texts.items() for i in range(4, 16) if t[i].isascii() and t[i + 1].isascii())
+    stop = texts[key][place][-1] + texts[key][place + 1][0]
+    stopped = draw(engine, requests(12, SAMPLING.model_copy(update={"stop": [stop, "never said"]})))
+    for where, rollout in stopped.items():
+        assert len(rollout.logprobs) == len(rollout.token_ids)
+        if stop not in free[where].text:
+            assert rollout == free[where]
+            continue
+        assert rollout.stop is Stop.STRING
+        assert not rollout.truncated
+        n = len(rollout.token_ids)
+        assert rollout.token_ids == free[where].token_ids[:n]  # what was sampled, whole tokens
+        assert rollout.logprobs == free[where].logprobs[:n]
+        assert rollout.text == tokenizer.decode(rollout.token_ids)
+        assert stop in rollout.text
+        assert stop not in tokenizer.decode(rollout.token_ids[:-1])  # and no token later than needed
+    assert stopped[key].stop is Stop.STRING
 
 
 def test_an_abort_leaves_nothing_behind(engine):
