@@ -1,0 +1,98 @@
+"""An RL stage whose rollouts come from a real vLLM server, and which learns while that still generates."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import cascade
+
+pytestmark = pytest.mark.slow
+DEDICATED = ("--set", "stages.math-rl.engine.placement=dedicated", "--set", "stages.math-rl.tokens_per_micro_batch=256")
+
+
+@pytest.fixture(scope="module")
+def dedicated(undisturbed, tmp_path_factory):
+    root = tmp_path_factory.mktemp("dedicated")
+    prepare(undisturbed, root)
+    process = cascade.start(root, *DEDICATED)
+    output = cascade.finish(process, root)
+    assert process.returncode == 0, output
+    return root
+
+
+def prepare(undisturbed, root):
+    for folder in undisturbed.glob("store/*"):
+        if not folder.name.startswith("math-rl"):
+            shutil.copytree(folder, root / "store" / folder.name)
+
+
+def servers() -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if b"vllm.entrypoints.openai.api_server" in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def test_its_first_step_is_that_of_an_engine_in_the_rank(undisturbed, dedicated):
+    """The same rollouts, and the same update but for the order in which floats are summed."""
+    ours, theirs = cascade.metrics(dedicated, "math-rl"), cascade.metrics(undisturbed, "math-rl")
+    assert len(ours) == len(theirs) == 8
+    for key in ("reward/mean", "tokens/trained", "tokens/rollout", "completions/truncated", "groups/zero_variance"):
+        assert ours[0][key] == pytest.approx(theirs[0][key], abs=1e-12), key
+    for key in ("loss", "grad_norm", "policy/entropy"):
+        assert ours[0][key] == pytest.approx(theirs[0][key], rel=1e-5, abs=1e-6), key
+    for row in ours:
+        assert row["sampling/logprob_gap_max"] < 2e-5, row
+
+
+def test_it_trains_while_others_are_generated(undisturbed, tmp_path):
+    """Rollouts of very uneven lengths, rows of a few of them."""
+    prepare(undisturbed, tmp_path)
+    process = cascade.start(
+        tmp_path, *DEDICATED, "--set", "stages.math-rl.rollout.max_new_tokens=150", "--set", "stages.math-rl.steps=2",
+        "--set", "stages.math-rl.tokens_per_micro_batch=64", "--set", "stages.math-rl.prompts_per_step=8",
+        "--set", "evaluate.after_each_stage=[]", "--set", "name=uneven",
+    )  # fmt: skip
+    output = cascade.finish(process, tmp_path)
+    assert process.returncode == 0, output
+    (trace,) = tmp_path.glob("store/math-rl-*/trace.jsonl")
+    overlapping = 0
+    for line in trace.read_text().splitlines():
+        spans = json.loads(line)["spans"]
+        generate = [span for span in spans if span[0] == "generate"]
+        overlapping += sum(
+            any(start < g_end and g_start < end for _, g_start, g_end in generate)
+            for lane, start, end in spans
+            if lane == "train"
+        )
+    assert overlapping > 0
+
+
+def test_no_server_outlives_its_run(dedicated):
+    cascade.wait_for(lambda: not servers(), 30)
+
+
+def test_a_server_that_is_killed_ends_the_attempt_and_the_next_one_goes_on(undisturbed, dedicated, tmp_path):
+    prepare(undisturbed, tmp_path)
+    process = cascade.start(tmp_path, *DEDICATED)
+    cascade.wait_for(lambda: list(tmp_path.glob("store/math-rl-*/state/step-000002")))
+    for pid in servers():
+        os.kill(pid, signal.SIGKILL)
+    output = cascade.finish(process, tmp_path)
+    assert process.returncode == 1, output
+    assert "Traceback" not in output
+    assert "server" in output
+    process = cascade.start(tmp_path, *DEDICATED)
+    output = cascade.finish(process, tmp_path)
+    assert process.returncode == 0, output
+    assert "going on from step" in output
+    assert cascade.weights(tmp_path) == cascade.weights(dedicated)
