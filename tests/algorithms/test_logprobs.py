@@ -80,7 +80,7 @@ def test_equals_finite_differences(name):
             assert (values[0] - values[1]) / 2e-5 == pytest.approx(slope, abs=1e-8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     tokens=st.integers(0, 9), hidden=st.integers(1, 4), vocabulary=st.integers(1, 9), chunk=st.integers(1, 9),
     temperature=st.floats(0.3, 3.0), seed=st.integers(0, 99),
