@@ -188,7 +188,9 @@ class _Head:
         scores.logprobs[part] = chosen - top
         return table, top
 
-    def exponentials(self, states: Tensor, targets: Tensor, scores: TokenScores, part: slice):
+    def exponentials(
+        self, states: Tensor, targets: Tensor, scores: TokenScores, part: slice
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """(exp(z - max z) [n, V], max z [n], row sums [n]) of z = logits / temperature; log-probs are filled in."""
         table, top = self.logits(states, targets, scores, part)
         total = table.sub_(top[:, None]).exp_().sum(1)
@@ -230,7 +232,9 @@ def _take_one_hot(probabilities: Tensor, targets: Tensor, norm: Tensor) -> None:
     probabilities.scatter_(1, targets[:, None], chosen.to(probabilities.dtype))
 
 
-def _mix(table: Tensor, total: Tensor, targets: Tensor, by_logprob: Tensor, by_entropy: Tensor, entropy: Tensor):
+def _mix(
+    table: Tensor, total: Tensor, targets: Tensor, by_logprob: Tensor, by_entropy: Tensor, entropy: Tensor
+) -> None:
     """d loss / d (logits / temperature), in place of the exponentials ``table`` [n, V].
 
     d log p(target) / d z = onehot(target) - p;  d entropy / d z = -p (log p + entropy), which is 0 where p is.
