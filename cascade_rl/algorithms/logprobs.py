@@ -163,8 +163,8 @@ class _Head:
         self.temperature = temperature
         self.operand = torch.promote_types(hidden.dtype, weight.dtype)
         self.wide = torch.promote_types(self.operand, torch.float32)
-        if hidden.device.type != "cuda":
-            self.operand = self.wide  # only there are products of halves summed, and given back, in float32
+        if not _sums_halves_in_float32(hidden.device):
+            self.operand = self.wide
         self.weight = weight.detach().to(self.operand)
         self._chunk = chunk_tokens or chunk_size(len(weight), self.wide, hidden.device)
         rows = min(self._chunk, len(hidden))
@@ -188,7 +188,9 @@ class _Head:
         scores.logprobs[part] = chosen - top
         return table, top
 
-    def exponentials(self, states: Tensor, targets: Tensor, scores: TokenScores, part: slice):
+    def exponentials(
+        self, states: Tensor, targets: Tensor, scores: TokenScores, part: slice
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """(exp(z - max z) [n, V], max z [n], row sums [n]) of z = logits / temperature; log-probs are filled in."""
         table, top = self.logits(states, targets, scores, part)
         total = table.sub_(top[:, None]).exp_().sum(1)
@@ -230,7 +232,9 @@ def _take_one_hot(probabilities: Tensor, targets: Tensor, norm: Tensor) -> None:
     probabilities.scatter_(1, targets[:, None], chosen.to(probabilities.dtype))
 
 
-def _mix(table: Tensor, total: Tensor, targets: Tensor, by_logprob: Tensor, by_entropy: Tensor, entropy: Tensor):
+def _mix(
+    table: Tensor, total: Tensor, targets: Tensor, by_logprob: Tensor, by_entropy: Tensor, entropy: Tensor
+) -> None:
     """d loss / d (logits / temperature), in place of the exponentials ``table`` [n, V].
 
     d log p(target) / d z = onehot(target) - p;  d entropy / d z = -p (log p + entropy), which is 0 where p is.
@@ -246,6 +250,11 @@ def _blocks(table: Tensor) -> Iterator[slice]:
     """Rows of ``table`` [n, V] that together take ``BLOCK_BYTES``, or one."""
     rows = max(1, BLOCK_BYTES // (table.shape[1] * table.itemsize))
     return (slice(start, start + rows) for start in range(0, len(table), rows))
+
+
+def _sums_halves_in_float32(device: torch.device) -> bool:
+    """Whether products of halves can be given back in float32; elsewhere the operands are made float32 first."""
+    return device.type == "cuda"
 
 
 def _product(left: Tensor, right: Tensor, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:

@@ -80,7 +80,7 @@ def test_equals_finite_differences(name):
             assert (values[0] - values[1]) / 2e-5 == pytest.approx(slope, abs=1e-8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     tokens=st.integers(0, 9), hidden=st.integers(1, 4), vocabulary=st.integers(1, 9), chunk=st.integers(1, 9),
     temperature=st.floats(0.3, 3.0), seed=st.integers(0, 99),
@@ -146,6 +146,41 @@ def test_bfloat16_inputs_are_computed_in_float32(name):
     for found, expected in zip(ours, reference, strict=True):
         assert found.dtype == torch.bfloat16
         assert torch.allclose(found.double(), expected, rtol=2**-8, atol=1e-5)  # half a unit in the last place is 2^-9
+
+
+def check_halves(device, dtype):
+    """Halves as factors: within what rounding p to a half must cost (2^-9 a factor in bfloat16), of the true value."""
+    states, head, targets, weights = problem(tokens=96, hidden=16, vocabulary=64, dtype=dtype)
+    weights = weights.to(device)
+    inputs = [tensor.detach().to(device).requires_grad_() for tensor in (states, head)]
+    exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    for name in ("logprob", "both"):
+        loss, scores = fused_token_loss(*inputs, targets.to(device), LOSSES[name](weights), chunk_tokens=7)
+        logprobs, entropy = plain(*exact, targets.to(device), 1.0)
+        reference = LOSSES[name](weights)(slice(None), logprobs, entropy, None).sum()
+        assert scores.logprobs.dtype == loss.dtype == torch.float32
+        assert torch.allclose(scores.logprobs.double(), logprobs, atol=2e-5)
+        assert torch.allclose(scores.entropy.double(), entropy, atol=5e-3)
+        assert bool((scores.entropy > -1e-5).all())
+        for found, expected in zip(gradients(loss, *inputs), gradients(reference, *exact), strict=True):
+            assert found.dtype == dtype
+            assert float((found.double() - expected).norm() / expected.norm()) < 5e-3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_halves_on_a_gpu(dtype):
+    check_halves("cuda", dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_halves_as_on_a_gpu(monkeypatch, dtype):
+    """The path of a GPU, its two products replaced by ones that a CPU can do."""
+    wide = torch.float32
+    monkeypatch.setattr(module, "_sums_halves_in_float32", lambda device: True)
+    monkeypatch.setattr(module, "_product", lambda a, b, _, out=None: torch.mm(a.to(wide), b.to(wide), out=out))
+    monkeypatch.setattr(module, "_add_product", lambda total, a, b: total.addmm_(a.to(wide), b.to(wide)))
+    check_halves("cpu", dtype)
 
 
 def test_probabilities_that_underflow():
