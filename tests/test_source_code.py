@@ -95,6 +95,7 @@ def test_nothing_installed_is_followed():
     loaded = load_reward(RewardConfig(use="rewards.math:verify"), [])
     assert set(project_files("rewards.math", loaded.search)) == {
         "rewards", "rewards.language", "rewards.limits", "rewards.math", "rewards.math_forms",
+            "rewards.math_spelling",
     }  # fmt: skip
 
 

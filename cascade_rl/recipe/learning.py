@@ -27,6 +27,7 @@ class LossConfig(Section):
     kl: float = Field(0.0, ge=0.0)
     """Weight of the KL penalty to the weights the stage started from; above 0 a reference model is kept."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """The gradient of ``k1`` has mean zero: it is there to look at, and penalises nothing."""
     entropy: float = Field(0.0, ge=0.0)
     """Weight of the entropy bonus."""
 

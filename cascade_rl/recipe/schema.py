@@ -114,8 +114,9 @@ class RolloutStage(StageConfig):
     engine: EngineConfig = Field(EngineConfig(), json_schema_extra=NOT_IDENTITY)
     tokens_per_micro_batch: int = Field(16384, ge=1, json_schema_extra=NOT_IDENTITY)
     """Tokens per forward-backward pass; a longer rollout gets a pass of its own."""
-    logprob_chunk_tokens: int = Field(1024, ge=1, json_schema_extra=NOT_IDENTITY)
-    """Tokens whose vocabulary row is held in memory at once."""
+    logprob_chunk_tokens: int | None = Field(None, ge=1, json_schema_extra=NOT_IDENTITY)
+    """Tokens whose vocabulary row is held in memory at once; default: as many as fit a quarter of a GiB (CPU) or one
+    GiB (GPU)."""
     max_logprob_gap: float | None = Field(None, gt=0.0, json_schema_extra=NOT_IDENTITY)
     """Largest mean |trainer - engine| log-prob per token before the stage stops; default 1e-3 in float32, 0.1 in
     half precision."""

@@ -40,7 +40,7 @@ class Policy:
         dtype: str,
         total_steps: int,
         gradient_checkpointing: bool,
-        chunk_tokens: int,
+        chunk_tokens: int | None,
     ) -> None:
         self.model = load_model(checkpoint, ranks.device)
         if gradient_checkpointing:
