@@ -161,8 +161,9 @@ class _Head:
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, not {temperature}")
         self.temperature = temperature
-        self.operand = torch.promote_types(hidden.dtype, weight.dtype)
-        self.wide = torch.promote_types(self.operand, torch.float32)
+        # Half-precision states need no more of the head: its master weights are rounded to them, once for all chunks.
+        self.operand = hidden.dtype if hidden.dtype.itemsize < 4 else torch.promote_types(hidden.dtype, weight.dtype)
+        self.wide = torch.promote_types(torch.promote_types(hidden.dtype, weight.dtype), torch.float32)
         if not _sums_halves_in_float32(hidden.device):
             self.operand = self.wide
         self.weight = weight.detach().to(self.operand)

@@ -18,6 +18,7 @@ from torch import Tensor
 from cascade_rl.algorithms.logprobs import Terms, TokenScores, chunked_logprobs, fused_token_loss
 from cascade_rl.recipe import OptimizerConfig
 from cascade_rl.training.attention import choose_attention
+from cascade_rl.training.fused_layers import fuse_layers
 from cascade_rl.training.packing import MicroBatch
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.training.schedule import learning_rate_factor
@@ -94,7 +95,8 @@ class Policy:
                 max_length_k=batch.max_length,
             ).last_hidden_state[0]  # [T, H]
         head = self.model.get_output_embeddings().weight
-        return hidden[batch.predictors].to(head.dtype), head  # the head runs in float32, as its weights
+        # Factors of the head's products are halves under `half`, summed in float32.
+        return hidden[batch.predictors].to(torch.bfloat16 if self.half else head.dtype), head
 
     def step(self, denominator: float = 1.0) -> float:
         """Sum gradients over ranks, divide by ``denominator``, clip, update. Returns the norm before clipping.
@@ -187,4 +189,5 @@ def load_model(checkpoint: Path, device: torch.device):
     missing = report.get("missing_keys") or ()
     if missing:
         raise CascadeError(f"checkpoint {checkpoint} lacks weights: {', '.join(sorted(missing)[:5])}")
+    fuse_layers(model, device)
     return model.to(device)
