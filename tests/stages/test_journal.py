@@ -46,7 +46,7 @@ def test_what_was_written_comes_back(tmp_path):
 
 @given(
     st.lists(st.floats(width=32, allow_nan=False), max_size=5),
-    st.text(st.characters(), max_size=20),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),  # no tokenizer decodes to halves of pairs
     st.floats(allow_nan=False, allow_infinity=False),
 )
 def test_floats_and_texts_come_back_bit_for_bit(tmp_path_factory, logprobs, text, value):
@@ -244,6 +244,17 @@ def test_lost_rollouts_are_asked_for_again(tmp_path):
     got = collector(engine, FakeScorer(value), stage(), journal=journal).collect(0, 0)
     assert [index for _, index in engine.submitted] == [1] * 4
     assert [len(g.rollouts) for g in got.groups] == [2] * 4
+
+
+def test_rollouts_of_another_version_are_not_taken(tmp_path):
+    """Weights of one content are of two versions where an update was skipped."""
+    journal = make(tmp_path)
+    journal.begin(0, "w")
+    collector(FakeEngine(version=3), FakeScorer(value), stage(), journal=journal).collect(0, 3)
+    journal.begin(0, "w")
+    engine = FakeEngine(version=4)
+    collector(engine, FakeScorer(value), stage(), journal=journal).collect(0, 4)
+    assert len(engine.submitted) == 8
 
 
 def test_the_ranks_say_how_much_was_taken_over(tmp_path):
