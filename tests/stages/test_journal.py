@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade_rl.stages import journal as journals
@@ -44,6 +44,7 @@ def test_what_was_written_comes_back(tmp_path):
     assert again.kept(1, 0, 11) is None
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(width=32, allow_nan=False), max_size=5),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=20),  # no tokenizer decodes to halves of pairs
@@ -165,6 +166,26 @@ def test_a_full_disk_costs_the_journal_not_the_step(tmp_path, monkeypatch):
     one.add_rollout(0, 1, rollout(0))
     one.close()
     assert make(tmp_path).begin(6, "w") == 1
+
+
+def test_a_disk_that_cannot_keep_what_it_took_is_noticed(tmp_path, monkeypatch):
+    said, synced = [], []
+
+    def failing(descriptor):
+        synced.append(descriptor)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(journals, "SYNC_EVERY_S", -1.0)
+    one = make(tmp_path, say=said.append)
+    one.begin(4, "w")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        one.add_rollout(0, 1, rollout(0))
+        one.sync_if_due()  # in a thread
+        one._disk.submit(lambda: None).result(30)
+        one.sync_if_due()
+    assert len(synced) == 1
+    assert "Input/output error" in said[0]
 
 
 def test_a_folder_that_cannot_be_made_costs_no_step(tmp_path):
