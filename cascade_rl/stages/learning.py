@@ -90,13 +90,13 @@ class Learner:
     def __init__(self, run: RolloutRun) -> None:
         self._run, self._config = run, run.config
         self._loss = StageLoss.of(run.config)
-        self._taken: set[str] = set()
+        self._taken: set[int] = set()
         self._waiting: list[TrainingSequence] = []
         self._update = self._new_update()
 
     def take(self, group: Group) -> None:
         """A group that is final: rows that are full with it are trained on at once."""
-        self._taken.add(group.prompt.id)
+        self._taken.add(id(group))
         self._waiting += self._prepared([group])
         while count := filled(self._waiting, self._config.tokens_per_micro_batch):
             self._train([pack_row(self._waiting[:count])])
@@ -131,7 +131,7 @@ class Learner:
 
     def _rows(self, groups: Sequence[Group]) -> list[MicroBatch]:
         """Rows of what was not taken yet."""
-        left = [*self._waiting, *self._prepared([g for g in groups if g.prompt.id not in self._taken])]
+        left = [*self._waiting, *self._prepared([g for g in groups if id(g) not in self._taken])]
         self._waiting = []
         return training_rows(self._run, left)
 
