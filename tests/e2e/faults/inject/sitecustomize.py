@@ -19,7 +19,7 @@ PLACES = {
     # place: (module, owner or None, function, when it strikes)
     "sync": ("cascade_rl.rollout.vllm_engine", "VllmEngine", "load_weights", "half way"),
     "generate": ("cascade_rl.rollout.vllm_engine", "VllmEngine", "poll", "after 4 calls"),
-    "reward": ("cascade_rl.rewarding.scorer", "Scorer", "submit", "after 5 calls"),
+    "reward": ("cascade_rl.rewarding.scorer", "Scorer", "submit_whole", "after 5 calls"),
     "pack": ("cascade_rl.stages.learning", None, "training_rows", "before"),
     "forward": ("cascade_rl.training.policy", "Policy", "backward", "before"),
     "step": ("cascade_rl.training.policy", "Policy", "step", "after"),
@@ -131,7 +131,7 @@ def follow_steps(engine):
     @functools.wraps(load_weights)
     def load(self, weights, version):
         now["step"] = version
-        return load_weights(self, weights, version)
+        return load_weights(self, weights, version=version)
 
     engine.load_weights = load
 
