@@ -7,6 +7,7 @@ stage's identity, so finished work stays valid (see ``cascade_rl.store.identity`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -104,7 +105,8 @@ class EngineConfig(Section):
     servers: int = Field(1, ge=1)
     """Dedicated: how many servers the stage starts on the first host, each on its own device after the ranks'."""
     urls: list[str] = []
-    """Dedicated: servers that run already (started in vLLM's development mode), instead of starting any."""
+    """Dedicated: servers that run already, instead of starting any. They are vLLM's own, in development mode
+    (``VLLM_SERVER_DEV_MODE=1``) and with ``--enable-scale-out``; who reaches them can change what they serve."""
     weight_transfer: Literal["auto", "files", "nccl"] = "auto"
     """Dedicated: how weights reach the servers. ``files``: through a folder that both see; ``nccl``: from device to
     device. ``auto``: nccl between GPUs, files otherwise."""
@@ -114,6 +116,19 @@ class EngineConfig(Section):
     """Dedicated: a rollout that has not come back by then is asked for again."""
     rollout_attempts: int = Field(2, ge=1)
     """Dedicated: how often a rollout is asked for in all before it is given up, counted, and left out."""
+
+    @model_validator(mode="after")
+    def _one_source_of_servers(self) -> EngineConfig:
+        for url in self.urls:
+            if not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", url):
+                raise ValueError(f"`urls` are addresses such as http://node2:8000, not {url!r}")
+        if len(set(self.urls)) < len(self.urls):
+            raise ValueError("`urls` names a server twice")
+        if self.placement == "colocated" and (self.urls or self.servers > 1):
+            raise ValueError("`urls` and `servers` go with `placement: dedicated`; colocated engines have no server")
+        if self.urls and self.servers > 1:
+            raise ValueError("`urls` names servers that run already, `servers` starts some: give one of them")
+        return self
 
 
 REFERENCE = "stage:"

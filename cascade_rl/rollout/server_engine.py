@@ -118,8 +118,8 @@ class ServerEngine(Generates):
 
         Raises CascadeError on every rank when a server could not load them: it may then serve a mixture.
         """
-        if self._requests:
-            raise RuntimeError(f"{self.in_flight} rollouts are in flight: their tokens would be of two versions")
+        if in_flight := sum(self._gather(self.in_flight)):  # on any rank; and none begins while another still generates
+            raise RuntimeError(f"{in_flight} rollouts are in flight: their tokens would be of two versions")
         trouble: str | None = None
         remaining = iter(weights)
         if self._transfer is not None:

@@ -16,9 +16,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cascade_rl.recipe import EngineConfig
+from cascade_rl.rollout.device_memory import DeviceMemory
 from cascade_rl.rollout.engine import Generates, Request
 from cascade_rl.rollout.sampling import sampling_fields, stop_of, text_of
 from cascade_rl.types import CascadeError, Rollout
@@ -72,6 +74,7 @@ class VllmEngine(Generates):
         self._can_sleep = not cpu  # on CPU vLLM ignores sleep and frees nothing
         self._asleep = False
         self._version = -1
+        self.memory = DeviceMemory()
         self._counter = 0
         self._requests: dict[str, Request] = {}  # in flight, by vLLM's request id
         self._ids: dict[tuple[str, int], str] = {}  # and back, by (prompt id, index)
@@ -183,19 +186,24 @@ class VllmEngine(Generates):
         if self._requests:
             raise RuntimeError(f"{self.in_flight} rollouts are in flight: their tokens would be of two versions")
         if self._asleep:
-            self._llm.wake_up(tags=["weights"])
+            torch.cuda.empty_cache()  # what torch keeps in reserve is in the way of the engine
+            self._llm.wake_up(tags=["weights"])  # the key-value cache takes its room last
+            self.memory.note("wake")
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
         if self._asleep:
             self._llm.wake_up(tags=["kv_cache"])
             self._asleep = False
-        self._llm.reset_prefix_cache()
+        if not self._llm.reset_prefix_cache():
+            raise CascadeError("vLLM could not forget the cached prompts of older weights: something still uses them")
         self._version = version
+        self.memory.note("load")
 
     def sleep(self) -> None:
         """Free weights and KV memory while the trainer works (GPU only); ``load_weights`` wakes."""
         if self._can_sleep and not self._asleep:
             self._llm.sleep(level=2)  # level 2: stale weights are dropped, not copied to the host
             self._asleep = True
+            self.memory.note("sleep")
 
     def close(self) -> None:
         """Shut the engine down."""

@@ -8,11 +8,13 @@ Both are driven by the main rank alone, with ``Fleet`` for what is said to the s
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import os
 import shutil
 import socket
 import tempfile
+import time
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +27,8 @@ from cascade_rl.types import CascadeError
 
 Weights = Iterable[tuple[str, Tensor]]
 Bucket = list[tuple[str, Tensor]]
+PREFIX = ".cascade-rl-weights-"
+"""Of the names of ``FileTransfer``'s folders."""
 
 
 class Fleet(Protocol):
@@ -73,6 +77,9 @@ class FileTransfer:
 
     def __init__(self, folder: Path, dtype: torch.dtype, bucket_bytes: int) -> None:
         self._folder, self._dtype, self._bucket_bytes = folder, dtype, bucket_bytes
+        folder.mkdir(parents=True, exist_ok=True)
+        self._claim = os.open(folder, os.O_RDONLY)
+        fcntl.flock(self._claim, fcntl.LOCK_EX)  # as long as this process lives: see ``sweep``
 
     def send(self, fleet: Fleet, weights: Weights, label: str) -> None:
         """Write, publish by a rename, have it read, remove. Raises CascadeError when it cannot be written or read."""
@@ -86,6 +93,7 @@ class FileTransfer:
 
     def close(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+        os.close(self._claim)
 
     def _write(self, weights: Weights, place: Path) -> None:
         from safetensors.torch import save_file
@@ -120,10 +128,26 @@ def transfer_folder(urls: Sequence[str], shared: Path, need_bytes: int, memory: 
     """A fresh folder for ``FileTransfer``: in memory when all servers are on this host and it has room for the model,
     else below ``shared``, which other hosts must see too."""
     here = all(urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1") for url in urls)
-    if here and memory.is_dir() and shutil.disk_usage(memory).free > need_bytes + 2**30:
-        return Path(tempfile.mkdtemp(prefix="cascade-rl-weights-", dir=memory))
     shared.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=".weights-", dir=shared))
+    for parent in (memory, shared):
+        sweep(parent)
+    if here and memory.is_dir() and shutil.disk_usage(memory).free > need_bytes + 2**30:
+        return Path(tempfile.mkdtemp(prefix=PREFIX, dir=memory))
+    return Path(tempfile.mkdtemp(prefix=PREFIX, dir=shared))
+
+
+def sweep(parent: Path, older_than_s: float = 60.0) -> None:
+    """Remove folders of ``FileTransfer`` whose process was killed: they may hold a model in memory."""
+    for folder in parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime < older_than_s:
+                continue  # perhaps not claimed yet
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+            finally:
+                os.close(handle)
 
 
 class NcclTransfer:

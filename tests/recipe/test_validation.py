@@ -42,6 +42,11 @@ from cascade_rl.recipe import RecipeError
         ("rollout: {top_p: 1.5}", "rollout.top_p: must be above 0 and at most 1, not 1.5"),
         ("rollout: {temperature: 0}", "rollout: temperature 0 makes the rollouts of a group identical"),
         ("engine: [1]", "engine: must be a mapping with keys such as"),
+        ("engine: {placement: dedicated, urls: [node2:8000]}", "addresses such as http://node2:8000, not 'node2:8000'"),
+        ("engine: {placement: dedicated, urls: [http://a:1, http://a:1]}", "`urls` names a server twice"),
+        ("engine: {urls: [http://a:1]}", "go with `placement: dedicated`"),
+        ("engine: {servers: 2}", "go with `placement: dedicated`"),
+        ("engine: {placement: dedicated, urls: [http://a:1], servers: 2}", "give one of them"),
     ],
 )
 def test_one_wrong_line_in_a_stage(problem, valid, line, message):

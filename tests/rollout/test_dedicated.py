@@ -1,7 +1,12 @@
 """Dedicated servers: how they are opened, and a real one against the engine in process and the trainer."""
 
+import contextlib
+import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -200,6 +205,71 @@ def test_requests_are_added_and_cancelled_while_a_server_generates(server):
         server.submit(request)
     seen = drain(server)
     assert {rollout.prompt_id: rollout for rollout in seen} == {k: r for k, r in expected.items() if k != "p1"}
+
+
+RANK = """
+import json, sys
+from pathlib import Path
+import torch
+from cascade_rl.models import tiny_qwen3
+from cascade_rl.recipe import EngineConfig
+from cascade_rl.rollout.dedicated import Place, open_server_engine
+from cascade_rl.rollout.server_process import Served
+from cascade_rl.training import ranks as processes
+from tests.rollout.test_dedicated import nudged_policy, requests
+ranks = processes.join()
+checkpoint, scratch = sys.argv[1], Path(sys.argv[2])
+say = lambda text: print(text, file=sys.stderr)
+place = Place(ranks.rank, ranks.world_size, 2, ranks.gather, say, scratch / "logs", scratch / "shared")
+served = Served(checkpoint, EngineConfig(max_num_seqs=16, placement="dedicated"), "float32", True, 96, True, "files")
+engine = open_server_engine(served, place, tokenizer=tiny_qwen3.build_tokenizer(), temperature=1.0)
+policy = nudged_policy(checkpoint, ranks)
+for version in (1, 2):
+    engine.load_weights(policy.named_weights(), version)
+    mine = [request for i, request in enumerate(requests(8)) if i % 2 == ranks.rank]
+    drawn = {rollout.prompt_id: list(rollout.token_ids) for rollout in engine.generate(mine)}
+    ranks.barrier()  # as between steps: weights change when all have what they asked for
+engine.close()
+print(json.dumps(drawn))
+processes.leave()
+"""
+
+
+def nudged_policy(checkpoint, ranks):
+    from cascade_rl.training.policy import Policy
+
+    policy = Policy(
+        Path(checkpoint), OptimizerConfig(learning_rate=1e-3), ranks=ranks, dtype="float32", total_steps=1,
+        gradient_checkpointing=False, chunk_tokens=64,
+    )  # fmt: skip
+    with torch.no_grad():
+        policy.model.get_input_embeddings().weight.mul_(1.5)
+    return policy
+
+
+@pytest.mark.slow
+def test_two_ranks_share_a_server(checkpoint, in_process, tmp_path):
+    from cascade_rl.training.ranks import Ranks
+
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    repository = Path(__file__).parents[2]
+    base = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(repository)}  # fmt: skip
+    command = [sys.executable, "-c", RANK, str(checkpoint), str(tmp_path)]
+    processes = [
+        subprocess.Popen(command, env={**base, "RANK": rank}, stdout=subprocess.PIPE, text=True, cwd=repository)
+        for rank in ("0", "1")
+    ]
+    outputs = [process.communicate(timeout=500)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    drawn = [json.loads(output.splitlines()[-1]) for output in outputs]
+    assert [sorted(each) for each in drawn] == [["p0", "p2", "p4", "p6"], ["p1", "p3", "p5", "p7"]]
+    policy = nudged_policy(checkpoint, Ranks(0, 1, torch.device("cpu")))
+    in_process.load_weights(policy.named_weights(), version=2)
+    expected = {prompt: list(rollout.token_ids) for prompt, rollout in draw(in_process, requests(8)).items()}
+    assert drawn[0] | drawn[1] == expected
 
 
 @pytest.mark.slow

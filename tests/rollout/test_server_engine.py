@@ -302,7 +302,7 @@ def test_nothing_may_be_in_flight_during_an_update(opened):
             engine.load_weights(weights(), version=1)
 
 
-def test_a_rank_that_does_not_send_gathers_along_and_hears_of_a_failure(opened, tmp_path):
+def test_ranks_load_together_and_hear_of_each_others_trouble(opened, tmp_path):
     """Two ranks as two threads: a weight is only there when both have asked for it."""
     together = threading.Barrier(2, timeout=20.0)
     shared: dict[int, object] = {}
@@ -322,7 +322,7 @@ def test_a_rank_that_does_not_send_gathers_along_and_hears_of_a_failure(opened, 
             together.wait()
             yield name, weight
 
-    def rank(server, number, outcome):
+    def rank(server, number, outcome, busy=False):
         clients = [ServerClient(server.url)]
         engine = ServerEngine(
             RequestLoop(clients, eos=EOS, slots=2, first=0, timeout_s=9.0, attempts=1), clients,
@@ -330,22 +330,26 @@ def test_a_rank_that_does_not_send_gathers_along_and_hears_of_a_failure(opened, 
             tokenizer=Letters(), logprob_temperature=1.0, gather=gather_as(number), say=print,
         )  # fmt: skip
         try:
+            if busy and number == 1:
+                engine.submit(request())
             engine.load_weights(gathered(), version=5)
             outcome[number] = engine.version
-        except CascadeError as error:
+        except (CascadeError, RuntimeError) as error:
             outcome[number] = str(error)
         finally:
             engine.close()
 
     with FakeServer() as server:
-        for failing in ({}, {"pause?mode=abort": 500}):
+        for failing, busy in (({}, False), ({"pause?mode=abort": 500}, False), ({}, True)):
             server.failing, outcome = failing, {}
-            threads = [threading.Thread(target=rank, args=(server, number, outcome)) for number in range(2)]
+            threads = [threading.Thread(target=rank, args=(server, number, outcome, busy)) for number in range(2)]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join(30.0)
-            if failing:
+            if busy:
+                assert set(outcome.values()) == {"1 rollouts are in flight: their tokens would be of two versions"}
+            elif failing:
                 assert outcome[0] == outcome[1]
                 assert "failed at /pause" in outcome[0]
             else:

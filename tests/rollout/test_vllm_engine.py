@@ -166,6 +166,49 @@ def test_an_abort_leaves_nothing_behind(engine):
     assert len(draw(engine, requests(12))) == 12
 
 
+class Recorded:
+    """Stands in for vLLM's LLM: what is asked of it, in order."""
+
+    def __init__(self):
+        self.calls = []
+
+    def sleep(self, level):
+        self.calls.append(f"sleep {level}")
+
+    def wake_up(self, tags):
+        self.calls.append(f"wake {tags[0]}")
+
+    def collective_rpc(self, method, kwargs):
+        self.calls.append(f"{method} {[name for name, _ in kwargs['weights_iterator']]}")
+
+    def reset_prefix_cache(self):
+        self.calls.append("reset")
+        return self.calls.count("reset") < 3
+
+
+def test_a_gpu_engine_wakes_in_stages_around_the_weights(monkeypatch):
+    from cascade_rl.rollout import vllm_engine
+    from cascade_rl.rollout.device_memory import DeviceMemory
+
+    engine = vllm_engine.VllmEngine.__new__(vllm_engine.VllmEngine)
+    engine._llm, engine._can_sleep, engine._asleep, engine._requests = Recorded(), True, False, {}
+    engine.memory = DeviceMemory(lambda: (2**30, 2**31))
+    monkeypatch.setattr(vllm_engine.torch.cuda, "empty_cache", lambda: engine._llm.calls.append("empty cache"))
+    weights = [("a", torch.zeros(1)), ("b", torch.zeros(1))]
+    engine.load_weights(weights, version=1)
+    engine.sleep()
+    engine.sleep()
+    engine.load_weights(weights, version=2)
+    assert engine._llm.calls == [
+        "reload_weights ['a', 'b']", "reset", "sleep 2",
+        "empty cache", "wake weights", "reload_weights ['a', 'b']", "wake kv_cache", "reset",
+    ]  # fmt: skip
+    assert {key.split("/")[1].split("_")[0] for key in engine.memory.gib} == {"load", "sleep", "wake"}
+    with pytest.raises(CascadeError, match="could not forget"):
+        engine.load_weights(weights, version=3)
+    assert engine._version == 2
+
+
 def test_an_engine_that_dies_says_what_is_lost(engine, monkeypatch):
     def dead():
         raise RuntimeError("EngineCore died")

@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from cascade_rl.rollout.weight_transfer import (
+    PREFIX,
     FileTransfer,
     FleetClient,
     NcclTransfer,
     address_towards,
     buckets,
+    sweep,
     transfer_folder,
 )
 from cascade_rl.types import CascadeError
@@ -98,6 +100,19 @@ def test_a_folder_in_memory_serves_this_host_alone(tmp_path):
     assert transfer_folder(here, shared, 100, memory).parent == memory
     assert transfer_folder([*here, "http://node2:1"], shared, 100, memory).parent == shared
     assert transfer_folder(here, shared, 2**60, memory).parent == shared
+
+
+def test_folders_of_killed_processes_are_swept_and_no_others(tmp_path):
+    left_behind, fresh, elsewhere = tmp_path / f"{PREFIX}a", tmp_path / f"{PREFIX}b", tmp_path / "other"
+    for folder in (left_behind, fresh, elsewhere):
+        folder.mkdir()
+        (folder / "model.safetensors").touch()
+    living = FileTransfer(tmp_path / f"{PREFIX}c", torch.float32, 100)
+    for folder in (left_behind, living._folder, elsewhere):
+        os.utime(folder, (0, 0))
+    sweep(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([fresh, living._folder, elsewhere])
+    living.close()
 
 
 def test_workers_of_several_servers_have_places_of_their_own_in_the_group():
