@@ -267,7 +267,7 @@ def record(run: RolloutRun, step: int, groups: Sequence[Group], metrics: dict[st
     """Write the step down: rollouts, metrics, who waited for whom, benchmarks that are due, the progress line."""
     context = run.context
     archive(run, groups, step)
-    metrics = metrics | {metric: run.trace.seconds(lane) for lane, metric in LANES.items()}
+    metrics = metrics | engine_metrics(run.engine) | {metric: run.trace.seconds(lane) for lane, metric in LANES.items()}
     metrics["time/step_s"] = run.trace.now
     metrics["time/tokens_per_s"] = metrics["tokens/rollout"] / metrics["time/step_s"]
     every = context.job.evaluate_every
@@ -282,6 +282,12 @@ def record(run: RolloutRun, step: int, groups: Sequence[Group], metrics: dict[st
     if run.progress:
         run.progress.step(step + 1, metrics)
     run.switch.observe(metrics)
+
+
+def engine_metrics(engine: Engine) -> dict[str, float]:
+    """What an engine has to tell of itself: device memory at each phase (GPU), rollouts asked for again (servers)."""
+    memory, again = getattr(engine, "memory", None), getattr(engine, "asked_again", None)
+    return {**(memory.gib if memory else {}), **({} if again is None else {"rollouts/asked_again": float(again)})}
 
 
 def archive(run: RolloutRun, groups: Sequence[Group], step: int) -> None:

@@ -42,7 +42,7 @@ def start(
     with open(root / "output.txt", "a") as output:
         return subprocess.Popen(
             [sys.executable, *launcher, "-m", "cascade_rl", recipe, "--root", str(root), *arguments],
-            cwd=REPOSITORY, env=environment(), stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            cwd=REPOSITORY, env={**environment(), "CASCADE_TEST_ROOT": str(root)}, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             start_new_session=True, preexec_fn=limit,
         )  # fmt: skip
 

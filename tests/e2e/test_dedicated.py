@@ -30,15 +30,17 @@ def prepare(undisturbed, root):
             shutil.copytree(folder, root / "store" / folder.name)
 
 
-def servers() -> list[int]:
+def servers(root) -> list[int]:
+    """vLLM servers of the run under ``root``, and what they started, which bears another name."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if b"vllm.entrypoints.openai.api_server" in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
+                command, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
             except OSError:
                 continue
+            if b"vllm" in command.lower() and f"CASCADE_TEST_ROOT={root}\0".encode() in environment:
+                found.append(int(entry.name))
     return found
 
 
@@ -78,19 +80,24 @@ def test_it_trains_while_others_are_generated(undisturbed, tmp_path):
 
 
 def test_no_server_outlives_its_run(dedicated):
-    cascade.wait_for(lambda: not servers(), 30)
+    cascade.wait_for(lambda: not servers(dedicated), 30)
 
 
 def test_a_server_that_is_killed_ends_the_attempt_and_the_next_one_goes_on(undisturbed, dedicated, tmp_path):
     prepare(undisturbed, tmp_path)
     process = cascade.start(tmp_path, *DEDICATED)
     cascade.wait_for(lambda: list(tmp_path.glob("store/math-rl-*/state/step-000002")))
-    for pid in servers():
+    struck = [
+        pid for pid in servers(tmp_path) if b"\0-m\0vllm.entrypoints" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    assert struck
+    for pid in struck:  # the server alone: what it started must go with it
         os.kill(pid, signal.SIGKILL)
     output = cascade.finish(process, tmp_path)
     assert process.returncode == 1, output
     assert "Traceback" not in output
     assert "server" in output
+    cascade.wait_for(lambda: not servers(tmp_path), 60)
     process = cascade.start(tmp_path, *DEDICATED)
     output = cascade.finish(process, tmp_path)
     assert process.returncode == 0, output
