@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cascade_rl.processes import cores
+from cascade_rl.recipe.launching import VARIABLE, Launch
 
 # What the launcher's own rendezvous and accelerate set would mislead a child that has its own.
 _LAUNCHER_VARIABLES = ("TORCHELASTIC_", "ACCELERATE_", "FSDP_", "GROUP_", "ROLE_", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
@@ -26,6 +27,7 @@ def free_port() -> int:
 def child_environment(rank: int, world_size: int, local_rank: int, address: str, port: int) -> dict[str, str]:
     """The environment of a stage process: ours, with its own rendezvous in place of the launcher's."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(_LAUNCHER_VARIABLES)}
+    environment[VARIABLE] = Launch.from_environment(os.environ).handed_on()  # what the config asked for stays known
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
     # torchrun sets 1 thread per process when it starts several; a lone process may use the machine.
     threads = os.environ.get("CASCADE_RL_THREADS") or str(max(1, cores() // max(1, local_world)))

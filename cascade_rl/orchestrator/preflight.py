@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from cascade_rl.data.sources import Row, columns_of, no_rows, to_conversations, to_prompts
 from cascade_rl.evals.registry import resolve_benchmark
 from cascade_rl.models import BUILT_IN, argument_problems
+from cascade_rl.orchestrator.launch_checks import check_launch, launch_of
 from cascade_rl.orchestrator.pair_checks import check_reward_model
 from cascade_rl.orchestrator.plan import search_path
 from cascade_rl.orchestrator.selection import check_selection
@@ -32,7 +32,7 @@ def preflight(loaded: LoadedRecipe, world_size: int) -> None:
     context = _context_tokens(loaded)
     if context is not None:
         problems += [*check_context(loaded, context), *_check_benchmark_context(loaded, context)]
-    problems += _check_launch(loaded)
+    problems += check_launch(loaded, launch_of(loaded), world_size)
     if problems:
         raise RecipeError(problems, loaded.path)
 
@@ -217,25 +217,3 @@ def _check_benchmark_context(loaded: LoadedRecipe, context_tokens: int) -> Itera
                 f"{benchmark.name} samples up to {new} tokens, and a prompt comes before them, but the model has "
                 f"{fewest} positions: lower sampling.max_new_tokens, or give the benchmark `rope_scaling`",
             )
-
-
-def _check_launch(loaded: LoadedRecipe) -> Iterator[Problem]:
-    """What accelerate was told must be what runs: here every rank holds the whole policy."""
-    environment = os.environ
-    zero = (
-        environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "0")
-        if (environment.get("ACCELERATE_USE_DEEPSPEED") == "true")
-        else "0"
-    )
-    asked = (
-        f"DeepSpeed ZeRO-{zero}"
-        if zero != "0"
-        else ("FSDP" if environment.get("ACCELERATE_USE_FSDP") == "true" else None)
-    )
-    if asked:
-        yield Problem.at(
-            loaded,
-            ("launch",),
-            f"the accelerate config asks for {asked}, but stages train data-parallel with the "
-            "whole policy on each rank; use launch/accelerate/cpu-2.yaml or gpu-8.yaml",
-        )

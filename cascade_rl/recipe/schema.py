@@ -269,7 +269,7 @@ class LaunchConfig(Section):
     """How `cascade-rl run` calls `accelerate launch`."""
 
     accelerate: str | None = None
-    """Path of an accelerate config file, e.g. ``launch/accelerate/gpu-8.yaml``."""
+    """Path of an accelerate config file, e.g. ``launch/accelerate/ddp-8.yaml``."""
 
 
 class WandbConfig(Section):

@@ -18,7 +18,7 @@ from cascade_rl.recipe import RlStage
 from cascade_rl.stages.collect import Collected, members, sampling_of
 from cascade_rl.stages.guards import agree, apply
 from cascade_rl.stages.rollout_run import RolloutRun
-from cascade_rl.training.packing import MicroBatch, TrainingSequence, pack, pack_row, training_sequence
+from cascade_rl.training.packing import MicroBatch, TrainingSequence, pack_row, training_sequence
 from cascade_rl.training.stage_loss import StageLoss
 from cascade_rl.training.update import Update, UpdateStats
 from cascade_rl.types import Group
@@ -95,7 +95,9 @@ class Learner:
         self._update = self._new_update()
 
     def take(self, group: Group) -> None:
-        """A group that is final: rows that are full with it are trained on at once."""
+        """A group that is final: rows that are full with it are trained on at once, where a rank may do so alone."""
+        if self._run.policy.needs_lockstep:
+            return
         self._taken.add(id(group))
         self._waiting += self._prepared([group])
         while count := filled(self._waiting, self._config.tokens_per_micro_batch):
@@ -157,7 +159,7 @@ class Learner:
 
 def training_rows(run: RolloutRun, sequences: Sequence[TrainingSequence]) -> list[MicroBatch]:
     """This rank's rows of the step."""
-    return pack(sequences, run.config.tokens_per_micro_batch)
+    return run.policy.rows(sequences, run.config.tokens_per_micro_batch)
 
 
 def _means(updates: Sequence[dict[str, float]]) -> dict[str, float]:

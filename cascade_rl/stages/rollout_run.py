@@ -6,6 +6,7 @@ The algorithm of each kind is a loop of its own (``rl.train``, ``distill.train``
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 
 from cascade_rl.data.template import Template
 from cascade_rl.recipe import RolloutStage
+from cascade_rl.recipe.launching import Launch
 from cascade_rl.rewarding import DomainScorer
 from cascade_rl.rollout.archive import rows_of, write_rollouts
 from cascade_rl.rollout.engine import Engine
@@ -25,6 +27,7 @@ from cascade_rl.stages.handover import load_tokenizer, probe_logprobs, write_che
 from cascade_rl.stages.journal import Journal
 from cascade_rl.stages.measure import Benchmarks
 from cascade_rl.stages.prompts import Prompts, load_prompts
+from cascade_rl.stages.saving import save_together
 from cascade_rl.stages.switching import Switch
 from cascade_rl.stages.watchdog import Watchdog
 from cascade_rl.store.files import publishing, publishing_file
@@ -32,6 +35,7 @@ from cascade_rl.tracking.trace import Trace, append_trace
 from cascade_rl.training import state as states
 from cascade_rl.training.fingerprint import Fingerprint
 from cascade_rl.training.policy import Policy
+from cascade_rl.training.startup import check_running
 from cascade_rl.types import CascadeError, Group
 
 LANES = {
@@ -172,7 +176,8 @@ def opened(
 
 def make_policy(context: Context, config: RolloutStage) -> Policy:
     """The policy at the stage's start, its parent's optimizer included where it is inherited."""
-    job = context.job
+    job, launch = context.job, Launch.from_environment(os.environ)
+    sharding = launch.resolve(config.sharding)
     policy = Policy(
         Path(job.checkpoint or ""),
         config,
@@ -181,9 +186,11 @@ def make_policy(context: Context, config: RolloutStage) -> Policy:
         total_steps=config.steps,
         gradient_checkpointing=config.gradient_checkpointing,
         chunk_tokens=config.logprob_chunk_tokens,
+        sharding=sharding,
     )
+    check_running(policy, launch, sharding)
     if job.parent_optimizer is not None:
-        policy.inherit_optimizer(torch.load(job.parent_optimizer, map_location="cpu", weights_only=True))
+        policy.inherit_optimizer(job.parent_optimizer)
     return policy
 
 
@@ -206,7 +213,7 @@ def carry_out(run: RolloutRun, train: Callable[[RolloutRun, int], None]) -> None
 
 def check_engine(run: RolloutRun) -> None:
     """Before the first step: the engine, filled from the trainer, must agree with it about what it samples."""
-    run.engine.load_weights(run.policy.named_weights(), version=0)
+    run.engine.load_weights(run.policy.named_weights(run.config.engine.sync_bucket_mib), version=0)
     gap = probe(run, prompts=4, tokens=8)
     if not gap <= 10 * run.max_gap:
         raise CascadeError(
@@ -237,7 +244,8 @@ def sync(run: RolloutRun, version: int) -> None:
         with run.trace.span("sync"):
             run.phase(f"weights of step {version} to the engine")
             sent = Fingerprint()
-            run.engine.load_weights(sent.of(run.policy.named_weights()), version=version)
+            weights = run.policy.named_weights(run.config.engine.sync_bucket_mib)
+            run.engine.load_weights(sent.of(weights), version=version)
             gap = probe(run, prompts=1, tokens=2)
         if gap <= 10 * run.max_gap:
             run.journal.begin(version, sent.value)
@@ -272,7 +280,7 @@ def record(run: RolloutRun, step: int, groups: Sequence[Group], metrics: dict[st
     metrics["time/tokens_per_s"] = metrics["tokens/rollout"] / metrics["time/step_s"]
     every = context.job.evaluate_every
     if every and (step + 1) % every == 0 and step + 1 < run.config.steps:
-        run.engine.load_weights(run.policy.named_weights(), version=step + 1)
+        run.engine.load_weights(run.policy.named_weights(run.config.engine.sync_bucket_mib), version=step + 1)
         metrics |= run.benchmarks.values(run.engine)
     lines = context.ranks.gather(run.trace.line(step + 1, context.ranks.rank))
     if context.ranks.is_main:
@@ -308,22 +316,26 @@ def save_if_due(run: RolloutRun, done: int) -> None:
 
 def save(run: RolloutRun, done: int, position: dict[str, Any] | None = None) -> None:
     """State after ``done`` steps: with it the run goes on bit for bit (on CPU, with as many ranks)."""
-    if states.step_folder(run.context.job.place.state, done).exists():
-        return
     ranks = run.context.ranks
+    if ranks.any(states.step_folder(run.context.job.place.state, done).exists()):
+        return
     with run.trace.span("save"):
         rng = ranks.gather(states.rng_states())
         payload = {
             "step": done,
             "world_size": ranks.world_size,
-            "policy": run.policy.state_dict() if ranks.is_main else None,
             "sampler": position or run.sampler.state(),
             "switch": run.switch.state(),
             "skipped": run.skipped,
             "rng": rng,
         }
-        saved = run.context.save_state(done, lambda folder: torch.save(payload, folder / "state.pt"))
-        if ranks.is_main and saved:
+
+        def write(folder: Path) -> list[Path]:
+            if ranks.is_main:
+                torch.save(payload, folder / "state.pt")
+            return [*run.policy.save(folder), *([folder / "state.pt"] if ranks.is_main else [])]
+
+        if save_together(run.context, done, write) and ranks.is_main:
             run.journal.drop_before(done)
         ranks.barrier()
 
@@ -336,7 +348,7 @@ def resume(run: RolloutRun) -> int:
     step, folder = found
     try:
         payload = torch.load(folder / "state.pt", map_location="cpu", weights_only=False)
-        run.policy.load_state_dict(payload["policy"])
+        run.policy.load(folder)
         run.sampler.restore(payload["sampler"])
         run.switch.restore(payload["switch"])
         run.skipped = payload["skipped"]
@@ -358,12 +370,12 @@ def resume(run: RolloutRun) -> int:
 
 def finish(run: RolloutRun) -> None:
     """Publish the stage's result; the checkpoint comes last, since it is what says that the work is done."""
-    context, ranks = run.context, run.context.ranks
+    context, ranks, place = run.context, run.context.ranks, run.context.job.place
+    if context.job.keep_optimizer:
+        with publishing_file(place.optimizer) if ranks.is_main else contextlib.nullcontext() as file:
+            run.policy.save_optimizer(file)
+    weights = run.policy.whole_state_dict(torch.bfloat16 if context.dtype == "bfloat16" else torch.float32)
     if ranks.is_main:
-        place = context.job.place
-        if context.job.keep_optimizer:
-            with publishing_file(place.optimizer) as file:
-                torch.save(run.policy.optimizer.state_dict(), file)
         with publishing(place.checkpoint) as folder:
-            write_checkpoint(run.policy.model, run.tokenizer, run.template, folder, context.dtype)
+            write_checkpoint(run.policy.model, run.tokenizer, run.template, folder, context.dtype, weights)
     ranks.barrier()

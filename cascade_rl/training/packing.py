@@ -60,6 +60,8 @@ class MicroBatch:
     engine_logprobs: Tensor  # [N]
     weights: Tensor  # [N]
     reference_logprobs: Tensor | None = None  # [N]
+    first: int = 0
+    """Of a row that several ranks share: where this rank's tokens begin; borders are those of the whole row."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on ``device``."""
@@ -69,7 +71,7 @@ class MicroBatch:
     @property
     def lengths(self) -> Tensor:
         """[sequences] trained tokens of each sequence, in row order."""
-        borders = self.cu_seq_lens.to(self.predictors)
+        borders = self.cu_seq_lens.to(self.predictors) - self.first
         return torch.diff(torch.searchsorted(self.predictors, borders[1:] - 1), prepend=torch.zeros_like(borders[:1]))
 
 

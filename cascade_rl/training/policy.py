@@ -1,4 +1,4 @@
-"""The model being trained: weights, optimizer, and the gradient of one step, replicated over ranks.
+"""The model being trained: weights, optimizer, and the gradient of one step, spread over ranks.
 
 Gradients of a step accumulate over any number of micro-batches per rank, unnormalised; ``step`` sums them over ranks
 and divides by the step's denominator, once. So neither the cut into rows nor the number of ranks changes the update
@@ -7,22 +7,30 @@ and divides by the step's denominator, once. So neither the cut into rows nor th
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from cascade_rl.algorithms.logprobs import Terms, TokenScores, chunked_logprobs, fused_token_loss
-from cascade_rl.recipe import OptimizerConfig
-from cascade_rl.training.attention import choose_attention
-from cascade_rl.training.fused_layers import fuse_layers
-from cascade_rl.training.packing import MicroBatch
+from cascade_rl.algorithms.logprobs import Terms, TokenScores
+from cascade_rl.recipe import OptimizerConfig, ShardingConfig
+from cascade_rl.training import portable
+from cascade_rl.training.balance import TokenCost, balanced_rows
+from cascade_rl.training.model import PackedModel, load_model, scores_of
+from cascade_rl.training.packing import MicroBatch, TrainingSequence
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.training.schedule import learning_rate_factor
+from cascade_rl.training.sharding.choice import make_sharding
+from cascade_rl.training.ulysses import Together, share_heads
 from cascade_rl.types import CascadeError
+
+__all__ = ["NonFinite", "Policy", "load_model"]
+
+DDP = ShardingConfig(strategy="ddp")
+STATE = "policy-{rank:05d}-of-{world:05d}.pt"
+"""File of one rank in a resumable state."""
 
 
 class NonFinite(Exception):
@@ -42,152 +50,152 @@ class Policy:
         total_steps: int,
         gradient_checkpointing: bool,
         chunk_tokens: int | None,
+        sharding: ShardingConfig = DDP,
     ) -> None:
-        self.model = load_model(checkpoint, ranks.device)
+        """``sharding``: as resolved against the launcher (``Launch.resolve``). A collective call."""
+        self.ranks = ranks
+        self.half = dtype == "bfloat16"
+        self.model = load_model(checkpoint, ranks.device, keep_on_cpu=sharding.strategy != "ddp")
         if gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model.train()
-        self.ranks = ranks
-        self.half = dtype == "bfloat16"
-        self._clip = config.grad_clip
-        self._chunk_tokens = chunk_tokens
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+        self._together = sharding.sequence_parallel
+        if self._together > 1:
+            share_heads(self.model, Together.of(ranks, self._together))
+        self.cost = TokenCost.of(self.model)
+        self._shapes = [(name, p.shape) for name, p in self.model.named_parameters() if p.requires_grad]
+        self.trained_weights = sum(shape.numel() for _, shape in self._shapes)
+        root = PackedModel(
+            self.model,
+            half=self.half,
+            chunk_tokens=chunk_tokens,
+            offload_activations=sharding.offload_activations,
         )
+        self.sharding = make_sharding(root, config, ranks, sharding, half=self.half)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: learning_rate_factor(step, config, total_steps)
         )
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW over what this rank keeps."""
+        return self.sharding.optimizer
+
+    @property
+    def needs_lockstep(self) -> bool:
+        """Passes are collective: every rank must make the same number of them (``balance.balanced_rows``)."""
+        return self.sharding.needs_lockstep or self._together > 1
 
     @property
     def learning_rate(self) -> float:
         """Rate of the next ``step``."""
         return self.scheduler.get_last_lr()[0]
 
+    def rows(self, sequences: Sequence[TrainingSequence], budget: int) -> list[MicroBatch]:
+        """This rank's share of what all ranks hand in, as rows of about ``budget`` tokens each, equally many on every
+        rank. A collective call (see ``balanced_rows``)."""
+        return balanced_rows(self.ranks, sequences, self.cost, budget, together=self._together)
+
     @torch.no_grad()
     def score(self, batch: MicroBatch, temperature: float) -> TokenScores:
         """Scores of the trained tokens of one packed row, each [N], without gradient."""
-        batch = batch.to(self.ranks.device)
-        hidden, head = self._hidden(batch)
-        return chunked_logprobs(hidden, head, batch.targets, temperature=temperature, chunk_tokens=self._chunk_tokens)
+        return scores_of(self.sharding.run(batch.to(self.ranks.device), temperature, None))
 
     def backward(self, batch: MicroBatch, temperature: float, terms: Terms) -> tuple[float, TokenScores]:
         """One forward and one backward pass over a packed row: the gradient of the sum of ``terms`` over its trained
         tokens is added to what this step has so far. Returns (that sum, scores of the tokens)."""
-        batch = batch.to(self.ranks.device)
-        hidden, head = self._hidden(batch)
-        loss, scores = fused_token_loss(
-            hidden, head, batch.targets, terms, temperature=temperature, chunk_tokens=self._chunk_tokens
-        )
-        loss.backward()
-        return float(loss.detach()), scores
-
-    def _hidden(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        """Hidden states [N, H] of the positions that predict trained tokens, and the head's weight [V, H]."""
-        precision = torch.autocast(self.ranks.device.type, torch.bfloat16) if self.half else contextlib.nullcontext()
-        with precision:
-            hidden = self.model.base_model(
-                input_ids=batch.input_ids,
-                position_ids=batch.position_ids,
-                use_cache=False,
-                cu_seq_lens_q=batch.cu_seq_lens,
-                cu_seq_lens_k=batch.cu_seq_lens,
-                max_length_q=batch.max_length,
-                max_length_k=batch.max_length,
-            ).last_hidden_state[0]  # [T, H]
-        head = self.model.get_output_embeddings().weight
-        # Factors of the head's products are halves under `half`, summed in float32.
-        return hidden[batch.predictors].to(torch.bfloat16 if self.half else head.dtype), head
+        outputs = self.sharding.run(batch.to(self.ranks.device), temperature, terms)
+        loss = outputs[0]
+        assert loss is not None
+        self.sharding.backward(loss)
+        return float(loss.detach()), scores_of(outputs)
 
     def step(self, denominator: float = 1.0) -> float:
         """Sum gradients over ranks, divide by ``denominator``, clip, update. Returns the norm before clipping.
 
-        Raises NonFinite when the gradient is not finite, on every rank alike.
+        Raises NonFinite when the gradient is not finite, on every rank alike. A collective call.
         """
-        self._sum_gradients()
-        for parameter in self.model.parameters():
-            if parameter.grad is not None:
-                parameter.grad.div_(denominator)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip))
-        if norm != norm or norm == float("inf"):
-            self.discard()
+        norm = self.sharding.step(denominator)
+        if not math.isfinite(norm):
             raise NonFinite(f"the gradient is not finite (norm {norm})")
-        self.optimizer.step()
         self.scheduler.step()
-        self.discard()
         return norm
 
     def discard(self) -> None:
         """Forget the gradient accumulated so far."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.sharding.discard()
 
-    def _sum_gradients(self) -> None:
-        """One flat all-reduce instead of one per parameter; ranks without rollouts contribute zeros.
-
-        Where no rank has a gradient there is none afterwards, and the optimizer leaves the weights alone: zeros would
-        let its momentum move them, on several ranks but not on one.
-        """
-        if self.ranks.world_size == 1:
-            return
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        if not self.ranks.any(any(p.grad is not None for p in parameters)):
-            return
-        flat = torch.cat(
-            [(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1).float() for p in parameters]
-        )
-        self.ranks.sum(flat)
-        start = 0
-        for p in parameters:
-            p.grad = flat[start : start + p.numel()].view_as(p).to(p.dtype)
-            start += p.numel()
-
-    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Weights by checkpoint name, in layer order, for the engine.
+    def named_weights(self, bucket_mib: int = 1024) -> Iterator[tuple[str, Tensor]]:
+        """Whole weights by checkpoint name, in layer order, for the engine; sharded ones are gathered about
+        ``bucket_mib`` at a time, never the whole model. A collective call: every rank draws all of them, whether it has
+        a use for them or not.
 
         A tied head is sent as well: engines keep their own copy, and one left out keeps its old values without a
         word (log-probs then differ by 0.9).
         """
-        for name, parameter in self.model.named_parameters():
-            yield name, parameter.detach()
-        if self.model.config.tie_word_embeddings:
-            yield "lm_head.weight", self.model.get_output_embeddings().weight.detach()
+        dtype = torch.bfloat16 if self.half else None
+        tied = self._tied_name()
+        for name, tensor in self.sharding.weights(bucket_mib, dtype):
+            yield name, tensor
+            if name == tied:
+                yield "lm_head.weight", tensor
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that ``load_state_dict`` needs to go on bit for bit."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-        }
+    def _tied_name(self) -> str | None:
+        """Checkpoint name of the embedding that is the head as well."""
+        if not self.model.config.tie_word_embeddings:
+            return None
+        embedding = self.model.get_input_embeddings().weight
+        return next(name for name, p in self.model.named_parameters() if p is embedding)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
+    def whole_state_dict(self, dtype: torch.dtype) -> dict[str, Tensor] | None:
+        """All weights in ``dtype`` on the CPU of the main rank, as a checkpoint has them; None on others. A collective
+        call; nowhere else is the whole model."""
+        whole: dict[str, Tensor] = {}
+        for name, tensor in self.sharding.weights(1024, None):
+            if self.ranks.is_main:
+                whole[name] = tensor.to("cpu", dtype, copy=True)
+        return whole if self.ranks.is_main else None
 
-    def inherit_optimizer(self, state: dict[str, Any]) -> None:
-        """Take over a parent stage's moments, with this stage's own rates and a schedule from step 0."""
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+    def save(self, folder: Path) -> list[Path]:
+        """Write this rank's part of a resumable state into ``folder``; returns its files. Every rank calls it.
 
+        Raises OSError when the disk takes no more.
+        """
+        pieces = list(self.sharding.pieces())
+        written = []
+        if pieces:
+            path = folder / STATE.format(rank=self.ranks.rank, world=self.ranks.world_size)
+            portable.write(path, pieces, self.optimizer)
+            written.append(path)
+        if self.ranks.is_main:
+            written.append(folder / "schedule.pt")
+            torch.save(self.scheduler.state_dict(), written[-1])
+        return written
 
-def load_model(checkpoint: Path, device: torch.device):
-    """The checkpoint as a float32 transformers model (master weights), ready for packed rows.
+    def load(self, folder: Path) -> None:
+        """Go on from the state in ``folder``, written by any number of ranks under any strategy. A collective call.
 
-    Raises CascadeError when transformers cannot read it.
-    """
-    from transformers import AutoModelForCausalLM
+        Raises CascadeError when it is the state of another model, or files of it are missing.
+        """
+        paths = sorted(folder.glob("policy-*.pt"))
+        if not paths:
+            raise CascadeError(f"{folder} holds no state of a policy")
+        portable.read(paths, self.sharding.pieces(), self.optimizer, weights=True)
+        self.sharding.loaded()
+        self.scheduler.load_state_dict(torch.load(folder / "schedule.pt", weights_only=True))
+        for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate
 
-    try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            checkpoint,
-            dtype=torch.float32,
-            attn_implementation=choose_attention(device),
-            output_loading_info=True,
-        )
-    except Exception as error:
-        raise CascadeError(f"checkpoint {checkpoint} does not load in transformers: {error}") from error
-    missing = report.get("missing_keys") or ()
-    if missing:
-        raise CascadeError(f"checkpoint {checkpoint} lacks weights: {', '.join(sorted(missing)[:5])}")
-    fuse_layers(model, device)
-    return model.to(device)
+    def save_optimizer(self, path: Path | None) -> None:
+        """Write the moments into ``path`` (None on other ranks than the main one), for a stage that inherits them. A
+        collective call."""
+        moments = dict(portable.whole_moments(self._shapes, self.sharding.pieces(), self.optimizer, self.ranks))
+        if path is not None:
+            torch.save(moments, path)
+
+    def inherit_optimizer(self, path: Path) -> None:
+        """Take over a parent stage's moments, with this stage's own rates and a schedule from step 0.
+
+        Raises CascadeError when they are those of another model.
+        """
+        portable.read([path], self.sharding.pieces(), self.optimizer, weights=False)

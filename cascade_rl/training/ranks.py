@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,15 @@ class Ranks:
         values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
+
+    def exchange(self, parts: Sequence[bytes]) -> list[bytes]:
+        """``parts[r]`` goes to rank r; returns what each rank had for this one, in rank order."""
+        sizes = self.gather([len(part) for part in parts])
+        incoming = [row[self.rank] for row in sizes]
+        sent = torch.frombuffer(bytearray(b"".join(parts)), dtype=torch.uint8) if any(parts) else torch.empty(0)
+        received = torch.empty(sum(incoming), dtype=torch.uint8, device=self.device)
+        dist.all_to_all_single(received, sent.to(self.device, torch.uint8), incoming, [len(part) for part in parts])
+        return [part.numpy().tobytes() for part in received.cpu().split(incoming)]
 
     def barrier(self) -> None:
         if self.world_size > 1:

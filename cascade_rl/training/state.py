@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,10 @@ def step_folder(folder: Path, step: int) -> Path:
     return folder / f"step-{step:06d}"
 
 
-def manifest_of(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of every file below ``folder`` but the manifest itself."""
+def manifest_of(folder: Path, paths: Iterable[Path] | None = None) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of ``paths``; default: of every file below ``folder`` but the manifest itself."""
     manifest = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.rglob("*") if paths is None else paths):
         if path.is_file() and path.name != MANIFEST:
             digest = hashlib.sha256()
             with open(path, "rb") as file:

@@ -89,8 +89,9 @@ class Update:
             self._totals += torch.tensor(
                 [loss, float(scores.entropy.double().sum()), float(gap.double().sum()), len(gap)], dtype=torch.float64
             )
-            self._note_largest(row, ours, gap)
-            self._measure(row, scores)
+            if len(gap):  # none in a row that only keeps collective passes in step
+                self._note_largest(row, ours, gap)
+                self._measure(row, scores)
             self._on_row()
 
     def _screened(self, row: MicroBatch) -> MicroBatch:

@@ -51,7 +51,7 @@ evaluate:
     - {use: aime25, samples: 4, sampling: {temperature: 1.0, top_p: 0.5}}
     - {name: mine, data: [{source: a.jsonl}], reward: {use: "a:b"}, sampling: {temperature: 1.0}}
 tracking: {wandb: {project: x}, trackio: {}}
-launch: {accelerate: launch/accelerate/gpu-8.yaml}
+launch: {accelerate: launch/accelerate/ddp-8.yaml}
 """
 
 

@@ -127,7 +127,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(checkpoint):
     assert all(torch.equal(a, b) for a, b in zip(before, policy.model.parameters(), strict=True))
 
 
-def test_resumed_policy_goes_on_bit_for_bit(checkpoint):
+def test_resumed_policy_goes_on_bit_for_bit(checkpoint, tmp_path):
     def steps(policy, count):
         for _ in range(count):
             accumulate(policy, pack(sequences(), 24), temperature=1.0, engine_temperature=1.0)
@@ -138,18 +138,21 @@ def test_resumed_policy_goes_on_bit_for_bit(checkpoint):
     first = make_policy(checkpoint, warmup_steps=3)
     steps(first, 2)
     second = make_policy(checkpoint, warmup_steps=3)
-    second.load_state_dict(first.state_dict())
+    first.save(tmp_path)
+    second.load(tmp_path)
+    assert second.learning_rate == first.learning_rate
     steps(second, 2)
     for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
-def test_inherited_optimizer_brings_moments_but_not_rates(checkpoint):
+def test_inherited_optimizer_brings_moments_but_not_rates(checkpoint, tmp_path):
     parent = make_policy(checkpoint)
     accumulate(parent, pack(sequences(), 24), temperature=1.0, engine_temperature=1.0)
     parent.step()
     child = make_policy(checkpoint, weight_decay=0.5)
-    child.inherit_optimizer(parent.optimizer.state_dict())
+    parent.save_optimizer(tmp_path / "optimizer.pt")
+    child.inherit_optimizer(tmp_path / "optimizer.pt")
     key = next(iter(child.optimizer.state))
     assert torch.equal(child.optimizer.state[key]["exp_avg"], next(iter(parent.optimizer.state.values()))["exp_avg"])
     assert child.optimizer.param_groups[0]["weight_decay"] == 0.5

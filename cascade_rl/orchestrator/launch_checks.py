@@ -1,0 +1,88 @@
+"""What was asked of the launcher and what of the recipe must be the same, and must be offered."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+
+import yaml
+
+from cascade_rl.recipe import LoadedRecipe, Problem
+from cascade_rl.recipe.launching import Launch
+from cascade_rl.recipe.paths import resolve_path
+from cascade_rl.recipe.problems import Keys
+from cascade_rl.recipe.schema import RolloutStage, StageConfig
+from cascade_rl.types import CascadeError
+
+
+def launch_of(loaded: LoadedRecipe) -> Launch:
+    """What this process was launched with, or, before that, what the recipe's own accelerate config would ask for.
+
+    Raises CascadeError for a config that cannot be read.
+    """
+    if "RANK" in os.environ or loaded.recipe.launch.accelerate is None:
+        return Launch.from_environment(os.environ)
+    path = resolve_path(loaded.recipe.launch.accelerate, loaded.path)
+    try:
+        return Launch.from_config(yaml.safe_load(path.read_text()) or {}) if path else Launch()
+    except (OSError, yaml.YAMLError) as error:
+        raise CascadeError(f"launch.accelerate: {path} cannot be read: {error}") from error
+
+
+def check_launch(loaded: LoadedRecipe, launch: Launch, world_size: int) -> Iterator[Problem]:
+    """Problems of the accelerate config, and of each stage's ``sharding`` beside it."""
+    for message in launch.refused:
+        yield Problem.at(loaded, ("launch",), f"the accelerate config: {message}")
+    if launch.precision == "bf16" and loaded.recipe.dtype == "float32":
+        yield Problem.at(loaded, ("dtype",), "the recipe says float32, the accelerate config mixed_precision: bf16")
+    for index, stage in enumerate(loaded.recipe.stages):
+        keys: Keys = ("stages", index)
+        clip = launch.gradient_clipping
+        if clip is not None and clip != stage.grad_clip:
+            message = f"{stage.grad_clip:g} here, {clip:g} in the accelerate config; leave it out there"
+            yield Problem.at(loaded, (*keys, "grad_clip"), message)
+        for key, message in _problems(stage, launch, world_size):
+            yield Problem.at(loaded, (*keys, "sharding", key), message)
+
+
+def _problems(stage: StageConfig, launch: Launch, world_size: int) -> Iterator[tuple[str, str]]:
+    """(key of ``sharding``, message)."""
+    if not isinstance(stage, RolloutStage):
+        yield from _data_parallel_only(stage)
+        return
+    how = stage.sharding
+    if message := launch.disagreement(how):
+        yield "strategy", message
+        return
+    how = launch.resolve(how)
+    if how.strategy.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
+        yield (
+            "strategy",
+            f"{how.strategy} needs DeepSpeed, which is not installed (pip install deepspeed)",
+        )
+    if how.offload_parameters and how.strategy not in ("zero3", "fsdp2"):
+        yield "offload_parameters", f"{how.strategy} keeps whole weights on each device; use zero3 or fsdp2"
+    if how.sequence_parallel > 1:
+        yield from _sequence_parallel(how.sequence_parallel, stage, world_size)
+
+
+def _data_parallel_only(stage: StageConfig) -> Iterator[tuple[str, str]]:
+    how = stage.sharding
+    if how.strategy not in ("auto", "ddp"):
+        yield "strategy", f"{stage.kind} stages train data-parallel (TRL); leave it out or say ddp"
+    for key in ("offload_optimizer", "offload_parameters", "offload_activations"):
+        if getattr(how, key):
+            yield key, f"{stage.kind} stages train data-parallel (TRL), without offloading; leave it out"
+    if how.sequence_parallel > 1:
+        yield "sequence_parallel", f"{stage.kind} stages train data-parallel (TRL); leave it out"
+
+
+def _sequence_parallel(size: int, stage: RolloutStage, world_size: int) -> Iterator[tuple[str, str]]:
+    if world_size % size:
+        yield "sequence_parallel", f"{size} does not divide the {world_size} ranks"
+    if stage.mismatch is not None and stage.mismatch.mask == "geometric":
+        yield (
+            "sequence_parallel",
+            "mask: geometric looks at whole rollouts, of which a rank has parts; use another mask",
+        )

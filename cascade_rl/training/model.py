@@ -1,0 +1,103 @@
+"""The causal LM of a policy as one module, called with a packed row: what sharding hooks onto.
+
+ZeRO-3 and FSDP2 gather weights when the module that owns them is called, so nothing may reach for a weight beside such
+a call: the head too is a module that is called, with hidden states and what the loss needs, and never gives logits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cascade_rl.algorithms.logprobs import Terms, TokenScores, chunked_logprobs, fused_token_loss
+from cascade_rl.training.attention import choose_attention
+from cascade_rl.training.forward import hidden_and_head
+from cascade_rl.training.fused_layers import fuse_layers
+from cascade_rl.training.offloading import activations_on_cpu
+from cascade_rl.training.packing import MicroBatch
+from cascade_rl.types import CascadeError
+
+Outputs = tuple[Tensor | None, Tensor, Tensor, Tensor]
+"""(loss | None, log-probs [N], entropy [N], raw log-probs [N]); plain tensors, since hooks look into outputs."""
+
+
+class FusedHead(torch.nn.Linear):
+    """A language-model head that goes from hidden states to scores and loss, chunk by chunk."""
+
+    def forward(  # type: ignore[override]
+        self, hidden: Tensor, targets: Tensor, terms: Terms | None, temperature: float, chunk_tokens: int | None
+    ) -> Outputs:
+        """hidden: [N, H]   targets: [N]. Without ``terms`` only scores are taken."""
+        keys: dict[str, Any] = {"temperature": temperature, "chunk_tokens": chunk_tokens}
+        if terms is None:
+            loss, scores = None, chunked_logprobs(hidden, self.weight, targets, **keys)
+        else:
+            loss, scores = fused_token_loss(hidden, self.weight, targets, terms, **keys)
+        return loss, scores.logprobs, scores.entropy, scores.raw_logprobs
+
+
+class PackedModel(torch.nn.Module):
+    """``model`` as a function of a packed row. Its own name is in front of every parameter's (``model.``)."""
+
+    def __init__(self, model: Any, *, half: bool, chunk_tokens: int | None, offload_activations: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self._half, self._chunk_tokens = half, chunk_tokens
+        self._offload = offload_activations
+        head = model.get_output_embeddings()
+        if type(head) is not torch.nn.Linear or head.bias is not None:
+            raise CascadeError(
+                f"{type(model).__name__} ends in {type(head).__name__}; a policy needs a plain linear head, no bias"
+            )
+        head.__class__ = FusedHead  # parameters and names stay
+
+    def forward(self, batch: MicroBatch, temperature: float, terms: Terms | None = None) -> Outputs:
+        offloading = self._offload and terms is not None
+        with activations_on_cpu(batch.input_ids.shape[1]) if offloading else contextlib.nullcontext():
+            hidden, _ = hidden_and_head(self.model, batch, half=self._half)
+        return self.model.get_output_embeddings()(hidden, batch.targets, terms, temperature, self._chunk_tokens)
+
+
+def scores_of(outputs: Outputs) -> TokenScores:
+    _, logprobs, entropy, raw = outputs
+    return TokenScores(logprobs, entropy, raw)
+
+
+def decoder_layers(model: Any) -> list[torch.nn.Module]:
+    """The transformer blocks in order, by what transformers itself says must not be split over devices.
+
+    Raises CascadeError where it says nothing.
+    """
+    names = set(getattr(model, "_no_split_modules", None) or ())
+    layers = [module for module in model.modules() if type(module).__name__ in names]
+    if not layers:
+        raise CascadeError(f"{type(model).__name__} does not say what its layers are; use strategy ddp")
+    return layers
+
+
+def load_model(checkpoint: Path, device: torch.device, *, keep_on_cpu: bool = False) -> Any:
+    """The checkpoint as a float32 transformers model (master weights), ready for packed rows on ``device``.
+
+    With ``keep_on_cpu`` its weights wait there for whoever cuts them into shards. Raises CascadeError when transformers
+    cannot read it.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            checkpoint,
+            dtype=torch.float32,
+            attn_implementation=choose_attention(device),
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise CascadeError(f"checkpoint {checkpoint} does not load in transformers: {error}") from error
+    missing = report.get("missing_keys") or ()
+    if missing:
+        raise CascadeError(f"checkpoint {checkpoint} lacks weights: {', '.join(sorted(missing)[:5])}")
+    fuse_layers(model, device)
+    return model if keep_on_cpu else model.to(device)

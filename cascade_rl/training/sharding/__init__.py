@@ -1,0 +1,1 @@
+"""How a policy is spread over ranks: one small protocol (``base``), a strategy a file."""

@@ -1,0 +1,239 @@
+"""One rank of a group that trains a tiny policy; what it finds goes to a file. Started by ``launch``."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from cascade_rl.algorithms.losses import policy_gradient
+from cascade_rl.recipe import ShardingConfig
+from cascade_rl.recipe.launching import Launch
+from cascade_rl.recipe.parts import OptimizerConfig
+from cascade_rl.training.balance import balanced_rows
+from cascade_rl.training.packing import pack, training_sequence
+from cascade_rl.training.policy import NonFinite, Policy
+from cascade_rl.training.ranks import Ranks, join, leave
+from cascade_rl.training.startup import check_running
+from cascade_rl.training.update import Update
+from cascade_rl.types import CascadeError
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def launch(task: str, folder: Path, world: int, **arguments) -> dict:
+    """Run ``task`` (a function of this module) on ``world`` ranks; returns what the main rank's gave."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    out = folder / f"{task}-{world}.json"
+    order = json.dumps({"task": task, "folder": str(folder), "out": str(out), "arguments": arguments})
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.training.sharded", order],
+            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
+                 "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+            cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(world)
+    ]  # fmt: skip
+    try:
+        outputs = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0] * world, "\n".join(o[-4000:] for o in outputs)
+    return json.loads(out.read_text())
+
+
+def policy_of(folder: Path, ranks: Ranks, dtype: str = "float32", checkpointing: bool = False, **sharding) -> Policy:
+    return Policy(
+        folder / "model", OptimizerConfig(learning_rate=1e-3, grad_clip=0.5, weight_decay=0.1, warmup_steps=2),
+        ranks=ranks, dtype=dtype, total_steps=9, gradient_checkpointing=checkpointing, chunk_tokens=16,
+        sharding=ShardingConfig(**sharding),
+    )  # fmt: skip
+
+
+def sequences(count: int = 8, seed: int = 1) -> list:
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for index in range(count):
+        ids = torch.randint(20, 300, (3 + 5 * index + 2,), generator=generator).tolist()
+        made.append(training_sequence(ids[:3], ids[3:], (-5.0,) * (len(ids) - 3), (-1) ** index * 0.7))
+    return made
+
+
+def accumulate(policy: Policy, given: list):
+    """Each rank hands in some, and trains on its share."""
+    update = Update(policy, lambda row, part, logprobs, _: policy_gradient(logprobs, row.advantages[part]),
+                    temperature=1.0, engine_temperature=1.0)  # fmt: skip
+    update.add(policy.rows(given[policy.ranks.rank :: policy.ranks.world_size], 60))
+    return update.stats()
+
+
+def train(policy: Policy, steps: int, first: int = 0) -> list[tuple[float, float]]:
+    """(loss, norm) of each step."""
+    found = []
+    for step in range(first, first + steps):
+        stats = accumulate(policy, sequences(seed=step))
+        found.append((stats.loss, policy.step(stats.denominator)))
+    return found
+
+
+def weights(policy: Policy) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in policy.named_weights(bucket_mib=1)}
+
+
+def distance(a: dict, b: dict) -> float:
+    """Largest difference relative to the size of the whole; infinite where names differ."""
+    if set(a) != set(b):
+        return float("inf")
+    size = sum(float(t.double().pow(2).sum()) for t in a.values()) ** 0.5
+    return sum(float((a[n].double() - b[n].double()).pow(2).sum()) for n in a) ** 0.5 / size
+
+
+def against_ddp(folder: Path, ranks: Ranks, how: dict, dtype: str = "float32", checkpointing: bool = False) -> dict:
+    """Everything a sharded policy must do as a replicated one does."""
+    plain = policy_of(folder, ranks, dtype, checkpointing, strategy="ddp")
+    policy = policy_of(folder, ranks, dtype, checkpointing, **how)
+    found: dict = {"marks": policy.sharding.marks(), "lockstep": policy.needs_lockstep}
+    row = pack(sequences(), 1)[3]
+    gap = plain.score(row, 0.8).logprobs - policy.score(row, 0.8).logprobs
+    found["score_gap"] = float(gap.abs().max())
+    found["start"] = distance(weights(plain), weights(policy))  # after a forward pass that no backward pass follows
+    found["ddp"], found["own"] = train(plain, 3), train(policy, 3)
+    found["weights"] = distance(weights(plain), weights(policy))
+    whole = policy.whole_state_dict(torch.float32)
+    if ranks.is_main:
+        found["checkpoint"] = distance(dict(plain.model.named_parameters()), whole)
+
+    before = weights(policy)
+    found["nonfinite"] = refuses_what_is_not_finite(policy)
+    kept = weights(policy)
+    found["nothing"] = policy.step(1.0)
+    found["kept"] = max(distance(before, kept), distance(before, weights(policy)))
+    accumulate(policy, sequences(seed=9))
+    policy.discard()
+    policy.scheduler.step(), plain.scheduler.step()  # the step without gradient made one
+    if policy.scheduler.last_epoch != plain.scheduler.last_epoch:
+        plain.scheduler.step()
+    found["ddp_after"], found["own_after"] = train(plain, 1, 3), train(policy, 1, 3)
+    found["after"] = distance(weights(plain), weights(policy))
+    return found
+
+
+def refuses_what_is_not_finite(policy: Policy) -> list[bool]:
+    """Whether each rank raised, when one rank alone has a gradient that is not a number."""
+    bad = 0.0 if policy.ranks.rank else float("nan")
+    for row in pack(sequences(2)[policy.ranks.rank :: policy.ranks.world_size], 1):
+        policy.backward(row, 1.0, lambda part, logprobs, entropy, raw: logprobs * bad)
+    try:
+        policy.step(1.0)
+        raised = False
+    except NonFinite:
+        raised = True
+    return policy.ranks.gather(raised)
+
+
+def save(folder: Path, ranks: Ranks, how: dict) -> dict:
+    """A state after two steps; then what one more gives, and what it gives after loading."""
+    state = folder / f"state-{how['strategy']}-{ranks.world_size}"
+    if ranks.is_main:
+        state.mkdir()
+    ranks.barrier()
+    policy = policy_of(folder, ranks, **how)
+    train(policy, 2)
+    policy.save(state)
+    policy.save_optimizer(state / "optimizer" if ranks.is_main else None)
+    ranks.barrier()
+    whole = train(policy, 2, 2)
+    again = policy_of(folder, ranks, **how)
+    again.load(state)
+    resumed = train(again, 2, 2)
+    ours, theirs = weights(policy), weights(again)
+    same = all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    if ranks.is_main:
+        torch.save(ours, folder / f"{state.name}.pt")
+    moments = torch.load(state / "optimizer") if ranks.is_main else {}
+    size = sum(float(entry["exp_avg"].double().norm()) for entry in moments.values())
+    return {"whole": whole, "resumed": resumed, "bitwise": same, "state": str(state), "moments": size}
+
+
+def load(folder: Path, ranks: Ranks, how: dict, state: str) -> dict:
+    """Two more steps from a state that others wrote, and a first one with its moments inherited."""
+    policy = policy_of(folder, ranks, **how)
+    policy.load(Path(state))
+    losses = train(policy, 2, 2)
+    expected = torch.load(f"{state}.pt")
+    heir = policy_of(folder, ranks, **how)
+    heir.inherit_optimizer(Path(state) / "optimizer")
+    heir.save_optimizer(folder / "inherited" if ranks.is_main else None)
+    moments = torch.load(folder / "inherited") if ranks.is_main else {}
+    inherited = {
+        "moments": sum(float(entry["exp_avg"].double().norm()) for entry in moments.values()),
+        "learning_rate": heir.learning_rate,
+    }
+    return {"losses": losses, "distance": distance(expected, weights(policy)), "inherited": inherited}
+
+
+def start_check(folder: Path, ranks: Ranks) -> dict:
+    """What the check at the start says of an FSDP2 policy launched in three ways."""
+    how = ShardingConfig(strategy="fsdp2")
+    policy = policy_of(folder, ranks, strategy="fsdp2")
+
+    def said(launched: Launch) -> str:
+        try:
+            check_running(policy, launched, how)
+        except CascadeError as error:
+            return str(error)
+        return ""
+
+    return {
+        "fsdp2": said(Launch(strategy="fsdp2", processes=2)),
+        "other": said(Launch(strategy="zero3", processes=2)),
+        "fewer": said(Launch(strategy="fsdp2", processes=4)),
+    }
+
+
+def refused(folder: Path, ranks: Ranks, how: dict) -> dict:
+    try:
+        policy_of(folder, ranks, **how)
+    except CascadeError as error:
+        return {"message": str(error)}
+    return {"message": ""}
+
+
+def shares(folder: Path, ranks: Ranks, count: int) -> dict:
+    """What ranks get out of the same sequences, handed in in two ways: every second, and all by the last rank."""
+    given = sequences(count)
+    dealt = given[ranks.rank :: ranks.world_size]
+    at_once = given if ranks.rank == ranks.world_size - 1 else []
+    rows = [balanced_rows(ranks, those, lambda length: length**1.5, 60) for those in (dealt, at_once)]
+    ids = [[row.input_ids.tolist() for row in those] for those in rows]
+    gathered = [ranks.gather([token for row in those for token in row[0]]) for those in ids]
+    return {
+        "expected": sorted(token for s in given for token in (*s.prompt_ids.tolist(), *s.completion_ids.tolist())),
+        "tokens": [sorted(t for part in parts for t in part if t) for parts in gathered],  # 0 is in empty rows alone
+        "equal_rows": [len(set(ranks.gather(len(those)))) == 1 for those in rows],
+        "independent": all(ranks.gather(ids[0] == ids[1])),
+    }
+
+
+def shares_together(folder: Path, ranks: Ranks, count: int) -> dict:
+    given = sequences(count)
+    rows = balanced_rows(ranks, given[ranks.rank :: ranks.world_size], lambda length: length, 60, together=2)
+    return {"same": len({str(those) for those in ranks.gather([row.input_ids.tolist() for row in rows])}) == 1}
+
+
+if __name__ == "__main__":
+    order = json.loads(sys.argv[1])
+    here = join()
+    result = globals()[order["task"]](Path(order["folder"]), here, **order["arguments"])
+    if here.is_main:
+        Path(order["out"]).write_text(json.dumps(result))
+    leave()
