@@ -7,7 +7,7 @@ Peers lose tens of points to a silent difference here; ours stops the run with b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +75,25 @@ def contract_of(tokenizer: Any, template: Template) -> dict[str, Any]:
     }
 
 
-def write_checkpoint(model: Any, tokenizer: Any, template: Template, folder: Path, dtype: str) -> None:
+def write_checkpoint(
+    model: Any,
+    tokenizer: Any,
+    template: Template,
+    folder: Path,
+    dtype: str,
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write a plain Hugging Face checkpoint into ``folder`` and read it back.
 
-    Raises CascadeError when what was read differs from what was written.
+    ``weights``: where they are not plainly those of ``model``. Raises CascadeError when what was read differs from what
+    was written.
     """
     generation = model.generation_config
     generation.eos_token_id, generation.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     # A generation config that samples greedily warns about our sampling-free one when saved with stale values.
     generation.temperature = generation.top_p = generation.top_k = None
     generation.do_sample = True
-    _write_and_read_back(model, tokenizer, contract_of(tokenizer, template), folder, dtype)
+    _write_and_read_back(model, tokenizer, contract_of(tokenizer, template), folder, dtype, weights)
 
 
 def write_reward_model(model: Any, tokenizer: Any, template: Template, folder: Path, dtype: str) -> None:
@@ -98,11 +106,19 @@ def write_reward_model(model: Any, tokenizer: Any, template: Template, folder: P
     _write_and_read_back(model, tokenizer, {**contract_of(tokenizer, template), "kind": "reward_model"}, folder, dtype)
 
 
-def _write_and_read_back(model: Any, tokenizer: Any, contract: dict[str, Any], folder: Path, dtype: str) -> None:
+def _write_and_read_back(
+    model: Any,
+    tokenizer: Any,
+    contract: dict[str, Any],
+    folder: Path,
+    dtype: str,
+    given: Mapping[str, Tensor] | None = None,
+) -> None:
     from safetensors.torch import load_file
 
     target = torch.bfloat16 if dtype == "bfloat16" else torch.float32
-    weights = {name: tensor.detach().to("cpu", target).contiguous() for name, tensor in model.state_dict().items()}
+    given = model.state_dict() if given is None else given
+    weights = {name: tensor.detach().to("cpu", target).contiguous() for name, tensor in given.items()}
     if model.config.tie_word_embeddings:
         weights.pop("lm_head.weight", None)  # one tensor, stored once; transformers ties it again on loading
     model.config.dtype = target

@@ -90,13 +90,13 @@ class Learner:
     def __init__(self, run: RolloutRun) -> None:
         self._run, self._config = run, run.config
         self._loss = StageLoss.of(run.config)
-        self._taken: set[int] = set()
+        self._taken: set[str] = set()
         self._waiting: list[TrainingSequence] = []
         self._update = self._new_update()
 
     def take(self, group: Group) -> None:
         """A group that is final: rows that are full with it are trained on at once."""
-        self._taken.add(id(group))
+        self._taken.add(group.prompt.id)
         self._waiting += self._prepared([group])
         while count := filled(self._waiting, self._config.tokens_per_micro_batch):
             self._train([pack_row(self._waiting[:count])])
@@ -127,11 +127,15 @@ class Learner:
 
     def _prepared(self, groups: Sequence[Group]) -> list[TrainingSequence]:
         """What of ``groups`` goes through the policy, with all that its loss needs."""
-        return informative(training_sequences(groups, self._config, self._loss), self._loss)
+        sequences = informative(training_sequences(groups, self._config, self._loss), self._loss)
+        if self._run.reference is None:
+            return sequences
+        with self._run.trace.span("reference"):
+            return self._run.reference.fill(sequences, self._config.rollout.temperature)
 
     def _rows(self, groups: Sequence[Group]) -> list[MicroBatch]:
         """Rows of what was not taken yet."""
-        left = [*self._waiting, *self._prepared([g for g in groups if id(g) not in self._taken])]
+        left = [*self._waiting, *self._prepared([g for g in groups if g.prompt.id not in self._taken])]
         self._waiting = []
         return training_rows(self._run, left)
 

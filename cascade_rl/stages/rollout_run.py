@@ -32,6 +32,7 @@ from cascade_rl.tracking.trace import Trace, append_trace
 from cascade_rl.training import state as states
 from cascade_rl.training.fingerprint import Fingerprint
 from cascade_rl.training.policy import Policy
+from cascade_rl.training.reference import Reference
 from cascade_rl.types import CascadeError, Group
 
 LANES = {
@@ -62,6 +63,8 @@ class RolloutRun:
     watchdog: Watchdog
     switch: Switch
     max_gap: float
+    reference: Reference | None = None
+    """What a KL penalty compares the policy with; None where there is none."""
     tracker: Any = None
     trace: Trace = field(default_factory=Trace)
     """Of the step in progress."""
@@ -136,7 +139,7 @@ def opened(
     ):
         longest = prompts.longest + max(config.rollout.max_new_tokens, config.instruct_max_new_tokens or 0)
         longest = max(longest, benchmarks.longest if job.evaluate_every else 0)
-        engine = context.engine(job.checkpoint, tokenizer, config.engine, config.rollout, longest)
+        engine = context.engine(job.checkpoint, tokenizer, config.engine, config.rollout, longest, lora=config.lora)
         yield RolloutRun(
             context=context,
             config=config,
@@ -181,6 +184,8 @@ def make_policy(context: Context, config: RolloutStage) -> Policy:
         total_steps=config.steps,
         gradient_checkpointing=config.gradient_checkpointing,
         chunk_tokens=config.logprob_chunk_tokens,
+        lora=config.lora,
+        seed=config.seed if config.seed is not None else job.seed,
     )
     if job.parent_optimizer is not None:
         policy.inherit_optimizer(torch.load(job.parent_optimizer, map_location="cpu", weights_only=True))
@@ -359,5 +364,6 @@ def finish(run: RolloutRun) -> None:
             with publishing_file(place.optimizer) as file:
                 torch.save(run.policy.optimizer.state_dict(), file)
         with publishing(place.checkpoint) as folder:
-            write_checkpoint(run.policy.model, run.tokenizer, run.template, folder, context.dtype)
+            weights = run.policy.whole_state_dict()
+            write_checkpoint(run.policy.model, run.tokenizer, run.template, folder, context.dtype, weights)
     ranks.barrier()

@@ -7,7 +7,6 @@ and divides by the step's denominator, once. So neither the cut into rows nor th
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,11 @@ import torch
 from torch import Tensor
 
 from cascade_rl.algorithms.logprobs import Terms, TokenScores, chunked_logprobs, fused_token_loss
-from cascade_rl.recipe import OptimizerConfig
+from cascade_rl.recipe import LoraConfig, OptimizerConfig
 from cascade_rl.training.attention import choose_attention
+from cascade_rl.training.forward import hidden_and_head
 from cascade_rl.training.fused_layers import fuse_layers
+from cascade_rl.training.lora import for_checkpoint, for_engine, wrap_model
 from cascade_rl.training.packing import MicroBatch
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.training.schedule import learning_rate_factor
@@ -42,8 +43,14 @@ class Policy:
         total_steps: int,
         gradient_checkpointing: bool,
         chunk_tokens: int | None,
+        lora: LoraConfig | None = None,
+        seed: int = 0,
     ) -> None:
+        """``lora``: train adapters alone, drawn from ``seed``."""
+        self.lora = lora
         self.model = load_model(checkpoint, ranks.device)
+        if lora is not None:
+            wrap_model(self.model, lora, seed)
         if gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model.train()
@@ -52,7 +59,10 @@ class Policy:
         self._clip = config.grad_clip
         self._chunk_tokens = chunk_tokens
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+            [p for p in self.model.parameters() if p.requires_grad],
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
         )
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: learning_rate_factor(step, config, total_steps)
@@ -67,36 +77,19 @@ class Policy:
     def score(self, batch: MicroBatch, temperature: float) -> TokenScores:
         """Scores of the trained tokens of one packed row, each [N], without gradient."""
         batch = batch.to(self.ranks.device)
-        hidden, head = self._hidden(batch)
+        hidden, head = hidden_and_head(self.model, batch, half=self.half)
         return chunked_logprobs(hidden, head, batch.targets, temperature=temperature, chunk_tokens=self._chunk_tokens)
 
     def backward(self, batch: MicroBatch, temperature: float, terms: Terms) -> tuple[float, TokenScores]:
         """One forward and one backward pass over a packed row: the gradient of the sum of ``terms`` over its trained
         tokens is added to what this step has so far. Returns (that sum, scores of the tokens)."""
         batch = batch.to(self.ranks.device)
-        hidden, head = self._hidden(batch)
+        hidden, head = hidden_and_head(self.model, batch, half=self.half)
         loss, scores = fused_token_loss(
             hidden, head, batch.targets, terms, temperature=temperature, chunk_tokens=self._chunk_tokens
         )
         loss.backward()
         return float(loss.detach()), scores
-
-    def _hidden(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        """Hidden states [N, H] of the positions that predict trained tokens, and the head's weight [V, H]."""
-        precision = torch.autocast(self.ranks.device.type, torch.bfloat16) if self.half else contextlib.nullcontext()
-        with precision:
-            hidden = self.model.base_model(
-                input_ids=batch.input_ids,
-                position_ids=batch.position_ids,
-                use_cache=False,
-                cu_seq_lens_q=batch.cu_seq_lens,
-                cu_seq_lens_k=batch.cu_seq_lens,
-                max_length_q=batch.max_length,
-                max_length_k=batch.max_length,
-            ).last_hidden_state[0]  # [T, H]
-        head = self.model.get_output_embeddings().weight
-        # Factors of the head's products are halves under `half`, summed in float32.
-        return hidden[batch.predictors].to(torch.bfloat16 if self.half else head.dtype), head
 
     def step(self, denominator: float = 1.0) -> float:
         """Sum gradients over ranks, divide by ``denominator``, clip, update. Returns the norm before clipping.
@@ -141,26 +134,37 @@ class Policy:
             start += p.numel()
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Weights by checkpoint name, in layer order, for the engine.
+        """Weights by checkpoint name, in layer order, for the engine: adapters merged in, or adapters alone.
 
         A tied head is sent as well: engines keep their own copy, and one left out keeps its old values without a
         word (log-probs then differ by 0.9).
         """
+        return for_engine(self._weights(), self.lora)
+
+    def whole_state_dict(self) -> dict[str, Tensor]:
+        """All weights as a checkpoint has them, adapters merged in; a tied head once."""
+        return dict(for_checkpoint(((name, p.detach()) for name, p in self.model.named_parameters()), self.lora))
+
+    def _weights(self) -> Iterator[tuple[str, Tensor]]:
         for name, parameter in self.model.named_parameters():
             yield name, parameter.detach()
         if self.model.config.tie_word_embeddings:
             yield "lm_head.weight", self.model.get_output_embeddings().weight.detach()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that ``load_state_dict`` needs to go on bit for bit."""
+        """All that ``load_state_dict`` needs to go on bit for bit: of frozen weights nothing."""
         return {
-            "model": self.model.state_dict(),
+            "model": {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad},
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
+        trained = {name for name, p in self.model.named_parameters() if p.requires_grad}
+        if set(state["model"]) != trained:
+            different = sorted(trained ^ set(state["model"]))
+            raise CascadeError(f"the state is that of another model: {len(different)} weights, as {different[0]}")
+        self.model.load_state_dict(state["model"], strict=False)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
 
@@ -170,10 +174,10 @@ class Policy:
         self.optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
 
 
-def load_model(checkpoint: Path, device: torch.device):
-    """The checkpoint as a float32 transformers model (master weights), ready for packed rows.
+def load_model(checkpoint: Path, device: torch.device, *, keep_on_cpu: bool = False) -> Any:
+    """The checkpoint as a float32 transformers model (master weights), ready for packed rows on ``device``.
 
-    Raises CascadeError when transformers cannot read it.
+    With ``keep_on_cpu`` its weights wait there. Raises CascadeError when transformers cannot read it.
     """
     from transformers import AutoModelForCausalLM
 
@@ -190,4 +194,4 @@ def load_model(checkpoint: Path, device: torch.device):
     if missing:
         raise CascadeError(f"checkpoint {checkpoint} lacks weights: {', '.join(sorted(missing)[:5])}")
     fuse_layers(model, device)
-    return model.to(device)
+    return model if keep_on_cpu else model.to(device)

@@ -1,0 +1,31 @@
+"""One forward pass over a packed row, for policies as for frozen models: to hidden states, never to logits."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cascade_rl.training.packing import MicroBatch
+
+
+def hidden_and_head(model: Any, batch: MicroBatch, *, half: bool) -> tuple[Tensor, Tensor]:
+    """Hidden states [N, H] of the positions that predict the row's trained tokens, and the head's weight [V, H].
+
+    ``half``: under autocast to bfloat16. Factors of the head's products are halves then, summed in float32.
+    """
+    precision = torch.autocast(batch.input_ids.device.type, torch.bfloat16) if half else contextlib.nullcontext()
+    with precision:
+        hidden = model.base_model(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            use_cache=False,
+            cu_seq_lens_q=batch.cu_seq_lens,
+            cu_seq_lens_k=batch.cu_seq_lens,
+            max_length_q=batch.max_length,
+            max_length_k=batch.max_length,
+        ).last_hidden_state[0]  # [T, H]
+    head = model.get_output_embeddings().weight
+    return hidden[batch.predictors].to(torch.bfloat16 if half else head.dtype), head
