@@ -18,6 +18,7 @@ from cascade_rl.recipe import RolloutStage
 from cascade_rl.rewarding import DomainScorer
 from cascade_rl.rollout.archive import rows_of, write_rollouts
 from cascade_rl.rollout.engine import Engine
+from cascade_rl.stages.adapter_files import publish_adapter
 from cascade_rl.stages.collect import Collector
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.feed import Feed
@@ -358,6 +359,8 @@ def resume(run: RolloutRun) -> int:
 def finish(run: RolloutRun) -> None:
     """Publish the stage's result; the checkpoint comes last, since it is what says that the work is done."""
     context, ranks = run.context, run.context.ranks
+    if run.policy.lora is not None:
+        publish_adapter(context, run.policy)
     if ranks.is_main:
         place = context.job.place
         if context.job.keep_optimizer:

@@ -19,7 +19,7 @@ from cascade_rl.recipe import LoraConfig, OptimizerConfig
 from cascade_rl.training.attention import choose_attention
 from cascade_rl.training.forward import hidden_and_head
 from cascade_rl.training.fused_layers import fuse_layers
-from cascade_rl.training.lora import for_checkpoint, for_engine, wrap_model
+from cascade_rl.training.lora import adapter_weights, for_checkpoint, for_engine, lost_in_rounding, wrap_model
 from cascade_rl.training.packing import MicroBatch
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.training.schedule import learning_rate_factor
@@ -144,6 +144,16 @@ class Policy:
     def whole_state_dict(self) -> dict[str, Tensor]:
         """All weights as a checkpoint has them, adapters merged in; a tied head once."""
         return dict(for_checkpoint(((name, p.detach()) for name, p in self.model.named_parameters()), self.lora))
+
+    def adapter_state_dict(self) -> dict[str, Tensor]:
+        """The adapters alone, as a peft checkpoint has them, on the CPU."""
+        parameters = ((name, p.detach()) for name, p in self.model.named_parameters())
+        return {name: tensor.to("cpu", copy=True) for name, tensor in adapter_weights(parameters)}
+
+    def lost_in_rounding(self, dtype: torch.dtype) -> float:
+        """What a checkpoint in ``dtype`` loses of what adapters learned (``lora.lost_in_rounding``)."""
+        assert self.lora is not None
+        return lost_in_rounding(((n, p.detach()) for n, p in self.model.named_parameters()), self.lora.scale, dtype)
 
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
         for name, parameter in self.model.named_parameters():

@@ -54,6 +54,21 @@ def test_the_checkpoint_is_a_plain_model_whose_linear_layers_moved(adapted):
     }  # fmt: skip
 
 
+def test_the_adapter_by_itself_on_the_weights_before_is_the_checkpoint(adapted):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    folders = cascade.folders(adapted, RECIPE)
+    plain = AutoModelForCausalLM.from_pretrained(folders["merged"] / "checkpoint")
+    base = AutoModelForCausalLM.from_pretrained(folders["sft"] / "checkpoint")
+    loaded = PeftModel.from_pretrained(base, folders["merged"] / "adapter")
+    assert loaded.peft_config["default"].base_model_name_or_path == str(folders["sft"] / "checkpoint")
+    with torch.no_grad():
+        ids = torch.arange(20, 60)[None]
+        a, b = plain(ids).logits, loaded(ids).logits
+    assert float((a - b).norm() / b.norm()) < 1e-6
+
+
 def test_merged_weights_are_inherited_as_they_were_sampled_from(adapted):
     """Each stage compares trainer and engine on what it inherits; `on-top` inherits weights with adapters merged in."""
     text = (adapted / "output.txt").read_text()
