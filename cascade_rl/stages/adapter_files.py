@@ -35,6 +35,6 @@ def tell_lost(context: Context, lost: float) -> None:
     """Say what the checkpoint's precision took from the adapters."""
     warning = "WARNING: " if lost > MUCH else ""
     context.say(
-        f"{warning}the adapters are merged into bfloat16 weights: rounding moved these by {100 * lost:.0f}% of what was "
-        f"learned. Unrounded they are in {context.job.place.adapter}"
+        f"{warning}the adapters are merged into bfloat16 weights: rounding moved these by {100 * lost:.0f}% of what "
+        f"was learned. Unrounded they are in {context.job.place.adapter}"
     )
