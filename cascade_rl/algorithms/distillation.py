@@ -30,7 +30,8 @@ def mopd_measures(
 ) -> dict[str, Tensor]:
     """Per token, detached, whose means over trained tokens are metrics. [T] each, as in ``mopd_loss``.
 
-    distill/reverse_kl: log pi - log pi_teacher (k1, unbiased for tokens drawn from pi); mismatch/masked: 1 where w = 0.
+    distill/advantage_mean: a, whose mean over tokens drawn from pi estimates -KL(pi || teacher) without bias (k1);
+    distill/masked: 1 where w = 0.
     """
     kept = band_mask(logprob_gap(logprobs, engine_logprobs), low, high)
-    return {"distill/reverse_kl": logprobs.detach() - teacher_logprobs, "mismatch/masked": (~kept).to(logprobs)}
+    return {"distill/advantage_mean": teacher_logprobs - logprobs.detach(), "distill/masked": (~kept).to(logprobs)}

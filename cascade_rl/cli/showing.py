@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cascade_rl.orchestrator.plan import Plan, PlannedStage
-from cascade_rl.recipe import GateConfig, RewardModelStage, RlStage, SftStage
+from cascade_rl.recipe import GateConfig, RewardModelStage, RolloutStage, SftStage
 from cascade_rl.store import StageFolder, Store
 from cascade_rl.types import CascadeError
 
@@ -53,7 +53,7 @@ def _wanted(gate: GateConfig) -> str:
 def arithmetic(stage: PlannedStage, processes: int) -> str:
     """What a step is made of, in rollouts or rows: the question every newcomer asks."""
     config = stage.config
-    if isinstance(config, RlStage):
+    if isinstance(config, RolloutStage):
         rollouts = config.prompts_per_step * config.group_size
         return (
             f"{config.steps} steps; each {config.prompts_per_step} prompts x {config.group_size} = {rollouts} rollouts "

@@ -6,7 +6,7 @@ No torch here: a plan is made in a second, by `check` as by every supervisor.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from cascade_rl.evals.registry import pairs_identity, resolve_benchmark, resolve
 from cascade_rl.models import BUILT_IN, builder_fingerprint
 from cascade_rl.recipe import (
     DataSource,
+    DistillStage,
     LoadedRecipe,
     Place,
     Recipe,
@@ -24,8 +25,10 @@ from cascade_rl.recipe import (
     RewardModelStage,
     RlStage,
     Stage,
+    TeacherConfig,
     TemplateConfig,
 )
+from cascade_rl.recipe.parts import stage_reference
 from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.recipe.problems import nearest
 from cascade_rl.rewarding.loading import fingerprint as reward_fingerprint
@@ -36,6 +39,10 @@ from cascade_rl.types import CascadeError
 
 BASE = "model"
 """The name under which a recipe's base model stands among its stages."""
+
+
+_BY_THEMSELVES = frozenset({"kind", "name", "init", "data", "exclude", "reward", "rewards", "teacher", "teachers"})
+"""Keys of a stage that enter its identity as what they lead to."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,17 @@ class PlannedStage:
     @property
     def name(self) -> str:
         return self.config.name
+
+    @property
+    def sources(self) -> set[str]:
+        """Whose results it takes: its parent's weights, a reward model's scores, teachers' log-probs."""
+        named: set[str | None] = {self.parent}
+        if isinstance(self.config, DistillStage):
+            named |= {teacher.stage for teacher in self.config.teachers_by_domain.values()}
+        if isinstance(self.config, RlStage):
+            rewards = self.config.rewards_by_domain.values()
+            named |= {stage_reference(value) for reward in rewards for value in reward.params.values()}
+        return {name for name in named if name is not None}
 
 
 @dataclass(frozen=True)
@@ -218,7 +236,7 @@ def _plan_stage(
     inputs: dict[str, Any] = {
         "kind": config.kind,
         "name": config.name,
-        "config": identity_fields(config, frozenset({"kind", "name", "init", "data", "exclude", "reward", "rewards"})),
+        "config": identity_fields(config, _BY_THEMSELVES),
         "parent": parent_identity,
         "data": _data(config.data, loaded),
         "template": identity_fields(recipe.template),
@@ -227,8 +245,14 @@ def _plan_stage(
     if config.exclude:
         data = stages_data(config, recipe.stages)
         inputs["exclude"] = [exclusion_inputs(exclusion, data, loaded.path) for exclusion in config.exclude]
+    known = {name: stage.identity for name, stage in done.items()}
+    if isinstance(config, DistillStage):
+        place = loaded.place("stages", config.name, "teachers" if config.teachers else "teacher")
+        teachers = {
+            domain: _teacher(teacher, known, loaded, place) for domain, teacher in config.teachers_by_domain.items()
+        }
+        inputs["teacher"] = teachers if config.teachers else teachers[""]
     if isinstance(config, RlStage):
-        known = {name: stage.identity for name, stage in done.items()}
         rewards = {
             domain: _reward(reward.resolved(known), loaded) for domain, reward in config.rewards_by_domain.items()
         }
@@ -286,6 +310,13 @@ def _reward(config: RewardConfig, loaded: LoadedRecipe) -> dict[str, Any]:
     return {**identity_fields(config), "source": source}
 
 
+def _teacher(config: TeacherConfig, known: Mapping[str, str], loaded: LoadedRecipe, place: Place) -> dict[str, Any]:
+    """What identifies a teacher: its stage, its model, or for want of more the address of its server."""
+    if config.stage is not None:
+        return {"stage": known[config.stage]}
+    return {"url": config.url} if config.model is None else model_inputs(config.model, loaded, place)[0]
+
+
 def template_of(stage: PlannedStage, loaded: LoadedRecipe) -> TemplateConfig:
     """The recipe's; a reward model may be another model, with a template of its own."""
     if not isinstance(stage.config, RewardModelStage):
@@ -322,12 +353,24 @@ def stage_job(plan: Plan, stage: PlannedStage) -> Job:
 
 
 def _with_checkpoints(config: Stage, plan: Plan) -> Stage:
-    """``stage:NAME`` in rewards replaced by where that stage's result lies."""
+    """``stage:NAME`` in rewards and teachers replaced by where that stage's result lies."""
+    results = {stage.name: str(stage.folder.checkpoint) for stage in plan.stages}
+    if isinstance(config, DistillStage):
+        teachers = {domain: _located(teacher, results, plan) for domain, teacher in config.teachers.items()}
+        only = config.teacher and _located(config.teacher, results, plan)
+        return config.model_copy(update={"teacher": only, "teachers": teachers})
     if not isinstance(config, RlStage):
         return config
-    results = {stage.name: str(stage.folder.checkpoint) for stage in plan.stages}
     rewards = {domain: reward.resolved(results) for domain, reward in config.rewards.items()}
     return config.model_copy(update={"reward": config.reward and config.reward.resolved(results), "rewards": rewards})
+
+
+def _located(config: TeacherConfig, results: Mapping[str, str], plan: Plan) -> TeacherConfig:
+    """With the folder or hub id of its model, as the processes of the stage find it."""
+    if config.model is None or config.stage is not None:
+        return config.resolved(results)
+    path = resolve_path(config.model, plan.loaded.path)
+    return config.model_copy(update={"model": str(path) if path else config.model})
 
 
 def base_job(plan: Plan) -> Job:

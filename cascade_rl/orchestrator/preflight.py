@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from cascade_rl.data.sources import Row, columns_of, no_rows, to_conversations, to_prompts
@@ -18,7 +18,7 @@ from cascade_rl.recipe.checks import check_context, check_files, check_structure
 from cascade_rl.recipe.measuring import BenchmarkConfig
 from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.recipe.problems import Keys
-from cascade_rl.recipe.schema import RewardModelStage, RlStage, SftStage
+from cascade_rl.recipe.schema import DistillStage, RewardModelStage, RlStage, RolloutStage, SftStage
 from cascade_rl.rewarding.binding import check_binding
 from cascade_rl.rewarding.loading import load_reward
 from cascade_rl.types import CascadeError
@@ -61,6 +61,10 @@ def _check_content(loaded: LoadedRecipe) -> Iterator[Problem]:
             yield from check_reward_model(loaded, stage, keys)
         if isinstance(stage, RlStage):
             yield from _check_rl(loaded, stage, keys)
+        if isinstance(stage, DistillStage):
+            yield from _check_prompts(loaded, stage.data, keys)
+            if stage.teachers:
+                yield from _check_domains(loaded, stage, keys, stage.teachers, "teachers")
     for index, entry in enumerate(loaded.recipe.evaluate.after_each_stage):
         keys = ("evaluate", "after_each_stage", index)
         try:
@@ -80,7 +84,7 @@ def _check_rl(loaded: LoadedRecipe, stage: RlStage, keys: Keys) -> Iterator[Prob
     for domain, reward in stage.rewards.items():
         yield from _check_reward(loaded, stage.data, reward, (*keys, "rewards", domain), domain)
     if stage.rewards:
-        yield from _check_domains(loaded, stage, keys)
+        yield from _check_domains(loaded, stage, keys, stage.rewards, "rewards")
     if stage.dynamic_sampling is not None:
         yield from _check_dynamic_sampling(loaded, stage, keys)
 
@@ -103,14 +107,16 @@ def _check_dynamic_sampling(loaded: LoadedRecipe, stage: RlStage, keys: Keys) ->
             )
 
 
-def _check_domains(loaded: LoadedRecipe, stage: RlStage, keys: Keys) -> Iterator[Problem]:
-    """Every row has a reward."""
-    known = ", ".join(stage.rewards)
+def _check_domains(
+    loaded: LoadedRecipe, stage: RolloutStage, keys: Keys, domains_known: Collection[str], what_for: str
+) -> Iterator[Problem]:
+    """Every row has a reward, or a teacher."""
+    known = ", ".join(domains_known)
     for index, source in enumerate(stage.data):
         domains = {source.domain} if source.domain else {row.get("domain") for row in _rows(loaded, source)}
-        for domain in sorted(domains - set(stage.rewards), key=str):
+        for domain in sorted(domains - set(domains_known), key=str):
             what = f"are of domain {domain!r}" if domain else "have no `domain` (a key of their source, or a column)"
-            yield Problem.at(loaded, (*keys, "data", index), f"rows {what}; the stage has rewards for: {known}")
+            yield Problem.at(loaded, (*keys, "data", index), f"rows {what}; the stage has {what_for} for: {known}")
 
 
 def _check_prompts(loaded: LoadedRecipe, sources: list[DataSource], keys: Keys) -> Iterator[Problem]:

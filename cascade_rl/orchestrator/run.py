@@ -136,7 +136,7 @@ def set_aside(plan: Plan, name: str, say: Say) -> None:
     """
     redo = {name}
     for stage in plan.stages:
-        if stage.parent in redo:
+        if stage.sources & redo:
             redo.add(stage.name)
         if stage.name in redo and stage.folder.path.exists():
             aside = _aside(stage)

@@ -9,7 +9,7 @@ from cascade_rl.data.sources import Row, columns_of, load_keep, no_rows
 from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, Stage
 from cascade_rl.recipe.measuring import BenchmarkConfig
 from cascade_rl.recipe.problems import Keys, suggestion
-from cascade_rl.recipe.schema import RlStage
+from cascade_rl.recipe.schema import RolloutStage
 from cascade_rl.types import CascadeError
 
 LOOKED_AT = 1000
@@ -43,13 +43,13 @@ def _check_keeps(loaded: LoadedRecipe, sources: list[DataSource], keys: Keys) ->
 
 
 def _check_weights(loaded: LoadedRecipe, stage: Stage, keys: Keys) -> Iterator[Problem]:
-    """Weights are of RL stages, and give every source a prompt."""
+    """Weights are of stages that sample, and give every source a prompt."""
     total = sum(source.weight or 0.0 for source in stage.data)
     for index, source in enumerate(stage.data):
         if source.weight is None:
             continue
         message = None
-        if not isinstance(stage, RlStage):
+        if not isinstance(stage, RolloutStage):
             message = f"stages of kind {stage.kind} have no weights; `repeat` has rows occur more often in an epoch"
         elif (prompts := stage.steps * stage.prompts_per_step * source.weight / total) < 1:
             message = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cascade_rl.recipe import references
@@ -13,7 +13,7 @@ from cascade_rl.recipe.measuring import BenchmarkByName, BenchmarkConfig, PairBe
 from cascade_rl.recipe.parts import DataSource
 from cascade_rl.recipe.paths import looks_like_path, resolve_path
 from cascade_rl.recipe.problems import Keys, Problem
-from cascade_rl.recipe.schema import RewardModelStage, RlStage, RolloutStage, SftStage, StageConfig
+from cascade_rl.recipe.schema import DistillStage, RewardModelStage, RlStage, RolloutStage, SftStage, StageConfig
 from cascade_rl.recipe.tree import PlacedDict, place_of, problem_at, stage_names
 
 Stages = Sequence[StageConfig | None]
@@ -79,7 +79,21 @@ def check_context(loaded: LoadedRecipe, context_tokens: int) -> list[Problem]:
                 "the model more (`rope_scaling` of the stage, `context` of a built-in model)"
             )
             problems.append(Problem.at(loaded, keys, message))
+        if isinstance(stage, DistillStage):
+            problems += _teachers_context(loaded, stage, positions, need)
     return problems
+
+
+def _teachers_context(
+    loaded: LoadedRecipe, stage: DistillStage, positions: Mapping[str, int | None], need: int
+) -> Iterator[Problem]:
+    """A teacher reads all that the student writes."""
+    for domain, teacher in stage.teachers_by_domain.items():
+        there = positions.get(teacher.stage) if teacher.stage else None
+        if there is not None and need > there:
+            keys: Keys = ("stages", stage.name, *(("teachers", domain) if domain else ("teacher",)))
+            message = f"the teacher {teacher.stage} has {there} positions, and this stage needs {need}"
+            yield Problem.at(loaded, keys, message)
 
 
 def positions_of_stages(loaded: LoadedRecipe, context_tokens: int) -> dict[str, int | None]:

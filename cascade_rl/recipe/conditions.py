@@ -13,6 +13,7 @@ SPOKEN = {
     "reward": "reward/mean",
     "entropy": "policy/entropy",
     "zero_variance": "groups/zero_variance",
+    "advantage": "distill/advantage_mean",
 }
 """Short name in a recipe -> name in metrics.jsonl, which may be written as well."""
 _SIGNS: dict[str, Callable[[float, float], bool]] = {

@@ -5,7 +5,8 @@ Every default is the published recipe's: strictly on-policy, no KL, no entropy b
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -73,14 +74,33 @@ class Curriculum(Section):
 
 
 class LoraConfig(Section):
-    """Train low-rank adapters instead of all weights. The stage's checkpoint has them merged in."""
+    """Train low-rank adapters instead of all weights. The stage's checkpoint has them merged in.
+
+    They have no dropout: a policy that drops units would be another than the one that sampled.
+    """
 
     rank: int = Field(16, ge=1)
     alpha: float = Field(32.0, gt=0.0)
-    dropout: float = Field(0.0, ge=0.0, lt=1.0)
     target_modules: str | list[str] = "all-linear"
+    """Names of linear layers (``[q_proj, v_proj]``), a regular expression of whole names, or all but the head."""
     sync: Literal["merged", "adapter"] = "merged"
     """What the engine gets each step: whole weights with the adapter merged in, or the adapter alone."""
+
+    @property
+    def scale(self) -> float:
+        """What B A is multiplied by."""
+        return self.alpha / self.rank
+
+    @property
+    def peft_settings(self) -> dict[str, Any]:
+        """As peft's ``LoraConfig`` and an ``adapter_config.json`` name them."""
+        return {
+            "r": self.rank,
+            "lora_alpha": self.alpha,
+            "lora_dropout": 0.0,
+            "target_modules": self.target_modules,
+            "bias": "none",
+        }
 
 
 class ShardingConfig(Section):
@@ -96,6 +116,8 @@ class ShardingConfig(Section):
     """Shards of weights wait on the CPU (``zero3``, ``fsdp2``)."""
     offload_activations: bool = False
     """What layers keep for the backward pass waits on the CPU; with ``gradient_checkpointing`` their inputs only."""
+    offload_reference: bool = False
+    """Frozen models (the reference of a KL penalty, teachers) wait on the CPU between uses."""
     sequence_parallel: int = Field(1, ge=1)
     """Ulysses: so many ranks share each row's tokens (long contexts). Divides the number of ranks and of heads."""
 
@@ -105,7 +127,8 @@ class TeacherConfig(Section):
 
     model: str | None = None
     url: str | None = None
-    """Of an OpenAI-compatible vLLM server that serves the teacher, e.g. http://localhost:8000/v1."""
+    """Of an OpenAI-compatible vLLM server that serves the teacher, e.g. http://localhost:8000/v1. What it says holds
+    for temperature 1, so the stage must sample at that."""
 
     @model_validator(mode="after")
     def _one_place(self) -> TeacherConfig:
@@ -117,3 +140,7 @@ class TeacherConfig(Section):
     def stage(self) -> str | None:
         """Name of the stage of this recipe that is the teacher, if it is one."""
         return stage_reference(self.model)
+
+    def resolved(self, results: Mapping[str, str]) -> TeacherConfig:
+        """With ``stage:NAME`` replaced by ``results[NAME]``."""
+        return self if self.stage is None else self.model_copy(update={"model": results[self.stage]})

@@ -1,12 +1,12 @@
-"""What a stage says of other stages: whose weights it starts from, whose reward model scores it."""
+"""What a stage says of other stages: whose weights it starts from, whose reward model scores it, who teaches it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from cascade_rl.recipe.parts import stage_reference
 from cascade_rl.recipe.problems import Problem, suggestion
-from cascade_rl.recipe.schema import RewardModelStage, RlStage, StageConfig
+from cascade_rl.recipe.schema import DistillStage, RewardModelStage, RlStage, StageConfig
 from cascade_rl.recipe.tree import PlacedDict, problem_at, stage_name, stage_names, stages_of
 
 
@@ -38,8 +38,11 @@ def _inherited_optimizer(stage: StageConfig, index: int, root: PlacedDict) -> It
     names, parent = stage_names(root), stage.init
     if stage.optimizer_state != "inherit" or parent is None or (parent in names and parent not in names[:index]):
         return  # an unknown or later parent is reported by itself
-    kind = stages_of(root)[names.index(parent)].get("kind") if parent in names else None
-    if kind != stage.kind:
+    above = stages_of(root)[names.index(parent)] if parent in names else {}
+    kind = above.get("kind")
+    if getattr(stage, "lora", None) is not None or above.get("lora") is not None:
+        yield "optimizer_state", "moments are those of a stage's own adapters, which are merged at its end: use `fresh`"
+    elif kind != stage.kind:
         what = f"stage {parent} is of kind {kind}, not {stage.kind}" if kind else f"{parent} has no optimizer state"
         yield "optimizer_state", f"an optimizer is inherited from a stage of the same kind only; {what}"
 
@@ -63,6 +66,8 @@ def _references(stage: StageConfig, index: int, root: PlacedDict) -> Iterator[tu
         if exclusion.stage is not None and exclusion.stage not in [name for i, name in enumerate(names) if i != index]:
             hint = suggestion(exclusion.stage, [name for name in names if name], "the stages are")
             yield "exclude", f"there is no other stage {exclusion.stage!r}; {hint}"
+    if isinstance(stage, DistillStage):
+        yield from _teachers(stage, kinds)
     if not isinstance(stage, RlStage):
         return
     models = [name for name, kind in kinds.items() if kind == "reward_model" and name]
@@ -78,3 +83,30 @@ def _references(stage: StageConfig, index: int, root: PlacedDict) -> Iterator[tu
                 "rewards" if domain else "reward",
                 f"{where}: {value!r} must name a reward model, but {wanted} {what}; {hint}",
             )
+
+
+def _teachers(stage: DistillStage, kinds: Mapping[str | None, str | None]) -> Iterator[tuple[str, str]]:
+    """A teacher is an earlier language model of the recipe, where it is a stage."""
+    able = [name for name, kind in kinds.items() if name and kind in ("sft", "rl", "distill")]
+    for domain, teacher in stage.teachers_by_domain.items():
+        wanted, key = teacher.stage, "teachers" if domain else "teacher"
+        if wanted is not None and wanted not in able:
+            what = f"is of kind {kinds[wanted]}" if wanted in kinds else "is no earlier stage"
+            hint = suggestion(wanted, able, "language models before this stage are") if able else "there is none"
+            where = f"{domain}: " if domain else ""
+            yield (
+                key,
+                f"{where}{teacher.model!r} must name a stage that trains a language model, but {wanted} {what}; {hint}",
+            )
+        if teacher.url is not None:
+            yield from ((key, message) for message in _of_server(teacher.url, stage))
+
+
+def _of_server(url: str, stage: DistillStage) -> Iterator[str]:
+    if not url.startswith(("http://", "https://")):
+        yield f"the address of a teacher starts with http:// or https://, unlike {url!r}"
+    if stage.rollout.temperature != 1.0:
+        yield (
+            "a server says how likely tokens are at temperature 1 only, and this stage samples at "
+            f"{stage.rollout.temperature:g}: give the teacher as `model`, or set rollout.temperature to 1"
+        )

@@ -130,6 +130,8 @@ class RolloutStage(StageConfig):
         weighted = [source.weight is not None for source in self.data]
         if any(weighted) and not all(weighted):
             raise ValueError("either every source of `data` has a `weight`, or none")
+        if self.lora is not None and self.lora.sync == "adapter" and self.engine.placement == "dedicated":
+            raise ValueError("lora.sync: adapter is for colocated engines; use lora.sync: merged with dedicated ones")
         if self.modes == "half" and self.prompts_per_step % 2:
             raise ValueError(f"modes: half needs an even prompts_per_step, not {self.prompts_per_step}")
         return self

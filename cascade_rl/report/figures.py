@@ -21,7 +21,7 @@ from cascade_rl.store.files import publishing_file
 
 # Okabe and Ito's palette: distinguishable with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-BANDS = {"sft": "#EEF2F7", "rl": "#FFF4E3", "base": "#FFFFFF"}
+BANDS = {"sft": "#EEF2F7", "rl": "#FFF4E3", "distill": "#EEF7EF", "base": "#FFFFFF"}
 INK, FAINT = "#22272E", "#8A929C"
 
 
@@ -68,14 +68,14 @@ class _Span:
 
 
 def _spans(run: RunView) -> list[_Span]:
-    """RL stages at one scale of steps; SFT stages, whose steps mean something else, at one fixed narrow width."""
-    rl_steps = sum(_planned(s) for s in run.stages if s.kind == "rl")
+    """Stages that sample at one scale of steps; SFT stages, whose steps mean something else, at one narrow width."""
+    rl_steps = sum(_planned(s) for s in run.stages if s.samples)
     narrow = max(1.0, 0.16 * rl_steps) if rl_steps else 1.0
     spans, at = [], 0.0
     for stage in run.stages:
         if stage.kind == "reward_model":
             continue  # a side branch, which the benchmarks do not see
-        width = float(_planned(stage)) if stage.kind == "rl" else narrow
+        width = float(_planned(stage)) if stage.samples else narrow
         spans.append(_Span(stage, at, at + width))
         at += width
     return spans
@@ -179,14 +179,14 @@ def _cascade_axes(axes: Any, spans: list[_Span], right: float) -> None:
     ticks: dict[float, str] = {}
     done = 0
     for span in spans:
-        if span.stage.kind == "rl":
+        if span.stage.samples:
             planned, wide = _planned(span.stage), (span.end - span.start) / right > 0.25
             within = matplotlib.ticker.MaxNLocator(4, integer=True).tick_values(0, planned) if wide else []
             for step in (0, *(s for s in within if 0 < s < planned), planned):
                 ticks[span.start + step * (span.end - span.start) / planned] = f"{done + step:g}"
             done += planned
     axes.set_xticks(list(ticks), list(ticks.values()))
-    axes.set_xlabel("RL steps (SFT stages are drawn at a fixed width)" if done else "stages")
+    axes.set_xlabel("steps of RL and distillation (SFT stages are drawn at a fixed width)" if done else "stages")
     axes.tick_params(length=0)
 
 
@@ -199,14 +199,23 @@ PANELS = (
     ("sampling/logprob_gap_mean", "trainer-engine log-prob gap", 1.0),
 )
 
+PANELS_OF_DISTILLATION = (
+    ("distill/advantage_mean", "teacher - student log-prob", 1.0),
+    *PANELS[1:4],
+    ("distill/masked", "tokens outside the ratio band, %", 100.0),
+    PANELS[5],
+)
+
 
 def rl_figure(stage: StageView, path: Path) -> Path | None:
-    """Six curves of an RL stage. None before its first step."""
+    """Six curves of a stage of RL or distillation. None before its first step."""
     if not stage.metrics:
         return None
     with look():
         figure, grid = plt.subplots(2, 3, figsize=(8.6, 3.9), layout="constrained")
-        for axes, (key, title, scale) in zip(grid.flat, PANELS, strict=True):
+        for axes, (key, title, scale) in zip(
+            grid.flat, PANELS if stage.kind == "rl" else PANELS_OF_DISTILLATION, strict=True
+        ):
             steps, values = stage.series(key)
             scaled = [scale * value for value in values]
             axes.plot(steps, scaled, color=COLOURS[0], alpha=0.35 if len(steps) > 8 else 1, linewidth=1)
@@ -222,7 +231,8 @@ def rl_figure(stage: StageView, path: Path) -> Path | None:
                 )
             elif scaled:
                 low, high = min(scaled), max(scaled)
-                axes.set_ylim(0 if low >= 0 else None, high * 1.15 if high > 0 else 1)
+                # A curve below zero (an advantage) is drawn up to it: there is nothing to gain beyond.
+                axes.set_ylim(0 if low >= 0 else None, high * 1.15 if high > 0 else 1 if low >= 0 else 0)
         for axes in grid[1]:
             axes.set_xlabel("step")
         return save(figure, path)
@@ -249,6 +259,7 @@ def sft_figure(stages: list[StageView], path: Path) -> Path | None:
 TIMES = (
     ("time/rollout_s", "generate"),
     ("time/reward_wait_s", "wait for rewards"),
+    ("time/teacher_s", "ask teachers"),
     ("time/train_s", "train"),
     ("time/sync_s", "sync weights"),
 )
@@ -272,7 +283,7 @@ def time_figure(stages: list[StageView], path: Path) -> Path | None:
         axes.set_yticks(range(len(stages)), [stage.name for stage in stages])
         axes.invert_yaxis()
         axes.set_xlabel("seconds per step (median)")
-        axes.legend(ncols=5, frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0))
+        axes.legend(ncols=6, frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0))
         return save(figure, path)
 
 

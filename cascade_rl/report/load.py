@@ -44,6 +44,11 @@ class StageView:
     """A gate shut after it: nothing started from it."""
 
     @property
+    def samples(self) -> bool:
+        """Whether it learns from the policy's own rollouts: its curves and its seconds are of that kind."""
+        return self.kind in ("rl", "distill")
+
+    @property
     def steps(self) -> int:
         """Steps done."""
         return int(self.metrics[-1]["step"]) if self.metrics else 0

@@ -74,7 +74,7 @@ def headline(run: RunView) -> str:
     gains = []
     rows = matrix(run)
     for stage, (name, cells) in zip(run.rows, rows, strict=True):
-        if stage.kind == "rl" and not stage.rolled_back:
+        if stage.samples and not stage.rolled_back:
             gains += [
                 (cell.delta, name, benchmark, cell) for benchmark, cell in cells.items() if cell.delta is not None
             ]

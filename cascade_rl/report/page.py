@@ -37,7 +37,7 @@ def write_report(root: Path, run: str) -> Path:
         _lineage(view),
         _sft(view, figures),
         *(_reward_model(stage, figures) for stage in view.stages if stage.kind == "reward_model"),
-        *(_rl(stage, figures) for stage in view.stages if stage.kind == "rl"),
+        *(_rl(stage, figures) for stage in view.stages if stage.samples),
         _times(view, figures),
         _reproduce(view),
     ]
@@ -181,7 +181,7 @@ def _rollout(row: dict[str, Any]) -> str:
 
 
 def _times(view: RunView, figures: Path) -> str:
-    stages = [stage for stage in view.stages if stage.kind in ("rl", "distill")]
+    stages = [stage for stage in view.stages if stage.samples]
     image = _image(time_figure(stages, figures / "time.png"), "time of an RL step")
     timelines = "".join(
         _image(timeline_figure(stage, figures / f"timeline-{stage.name}.png"), f"timeline of {stage.name}")

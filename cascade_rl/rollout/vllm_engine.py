@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cascade_rl.recipe import EngineConfig
+from cascade_rl.recipe import EngineConfig, LoraConfig
+from cascade_rl.rollout.adapters import Adapter, engine_arguments
 from cascade_rl.rollout.device_memory import DeviceMemory
 from cascade_rl.rollout.engine import Generates, Request
 from cascade_rl.rollout.sampling import sampling_fields, stop_of, text_of
@@ -67,7 +68,9 @@ class VllmEngine(Generates):
         renormalised: bool,
         temperature: float,
         tokenizer: Any,
+        lora: LoraConfig | None = None,
     ) -> None:
+        """``lora``: what is loaded are adapters of this kind, on the weights of ``checkpoint``."""
         prepare_environment(cpu=cpu, kv_cache_gib=config.cpu_kv_cache_gib)
         from vllm import LLM
 
@@ -98,12 +101,14 @@ class VllmEngine(Generates):
                 generation_config="vllm",  # sampling comes from the recipe alone
                 disable_log_stats=True,
                 seed=0,
+                **engine_arguments(lora),
             )
         except Exception as error:
             raise CascadeError(
                 f"vLLM could not start from {checkpoint}: {error}\n"
                 "If memory ran out, lower `engine.gpu_memory_utilization` or `engine.max_num_seqs` of the stage."
             ) from error
+        self._adapter = Adapter(self._llm.llm_engine, lora) if lora else None
         # The stage's own tokenizer, not the one vLLM finds beside the weights: a base model's end-of-turn token is
         # set by our template, and a completion must end where training says it ends.
         self._tokenizer = tokenizer
@@ -127,7 +132,8 @@ class VllmEngine(Generates):
         identifier = str(self._counter)
         prompt = {"prompt_token_ids": list(request.prompt_token_ids)}
         with self._failing():
-            self._llm.llm_engine.add_request(identifier, prompt, self._params(request))
+            adapter = self._adapter.request if self._adapter else None
+            self._llm.llm_engine.add_request(identifier, prompt, self._params(request), lora_request=adapter)
         self._requests[identifier] = request
         self._ids[request.key] = identifier
 
@@ -182,14 +188,18 @@ class VllmEngine(Generates):
             ) from error
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]], version: int) -> None:
-        """Stream weights in (names as in the checkpoint) and serve them as ``version``; wakes a sleeping engine."""
+        """Stream weights in (names as in the checkpoint, or in an adapter's) and serve them as ``version``; wakes a
+        sleeping engine."""
         if self._requests:
             raise RuntimeError(f"{self.in_flight} rollouts are in flight: their tokens would be of two versions")
         if self._asleep:
             torch.cuda.empty_cache()  # what torch keeps in reserve is in the way of the engine
             self._llm.wake_up(tags=["weights"])  # the key-value cache takes its room last
             self.memory.note("wake")
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        if self._adapter:
+            self._adapter.load(weights, version)
+        else:
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
         if self._asleep:
             self._llm.wake_up(tags=["kv_cache"])
             self._asleep = False
@@ -201,7 +211,8 @@ class VllmEngine(Generates):
     def sleep(self) -> None:
         """Free weights and KV memory while the trainer works (GPU only); ``load_weights`` wakes."""
         if self._can_sleep and not self._asleep:
-            self._llm.sleep(level=2)  # level 2: stale weights are dropped, not copied to the host
+            # Level 2: stale weights are dropped, not copied to the host. The base of an adapter never is stale.
+            self._llm.sleep(level=1 if self._adapter else 2)
             self._asleep = True
             self.memory.note("sleep")
 

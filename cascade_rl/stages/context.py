@@ -16,7 +16,7 @@ import torch
 
 import cascade_rl
 from cascade_rl.processes import cores
-from cascade_rl.recipe import EngineConfig, RewardConfig, SamplingConfig
+from cascade_rl.recipe import EngineConfig, LoraConfig, RewardConfig, SamplingConfig
 from cascade_rl.rollout.dedicated import Place, open_server_engine, transfer_of
 from cascade_rl.rollout.engine import Engine
 from cascade_rl.rollout.server_process import Served
@@ -65,9 +65,15 @@ class Context:
         return self.ranks.device.type == "cpu"
 
     def engine(
-        self, checkpoint: str, tokenizer: Any, config: EngineConfig, sampling: SamplingConfig, max_model_len: int
+        self,
+        checkpoint: str,
+        tokenizer: Any,
+        config: EngineConfig,
+        sampling: SamplingConfig,
+        max_model_len: int,
+        lora: LoraConfig | None = None,
     ) -> Engine:
-        """This rank's engine, started from ``checkpoint``. A collective call.
+        """This rank's engine, started from ``checkpoint``. A collective call. ``lora``: of the policy that it follows.
 
         Measuring is done by engines in the ranks, whatever the placement: there no trainer needs the devices.
         """
@@ -86,6 +92,7 @@ class Context:
             renormalised=renormalised,
             temperature=sampling.temperature,
             tokenizer=tokenizer,
+            lora=lora if lora is not None and lora.sync == "adapter" else None,
         )
 
     def _place(self) -> Place:

@@ -129,7 +129,11 @@ class Learner:
 
     def _prepared(self, groups: Sequence[Group]) -> list[TrainingSequence]:
         """What of ``groups`` goes through the policy, with all that its loss needs."""
-        return informative(training_sequences(groups, self._config, self._loss), self._loss)
+        sequences = informative(training_sequences(groups, self._config, self._loss), self._loss)
+        if self._run.reference is None:
+            return sequences
+        with self._run.trace.span("reference"):
+            return self._run.reference.fill(sequences, self._config.rollout.temperature)
 
     def _rows(self, groups: Sequence[Group]) -> list[MicroBatch]:
         """Rows of what was not taken yet."""

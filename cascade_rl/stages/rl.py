@@ -12,6 +12,7 @@ from cascade_rl.rewarding import DomainScorer, Scorer
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.guards import abandon_if_stopped, check_rewards
 from cascade_rl.stages.learning import Learner, shaped
+from cascade_rl.stages.references import kl_reference
 from cascade_rl.stages.rollout_run import (
     RolloutRun,
     begin_again,
@@ -24,6 +25,7 @@ from cascade_rl.stages.rollout_run import (
     sync,
 )
 from cascade_rl.stages.step_metrics import rollout_metrics
+from cascade_rl.training.stage_loss import StageLoss
 
 
 def train(run: RolloutRun, first_step: int) -> None:
@@ -75,4 +77,6 @@ def run(context: Context) -> None:
         lambda template, search: open_scorers(context, config, template, search),
         shape=functools.partial(shaped, config=config),
     ) as rl:
+        if StageLoss.of(config).needs_reference:
+            rl.reference = kl_reference(rl)
         carry_out(rl, train)

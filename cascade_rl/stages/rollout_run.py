@@ -20,6 +20,7 @@ from cascade_rl.recipe.launching import Launch
 from cascade_rl.rewarding import DomainScorer
 from cascade_rl.rollout.archive import rows_of, write_rollouts
 from cascade_rl.rollout.engine import Engine
+from cascade_rl.stages.adapter_files import publish_adapter
 from cascade_rl.stages.collect import Collector
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.feed import Feed
@@ -35,6 +36,7 @@ from cascade_rl.tracking.trace import Trace, append_trace
 from cascade_rl.training import state as states
 from cascade_rl.training.fingerprint import Fingerprint
 from cascade_rl.training.policy import Policy
+from cascade_rl.training.reference import Reference
 from cascade_rl.training.startup import check_running
 from cascade_rl.types import CascadeError, Group
 
@@ -66,6 +68,8 @@ class RolloutRun:
     watchdog: Watchdog
     switch: Switch
     max_gap: float
+    reference: Reference | None = None
+    """What a KL penalty compares the policy with; None where there is none."""
     tracker: Any = None
     trace: Trace = field(default_factory=Trace)
     """Of the step in progress."""
@@ -140,7 +144,7 @@ def opened(
     ):
         longest = prompts.longest + max(config.rollout.max_new_tokens, config.instruct_max_new_tokens or 0)
         longest = max(longest, benchmarks.longest if job.evaluate_every else 0)
-        engine = context.engine(job.checkpoint, tokenizer, config.engine, config.rollout, longest)
+        engine = context.engine(job.checkpoint, tokenizer, config.engine, config.rollout, longest, lora=config.lora)
         yield RolloutRun(
             context=context,
             config=config,
@@ -187,6 +191,8 @@ def make_policy(context: Context, config: RolloutStage) -> Policy:
         gradient_checkpointing=config.gradient_checkpointing,
         chunk_tokens=config.logprob_chunk_tokens,
         sharding=sharding,
+        lora=config.lora,
+        seed=config.seed if config.seed is not None else job.seed,
     )
     check_running(policy, launch, sharding)
     if job.parent_optimizer is not None:
@@ -371,6 +377,8 @@ def resume(run: RolloutRun) -> int:
 def finish(run: RolloutRun) -> None:
     """Publish the stage's result; the checkpoint comes last, since it is what says that the work is done."""
     context, ranks, place = run.context, run.context.ranks, run.context.job.place
+    if run.policy.lora is not None:
+        publish_adapter(context, run.policy)
     if context.job.keep_optimizer:
         with publishing_file(place.optimizer) if ranks.is_main else contextlib.nullcontext() as file:
             run.policy.save_optimizer(file)

@@ -32,6 +32,15 @@ class _Seen:
     parts: dict[str, float]
 
 
+def completion_metrics(gather: Callable[[Any], list[Any]], groups: Sequence[Group]) -> dict[str, float]:
+    """Metrics of rollouts that no reward has scored. A collective call, as ``rollout_metrics``."""
+    rollouts = [seen for share in gather([seen for group in groups for seen in _seen(group)]) for seen in share]
+    metrics = {**_completions(rollouts), "tokens/rollout": sum(seen.length for seen in rollouts)}
+    for label, part in _kinds(rollouts):
+        metrics |= {f"{label}/{key}": value for key, value in _completions(part).items()}
+    return metrics
+
+
 def rollout_metrics(gather: Callable[[Any], list[Any]], groups: Sequence[Group], config: RlStage) -> dict[str, float]:
     """Metrics of the step's rollouts by name. A collective call: ``gather`` returns what every rank hands to it."""
     flat = [group.is_flat(config.overlong == "filter") for group in groups]

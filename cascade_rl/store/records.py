@@ -43,6 +43,11 @@ class StageFolder:
         return self.path / "optimizer.pt"
 
     @property
+    def adapter(self) -> Path:
+        """Of a stage that trained low-rank adapters: they alone, in float32. The checkpoint has them merged in."""
+        return self.path / "adapter"
+
+    @property
     def state(self) -> Path:
         return self.path / "state"
 

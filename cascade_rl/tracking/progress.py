@@ -90,8 +90,9 @@ class Progress:
 def summary(kind: str, metrics: Mapping[str, Any]) -> str:
     """The few numbers worth a line."""
     parts = []
-    if kind == "rl":
-        parts += [f"reward {metrics['reward/mean']:.3f}", f"length {metrics['completions/mean_length']:.0f}"]
+    if kind in ("rl", "distill"):
+        named = ("reward", "reward/mean") if kind == "rl" else ("advantage", "distill/advantage_mean")
+        parts += [f"{named[0]} {metrics[named[1]]:.3f}", f"length {metrics['completions/mean_length']:.0f}"]
         if metrics["completions/truncated"]:
             parts.append(f"truncated {100 * metrics['completions/truncated']:.0f}%")
         parts.append(f"gap {metrics['sampling/logprob_gap_mean']:.0e}")

@@ -22,7 +22,9 @@ class TrainingSequence:
     )  # [n] float32; one number for all of a rollout's tokens in RL, one per token in distillation
     weight: float = 1.0
     """What each of its tokens counts in the loss, beside the global denominator (1 / n in a mean over rollouts)."""
-    reference_logprobs: numpy.ndarray | None = None  # [n], of the reference model, where there is a KL penalty
+    reference_logprobs: numpy.ndarray | None = None  # [n], of the reference model (KL penalty) or the teacher
+    label: str = ""
+    """What it is told apart by in metrics (its prompt's domain)."""
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
@@ -34,6 +36,7 @@ def training_sequence(
     engine_logprobs: Sequence[float],
     advantage: float | Sequence[float],
     weight: float = 1.0,
+    label: str = "",
 ) -> TrainingSequence:
     """A ``TrainingSequence`` from plain lists; one ``advantage`` holds for all tokens."""
     n = len(completion_ids)
@@ -43,6 +46,7 @@ def training_sequence(
         numpy.asarray(engine_logprobs, numpy.float32),
         numpy.broadcast_to(numpy.asarray(advantage, numpy.float32), (n,)).copy(),
         weight,
+        label=label,
     )
 
 
@@ -62,6 +66,7 @@ class MicroBatch:
     reference_logprobs: Tensor | None = None  # [N]
     first: int = 0
     """Of a row that several ranks share: where this rank's tokens begin; borders are those of the whole row."""
+    labels: tuple[str, ...] = ()  # [sequences]
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on ``device``."""
@@ -127,4 +132,5 @@ def pack_row(sequences: Sequence[TrainingSequence]) -> MicroBatch:
             numpy.concatenate([numpy.full(len(s.completion_ids), s.weight, numpy.float32) for s in sequences])
         ),
         reference_logprobs=torch.from_numpy(numpy.concatenate(references)) if references else None,
+        labels=tuple(s.label for s in sequences),
     )

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from cascade_rl.algorithms.logprobs import Terms, TokenScores
-from cascade_rl.recipe import OptimizerConfig, ShardingConfig
+from cascade_rl.recipe import LoraConfig, OptimizerConfig, ShardingConfig
 from cascade_rl.training import portable
 from cascade_rl.training.balance import TokenCost, balanced_rows
+from cascade_rl.training.lora import adapter_weights, for_checkpoint, for_engine, lost_in_rounding, wrap_model
 from cascade_rl.training.model import PackedModel, load_model, scores_of
 from cascade_rl.training.packing import MicroBatch, TrainingSequence
 from cascade_rl.training.ranks import Ranks
@@ -51,11 +52,16 @@ class Policy:
         gradient_checkpointing: bool,
         chunk_tokens: int | None,
         sharding: ShardingConfig = DDP,
+        lora: LoraConfig | None = None,
+        seed: int = 0,
     ) -> None:
-        """``sharding``: as resolved against the launcher (``Launch.resolve``). A collective call."""
-        self.ranks = ranks
+        """``sharding``: as resolved against the launcher (``Launch.resolve``). ``lora``: train adapters alone, drawn
+        from ``seed``. A collective call."""
+        self.ranks, self.lora = ranks, lora
         self.half = dtype == "bfloat16"
         self.model = load_model(checkpoint, ranks.device, keep_on_cpu=sharding.strategy != "ddp")
+        if lora is not None:
+            wrap_model(self.model, lora, seed)
         if gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model.train()
@@ -126,14 +132,19 @@ class Policy:
         self.sharding.discard()
 
     def named_weights(self, bucket_mib: int = 1024) -> Iterator[tuple[str, Tensor]]:
-        """Whole weights by checkpoint name, in layer order, for the engine; sharded ones are gathered about
-        ``bucket_mib`` at a time, never the whole model. A collective call: every rank draws all of them, whether it has
-        a use for them or not.
+        """Whole weights by checkpoint name, in layer order, for the engine: adapters merged in, or adapters alone.
+        Sharded ones are gathered about ``bucket_mib`` at a time, never the whole model. A collective call: every rank
+        draws all of them, whether it has a use for them or not.
 
         A tied head is sent as well: engines keep their own copy, and one left out keeps its old values without a
         word (log-probs then differ by 0.9).
         """
-        dtype = torch.bfloat16 if self.half else None
+        half = torch.bfloat16 if self.half else None
+        # What is merged is rounded after that, and not before.
+        weights = for_engine(self._weights(bucket_mib, half if self.lora is None else None), self.lora)
+        return ((name, tensor if half is None else tensor.to(half)) for name, tensor in weights)
+
+    def _weights(self, bucket_mib: int, dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
         tied = self._tied_name()
         for name, tensor in self.sharding.weights(bucket_mib, dtype):
             yield name, tensor
@@ -148,13 +159,25 @@ class Policy:
         return next(name for name, p in self.model.named_parameters() if p is embedding)
 
     def whole_state_dict(self, dtype: torch.dtype) -> dict[str, Tensor] | None:
-        """All weights in ``dtype`` on the CPU of the main rank, as a checkpoint has them; None on others. A collective
-        call; nowhere else is the whole model."""
+        """All weights in ``dtype`` on the CPU of the main rank, as a checkpoint has them, adapters merged in; None on
+        others. A collective call; nowhere else is the whole model."""
+        return self._on_main(for_checkpoint(self.sharding.weights(1024, None), self.lora), dtype)
+
+    def adapter_state_dict(self) -> dict[str, Tensor] | None:
+        """The adapters alone in float32, as a peft checkpoint has them, on the main rank. A collective call."""
+        return self._on_main(adapter_weights(self.sharding.weights(1024, None)), torch.float32)
+
+    def _on_main(self, weights: Iterator[tuple[str, Tensor]], dtype: torch.dtype) -> dict[str, Tensor] | None:
         whole: dict[str, Tensor] = {}
-        for name, tensor in self.sharding.weights(1024, None):
+        for name, tensor in weights:
             if self.ranks.is_main:
                 whole[name] = tensor.to("cpu", dtype, copy=True)
         return whole if self.ranks.is_main else None
+
+    def lost_in_rounding(self, dtype: torch.dtype) -> float:
+        """What a checkpoint in ``dtype`` loses of what was learned (``lora.lost_in_rounding``). A collective call."""
+        assert self.lora is not None
+        return lost_in_rounding(self.sharding.weights(1024, None), self.lora.scale, dtype)
 
     def save(self, folder: Path) -> list[Path]:
         """Write this rank's part of a resumable state into ``folder``; returns its files. Every rank calls it.

@@ -3,3 +3,8 @@
 
 def share(completion: str) -> float:
     return sum(character.isdigit() for character in completion) / max(1, len(completion))
+
+
+def variety(completion: str) -> float:
+    """The share of distinct characters: no two rollouts have the same."""
+    return len(set(completion)) / max(1, len(completion))

@@ -67,6 +67,16 @@ def test_an_optimizer_is_inherited_from_the_same_kind_only(load, problems, valid
     assert problems(valid.replace("kind: rl", f"{inherit}\n    init: model")) == [rule + "model has no optimizer state"]
     more = "  - {name: math-2, extends: math, optimizer_state: inherit}\n"
     assert load(valid + more).recipe.stages[2].optimizer_state == "inherit"
+    adapters = "recipe.yaml:15: stages.math-2.optimizer_state: moments are those of a stage's own adapters"
+    assert problems(valid + more.replace("inherit}", "inherit, lora: {rank: 4}}"))[0].startswith(adapters)
+    assert problems(valid.replace("kind: rl", "kind: rl\n    lora: {rank: 4}") + more)[0].startswith(
+        adapters.replace("15", "16")
+    )
+
+
+def test_adapters_are_served_by_colocated_engines(problems, valid):
+    keys = "kind: rl\n    lora: {sync: adapter}\n    engine: {placement: dedicated}"
+    assert "lora.sync: adapter is for colocated engines" in problems(valid.replace("kind: rl", keys))[0]
 
 
 def test_two_benchmarks_of_one_name(problems, load, valid):

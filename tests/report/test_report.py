@@ -168,6 +168,20 @@ def test_later_stages_are_not_compared_with_a_rolled_back_one(root):
     assert "rolled back by a gate" in page
 
 
+def test_a_distillation_is_drawn_as_a_stage_that_samples(root):
+    path = root / "runs/r/run.json"
+    record = json.loads(path.read_text())
+    record["stages"][1]["kind"] = "distill"
+    path.write_text(json.dumps(record))
+    rows = [{"step": s, "distill/advantage_mean": -1 / s, "distill/masked": 0.0, "time/step_s": 1.0} for s in (1, 2, 3)]
+    (root / "store/rl-x/metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    page = write_report(root, "r").read_text()
+    assert "curves of rl" in page
+    assert "Rollouts of step 1" in page
+    assert "time of an RL step" in page
+    assert headline(load_run(root, "r")) == "rl lifted sums from 40.0% to 70.0% (+30.0)."
+
+
 def test_no_gates_no_section(root):
     assert "Gates" not in write_report(root, "r").read_text()
 

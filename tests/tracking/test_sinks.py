@@ -121,6 +121,14 @@ def test_plain_progress_lines():
     assert "left" not in text[-1]
 
 
+def test_a_stage_without_rewards_tells_its_advantage():
+    out = io.StringIO()
+    progress = Progress("student", "distill", 40, out)
+    progress.begin(0)
+    progress.step(1, {**METRICS, "distill/advantage_mean": -0.125})
+    assert out.getvalue().startswith("      [student 1/40] advantage -0.125  length 84  truncated 25%")
+
+
 def test_a_resumed_stage_says_its_first_step_at_once():
     out = io.StringIO()
     progress = Progress("math-rl", "rl", 40, out)
