@@ -3,6 +3,9 @@
 One append-only file per step and rank: a header that says by which weights they were drawn, then a line for each
 rollout and one for each score. After a restart those of the same weights are taken instead of being drawn again. A line
 torn by the crash, and whatever comes after it, is cut off.
+
+Lines are written at once, which is what a process that dies leaves behind; a thread has the disk keep them, since an
+engine in this process stands still meanwhile.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +55,8 @@ class Journal:
         self._synced = 0.0
         self._dirty = False
         self._warned = False
+        self._disk = ThreadPoolExecutor(1, "journal")
+        self._syncing: Future[None] | None = None
 
     def begin(self, step: int, weights: str) -> int:
         """Open the journal of ``step``, whose rollouts are drawn by the weights of that fingerprint.
@@ -99,17 +105,22 @@ class Journal:
 
     def sync_if_due(self) -> None:
         """Have the disk keep what was written, once a second at most."""
+        if self._syncing is not None:
+            if not self._syncing.done():
+                return
+            done, self._syncing = self._syncing, None
+            if isinstance(error := done.exception(), OSError):
+                self._pause(error)
         if self._descriptor is not None and self._dirty and time.monotonic() - self._synced > SYNC_EVERY_S:
-            self._sync()
+            self._syncing = self._disk.submit(os.fsync, self._descriptor)
+            self._synced, self._dirty = time.monotonic(), False
 
     def close(self) -> None:
         """The step's rollouts are all there; the file stays until ``drop_before``."""
         if self._descriptor is not None:
-            self._sync()
-        if self._descriptor is not None:
-            os.close(self._descriptor)
+            self._disk.submit(_sync_and_close, self._descriptor)
             self._warned = False  # all of it could be written
-        self._descriptor, self._kept = None, {}
+        self._descriptor, self._syncing, self._kept = None, None, {}
 
     def drop_before(self, step: int) -> None:
         """Delete the journals of steps before ``step``, of all ranks: a state after them is saved."""
@@ -170,20 +181,11 @@ class Journal:
         except OSError as error:
             self._pause(error)
 
-    def _sync(self) -> None:
-        assert self._descriptor is not None
-        try:
-            os.fsync(self._descriptor)
-        except OSError as error:
-            self._pause(error)
-        self._synced, self._dirty = time.monotonic(), False
-
     def _pause(self, error: OSError) -> None:
         """A disk that takes no more costs the journal of this step, not the step; the next one tries again."""
         if self._descriptor is not None:
-            with contextlib.suppress(OSError):
-                os.close(self._descriptor)
-            self._descriptor = None
+            self._disk.submit(os.close, self._descriptor)  # after an fsync that may be under way
+        self._descriptor, self._syncing = None, None
         if not self._warned:
             self._say(
                 f"WARNING: rollouts cannot be kept in {self._folder} as they come in ({error}); training goes on. "
@@ -194,6 +196,13 @@ class Journal:
     def _delete(self, path: Path) -> None:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def _sync_and_close(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

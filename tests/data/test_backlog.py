@@ -1,7 +1,7 @@
 """Prompts drawn and not asked come first in the next step; lengths are remembered."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade_rl.data.backlog import Backlog
@@ -22,6 +22,7 @@ def test_a_step_that_asks_a_few_more_leaves_the_rest_to_the_next():
     assert [backlog.prompt(i) for i in range(5)] == [order[4], order[6], order[7], order[8], order[9]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sets(st.integers(0, 11)), max_size=6), st.integers(0, 11))
 def test_nothing_is_lost_or_asked_twice_and_looking_ahead_changes_nothing(steps, looks_to):
     order = PromptSampler("f", 200, 1).next(100)

@@ -84,6 +84,20 @@ def test_an_epoch_without_anyone_brings_all_back_with_a_warning():
     assert known.metrics()["curriculum/active"] == 3
 
 
+def test_an_epoch_that_asked_someone_before_a_restart_was_not_empty():
+    said = []
+    known = make(3, said.append)
+    sampler = PromptSampler("f", 3, 1, known)
+    order = sampler.next(3)
+    known.record(order[0], 8, 8)
+    known.record(order[1], 8, 8)
+    assert sampler.next(1) == [order[2]]  # all of the second epoch
+    again = PromptSampler("f", 3, 1, known)
+    again.restore(sampler.state())
+    assert again.next(2) == [order[2]] * 2
+    assert not said
+
+
 def test_each_source_of_a_mixture_has_its_own_epochs():
     said = []
     known = make(6, said.append)
@@ -91,13 +105,17 @@ def test_each_source_of_a_mixture_has_its_own_epochs():
     sampler = MixedSampler("f", shares, 1, known)
     assert sorted(sampler.next(4)) == sorted({0, 1} | set(range(2, 6)) & set(sampler_large(known, shares)))
     known.record(0, 8, 8)
-    small = [i for _ in range(4) for i in sampler.next(4) if i < 2]
+    drawn = [i for _ in range(4) for i in sampler.next(4)]
+    small = [i for i in drawn if i < 2]
+    assert set(drawn) == {1, 2, 3, 4, 5}  # nobody of the other is taken for one of it
+    known.record(5, 8, 8)
     assert set(small) == {1}
     assert len(small) == 8
     known.record(1, 0, 8)
     small = [i for i in sampler.next(4) if i < 2]
     assert sorted(small) == [0, 1]
     assert "all 2 prompts" in said[0]
+    assert known.metrics()["curriculum/dropped_easy"] == 1
 
 
 def sampler_large(known, shares):

@@ -31,6 +31,7 @@ class FakeEngine:
         self.waiting: list[Request] = []
         self.submitted: list[tuple[int, int]] = []
         self.cancelled: list[tuple[int, int]] = []
+        self.timeouts: list[float] = []
         self.before_poll: Callable[[], object] = lambda: None
 
     @property
@@ -47,6 +48,7 @@ class FakeEngine:
 
     def poll(self, timeout_s: float = 0.0) -> list[Rollout]:
         self.before_poll()
+        self.timeouts.append(timeout_s)
         if not self.waiting:
             return []
         request = self.waiting.pop(self.pick(self.waiting))

@@ -93,6 +93,16 @@ def test_the_next_prompt_is_asked_while_others_generate():
     assert asked_meanwhile == len(got.everything)
 
 
+@pytest.mark.parametrize(("keys", "listens", "longest"), [(DYNAMIC, False, 0.05), ({}, True, 0.05), ({}, False, 0.5)])
+def test_a_score_that_decides_what_comes_next_is_looked_for_often(keys, listens, longest):
+    engine, scorer = FakeEngine(), FakeScorer(by_index)
+    scorer.held = []
+    over = release_when_idle(engine, scorer)
+    collector(engine, scorer, stage(**keys)).collect(0, 0, on_group=(lambda _: None) if listens else None)
+    over.set()
+    assert max(engine.timeouts[1:8]) == longest
+
+
 def test_short_answers_are_not_favoured():
     """Groups that end first are not taken first: the quota is filled in the order of drawing."""
     config = stage(**DYNAMIC)
@@ -296,13 +306,13 @@ def test_groups_are_handed_on_in_slot_order_as_soon_as_they_are_final(combines):
 
 
 def test_what_is_handed_on_is_what_is_returned_with_stand_ins_too():
-    config = stage(modes="half", prompts_per_step=8, **DYNAMIC)
-    shuffler = random.Random(3)
-    seen = []
-    engine = FakeEngine(pick=lambda waiting: shuffler.randrange(len(waiting)))
-    got = collector(engine, FakeScorer(odd_is_flat), config, prompts(100, "half")).collect(0, 0, on_group=seen.append)
-    assert got.unused
-    assert content(seen) == content(got.groups)
+    config = stage(modes="half", prompts_per_step=4, **DYNAMIC)
+    for seed in range(60):
+        shuffler, seen = random.Random(seed), []
+        engine = FakeEngine(pick=lambda waiting, s=shuffler: s.randrange(len(waiting)))
+        source = feed(config, prompts(100, "half"), seed=seed)
+        got = collector(engine, FakeScorer(odd_is_flat), config, source=source).collect(0, 0, on_group=seen.append)
+        assert content(seen) == content(got.groups)
 
 
 def test_lost_rollouts_count_nowhere():

@@ -85,6 +85,24 @@ def test_the_curriculum_hears_of_all_ranks():
     }  # fmt: skip
 
 
+def test_a_prompt_asked_twice_in_a_step_is_judged_by_its_later_place_on_any_number_of_ranks():
+    """Two prompts and four places: the second epoch of each is what counts."""
+    config = stage(curriculum={"readmit_hard": 0.0, "readmit_easy": 0.0}, prompts_per_step=4)
+    dropped = []
+    for world_size in (1, 2, 4):
+        states = [None] * world_size
+
+        def one(rank, gather, states=states, world_size=world_size):
+            source = feed(config, prompts(2), rank, world_size, gather)
+            slots = source.open_step()
+            source.close_step([(s, group(s, [1.0, 1.0] if s.position < 2 else [1.0, 0.0])) for s in slots], False)
+            states[rank] = source.state()
+
+        together(one, world_size)
+        dropped += [state["curriculum"]["dropped"] for state in states]
+    assert dropped == [{}] * 7
+
+
 @pytest.mark.parametrize(("truncated_out", "dropped"), [(True, {}), (False, {3: "hard"})])
 def test_filtered_rollouts_say_nothing_of_a_prompt(truncated_out, dropped):
     config = stage(curriculum={"readmit_hard": 0.0, "readmit_easy": 0.0}, prompts_per_step=4)
