@@ -57,8 +57,7 @@ def test_it_says_what_the_policy_it_was_says_bit_for_bit(checkpoint):
 
 def test_half_precision_is_the_policys_own(checkpoint):
     """Linear layers kept in bfloat16 give what autocast gives from float32 weights."""
-    policy, given = make_policy(checkpoint), sequences()
-    policy.half = True
+    policy, given = make_policy(checkpoint, dtype="bfloat16"), sequences()
     expected = policy.score(pack_row(given), 1.0).logprobs
     model = frozen(checkpoint, row_tokens=1000, dtype="bfloat16")
     found = model.fill(given, 1.0)

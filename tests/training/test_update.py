@@ -28,12 +28,12 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
-def make_policy(checkpoint, **keys):
+def make_policy(checkpoint, dtype="float32", **keys):
     return Policy(
         checkpoint,
         OptimizerConfig(learning_rate=1e-3, **keys),
         ranks=ALONE,
-        dtype="float32",
+        dtype=dtype,
         total_steps=10,
         gradient_checkpointing=False,
         chunk_tokens=7,
