@@ -132,7 +132,7 @@ def against_ddp(folder: Path, ranks: Ranks, how: dict, dtype: str = "float32", c
 
 def refuses_what_is_not_finite(policy: Policy) -> list[bool]:
     """Whether each rank raised, when one rank alone has a gradient that is not a number."""
-    bad = 0.0 if policy.ranks.rank else float("nan")
+    bad = float("nan") if policy.ranks.is_main else 0.0
     for row in pack(sequences(2)[policy.ranks.rank :: policy.ranks.world_size], 1):
         policy.backward(row, 1.0, lambda part, logprobs, entropy, raw: logprobs * bad)
     try:
