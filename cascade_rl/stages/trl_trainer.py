@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from transformers import TrainerCallback
 
 from cascade_rl.data.order import PromptSampler
 from cascade_rl.recipe import OptimizerConfig, RewardModelStage, SftStage
+from cascade_rl.recipe.launching import Launch
 from cascade_rl.stages.context import Context
 from cascade_rl.store.files import disk_fault, publishing, publishing_file
 from cascade_rl.training.schedule import learning_rate_factor
@@ -278,6 +280,10 @@ def train(
     first_step = found[0] if found else 0
     if found:
         context.say(f"going on from step {first_step} of {steps}")
+    if asked := Launch.from_environment(os.environ).strategy:
+        context.say(
+            f"data-parallel, the whole model on each rank: {asked} is for stages with rollouts"
+        )
     bridge = Bridge(context, config, trainer, steps, first_step, rows)
     trainer.add_callback(bridge)
     context.note_start(first_step)

@@ -85,6 +85,13 @@ def join(timeout_s: float = 1800.0) -> Ranks:
     return Ranks(rank, world_size, device)
 
 
+def ensure_group(ranks: Ranks) -> None:
+    """A process group of one where there is none: sharding wants one, though a single process shares with nobody."""
+    if not dist.is_initialized():
+        backend = "nccl" if ranks.device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=ranks.rank, world_size=ranks.world_size)
+
+
 def leave() -> None:
     """Leave the process group, if one was joined."""
     if dist.is_initialized():

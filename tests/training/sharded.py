@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -129,7 +132,7 @@ def against_ddp(folder: Path, ranks: Ranks, how: dict, dtype: str = "float32", c
 
 def refuses_what_is_not_finite(policy: Policy) -> list[bool]:
     """Whether each rank raised, when one rank alone has a gradient that is not a number."""
-    bad = 0.0 if policy.ranks.rank else float("nan")
+    bad = float("nan") if policy.ranks.is_main else 0.0
     for row in pack(sequences(2)[policy.ranks.rank :: policy.ranks.world_size], 1):
         policy.backward(row, 1.0, lambda part, logprobs, entropy, raw: logprobs * bad)
     try:
@@ -228,6 +231,30 @@ def shares_together(folder: Path, ranks: Ranks, count: int) -> dict:
     given = sequences(count)
     rows = balanced_rows(ranks, given[ranks.rank :: ranks.world_size], lambda length: length, 60, together=2)
     return {"same": len({str(those) for those in ranks.gather([row.input_ids.tolist() for row in rows])}) == 1}
+
+
+def full_disk(folder: Path, ranks: Ranks) -> dict:
+    """A state that one rank cannot write its part of, and one that all can."""
+    from cascade_rl.stages.saving import save_together
+    from cascade_rl.training import state as states
+
+    place = folder / "state"
+    context: Any = SimpleNamespace(
+        ranks=ranks, job=SimpleNamespace(place=SimpleNamespace(state=place)), warn_unsaved=lambda step, error: None
+    )
+
+    def write(folder: Path, full: bool) -> list[Path]:
+        if full and ranks.rank == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        (folder / f"rank-{ranks.rank}.txt").write_text("part")
+        return [folder / f"rank-{ranks.rank}.txt"]
+
+    full = ranks.gather(save_together(context, 2, lambda there: write(there, True)))
+    left = [path.name for path in place.iterdir()]
+    good = ranks.gather(save_together(context, 2, lambda there: write(there, False)))
+    manifest = json.loads((place / "step-000002" / states.MANIFEST).read_text())
+    whole = manifest == states.manifest_of(place / "step-000002")
+    return {"full": full, "left": left, "good": good, "manifest": sorted(manifest), "whole": whole}
 
 
 if __name__ == "__main__":

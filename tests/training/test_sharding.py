@@ -202,6 +202,16 @@ def test_ranks_that_share_rows_make_the_update_of_ranks_that_do_not(tmp_path, st
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["zero3", "fsdp2"])
+def test_a_process_alone_shares_with_nobody_and_may_offload(folder, strategy):
+    how = {"strategy": strategy, "offload_optimizer": True, "offload_parameters": True}
+    found = launch("against_ddp", folder, 1, how=how)
+    assert found["marks"] == [strategy, "cpu"]
+    assert found["weights"] < 1e-7
+    assert found["after"] < 1e-7
+
+
+@pytest.mark.slow
 def test_heads_that_do_not_divide_are_refused(folder):
     found = launch("refused", folder, 2, how={"strategy": "ddp", "sequence_parallel": 2})
     assert "sequence_parallel: 2 does not divide the model's num_key_value_heads, 1" in found["message"]
