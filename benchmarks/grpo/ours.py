@@ -131,12 +131,7 @@ def main() -> None:
     context = SteppedContext(make_job(Problem.read(settings), folder / "stage", wait_file), ranks.join(), StopFlag())
     context.turns, context.wait_file = Turns(), wait_file
     context.requests_file = folder / "requests.json" if settings.get("keep_requests") else None
-    if settings.get("profile"):
-        from benchmarks.grpo.profiling import profiled
-
-        profiled(lambda: rl.run(context), Path(settings["profile"]))
-    else:
-        rl.run(context)
+    rl.run(context)
 
 
 if __name__ == "__main__":
