@@ -69,11 +69,8 @@ def median(values: Iterable[float]) -> float:
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Columns wide enough for what they hold; the first one is left-aligned."""
     cells = [[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.rjust(width) if place else cell.ljust(width) for place, (cell, width) in enumerate(zip(row, widths, strict=True)))
-        for row in cells
-    )  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells)
 
 
 def write_json(path: Path, found: Mapping[str, Any]) -> None:

@@ -15,7 +15,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # not this folder: math.py here is not Python's math
+if sys.path[0].endswith("benchmarks"):  # math.py here is not Python's math
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
 import contextlib
@@ -126,12 +127,14 @@ def report(problem: Problem, steps: Steps, options: argparse.Namespace) -> dict[
     print(table(("lengths", *QUANTILES), [(name, *quantiles(steps, name, options.rewards)) for name in options.sides]))
     for reward in options.rewards:
         medians = {
-            name: {
-                part: median(split(step)[part] for step in steps[name, reward]) for part in (*PARTS, "whole step")
-            }
+            name: {part: median(split(step)[part] for step in steps[name, reward]) for part in (*PARTS, "whole step")}
             for name in options.sides
         }
-        cost = "free" if reward == "free" else f"{1000 * options.reward_s:g} ms a rollout, {problem.reward_workers} at once"
+        cost = (
+            "free"
+            if reward == "free"
+            else f"{1000 * options.reward_s:g} ms a rollout, {problem.reward_workers} at once"
+        )
         print(f"\n{problem.lengths} lengths, reward {cost}; median seconds of {options.steps} steps")
         print(table(("", *PARTS, "whole step"), [(name, *parts.values()) for name, parts in medians.items()]))
         found["medians"][reward] = medians
@@ -163,7 +166,8 @@ def ratios(medians: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         "whole step": medians[best]["whole step"] / medians["ours"]["whole step"],
         "training": medians[best]["training"] / medians["ours"]["training"],
     }
-    print(f"ours is {found['whole step']:.2f} times as fast as TRL's best ({best}); training {found['training']:.2f} times")
+    whole, training = found["whole step"], found["training"]
+    print(f"ours is {whole:.2f} times as fast as TRL's best ({best}); training {training:.2f} times")
     return {"best": best, **found}  # type: ignore[dict-item]
 
 

@@ -2,11 +2,12 @@
 
     python benchmarks/learning.py [--seeds 5] [--steps 40] [--json FILE] [--figure FILE]
 
-The task is ``basic_arithmetic`` of reasoning-gym: sums of two numbers below 100. A short SFT stage of ours teaches a tiny
-Qwen3 to work them out, from a teacher who makes slips; then both start from that one checkpoint. Both: the same reward code, group size,
-token-mean loss, advantage (r - mean) / (std + eps), AdamW (0.9, 0.95) without decay, constant rate, clip 1.0, one update
-per batch, no KL, temperature 1, float32. TRL generates with colocated vLLM in its default setting (with the shim of
-``benchmarks/grpo/peer.py``). What is compared is the mean reward of the last ten steps of each seed.
+The task is ``basic_arithmetic`` of reasoning-gym: sums of two numbers below 100. A short SFT stage of ours teaches a
+tiny Qwen3 to work them out, from a teacher who makes slips; then both start from that one checkpoint. Both: the same
+reward code, group size, token-mean loss, advantage (r - mean) / (std + eps), AdamW (0.9, 0.95) without decay, constant
+rate, clip 1.0, one update per batch, no KL, temperature 1, float32. TRL generates with colocated vLLM in its default
+setting (with the shim of ``benchmarks/grpo/peer.py``). What is compared is the mean reward of the last ten steps of
+each seed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # not this folder: math.py here is not Python's math
+if sys.path[0].endswith("benchmarks"):  # math.py here is not Python's math
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
 import json
@@ -155,7 +157,9 @@ def curves(folder: Path, start: Path, options: argparse.Namespace) -> dict[str, 
         wait([begin(side, folder / f"{side}-{seed}", start, seed, options) for side, seed in some])
         for side, seed in some:
             found[side].append(rewards(side, folder / f"{side}-{seed}"))
-            print(f"seed {seed}, {side}: {' '.join(f'{r:.2f}' for r in found[side][-1][:: max(1, options.steps // 10)])}")
+            print(
+                f"seed {seed}, {side}: {' '.join(f'{r:.2f}' for r in found[side][-1][:: max(1, options.steps // 10)])}"
+            )
     return found
 
 
@@ -206,18 +210,17 @@ def compare(found: dict[str, list[list[float]]]) -> dict[str, Any]:
     means = {side: statistics.fmean(finals[side]) for side in SIDES}
     spreads = {side: statistics.stdev(finals[side]) if len(finals[side]) > 1 else 0.0 for side in SIDES}
     for side in SIDES:
-        firsts = statistics.fmean(curve[0] for curve in found[side])
-        print(
-            f"{side:5} reward {firsts:.3f} at the first step, {means[side]:.3f} +- {spreads[side]:.3f} over the last {LAST}"
-            f" ({len(finals[side])} seeds: {' '.join(f'{value:.3f}' for value in finals[side])})"
-        )
+        first = statistics.fmean(curve[0] for curve in found[side])
+        each = " ".join(f"{value:.3f}" for value in finals[side])
+        print(f"{side:5} {first:.3f} at the first step, {means[side]:.3f} +- {spreads[side]:.3f} at the end ({each})")
     difference = means["ours"] - means["trl"]
-    within = abs(difference) <= min(spreads.values())
-    worse = difference < -spreads["trl"]
-    print(
-        f"ours - TRL's: {difference:+.3f}; "
-        f"{'within' if within else 'not within'} each other's spread; ours is {'WORSE' if worse else 'not worse'}"
-    )
+    within, worse = abs(difference) <= min(spreads.values()), difference < -spreads["trl"]
+    verdict = "ours is WORSE" if worse else "ours is not worse"
+    if len(found["ours"]) > 1:  # one seed has no spread to judge by
+        verdict = f"{'within' if within else 'not within'} each other's spread; {verdict}"
+    else:
+        verdict = "one seed says nothing about spread"
+    print(f"ours - TRL's: {difference:+.3f}; {verdict}")
     return {"means": means, "spreads": spreads, "each": finals, "within": within, "ours_worse": worse}
 
 

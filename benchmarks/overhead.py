@@ -2,10 +2,10 @@
 
     python benchmarks/overhead.py [--steps 6] [--json FILE]
 
-overhead = seconds of a whole step / (seconds of ``LLM.generate`` + seconds of forward, backward and optimizer), with the
-same weights, prompts, seeds, lengths and packed rows, in two processes that take turns. With a slow reward (50 ms a
-rollout) "unhidden" is what the ratio would be if nothing of it were hidden behind generation. "CPU" is the same ratio in
-processor time, reward workers apart: it is steadier where the machine is busy.
+overhead = seconds of a whole step / (seconds of ``LLM.generate`` + seconds of forward, backward and optimizer), with
+the same weights, prompts, seeds, lengths and packed rows, in two processes that take turns. With a slow reward (50 ms a
+rollout) "unhidden" is what the ratio would be if nothing of it were hidden behind generation. "CPU" is the same ratio
+in processor time, reward workers apart: it is steadier where the machine is busy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # not this folder: math.py here is not Python's math
+if sys.path[0].endswith("benchmarks"):  # math.py here is not Python's math
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
 import contextlib
@@ -96,7 +97,18 @@ def report(problem: Problem, steps: dict[str, list[dict[str, Any]]], reward_s: f
             )
         )
     print(f"\n{problem.lengths} lengths, {problem.rollouts} rollouts of at most {problem.max_tokens} tokens; medians")
-    header = ("reward", "step s", "generation", "reward wait", "update", "raw vLLM", "raw update", "overhead", "unhidden", "CPU")
+    header = (
+        "reward",
+        "step s",
+        "generation",
+        "reward wait",
+        "update",
+        "raw vLLM",
+        "raw update",
+        "overhead",
+        "unhidden",
+        "CPU",
+    )
     print(table(header, rows))
 
 

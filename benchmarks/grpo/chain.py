@@ -24,7 +24,7 @@ from cascade_rl.recipe import TemplateConfig
 
 NEVER = -30.0
 """Logit of what must not come next; the others' probabilities add up to one."""
-DAMPING = 0.01
+DAMPING = 0.001
 """What is left of the layers' outputs."""
 LANES, PHASES = 8, 3
 

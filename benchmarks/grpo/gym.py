@@ -34,8 +34,8 @@ def sums(*, split: str, rows: int = 2000, seed: int = 1, solved: bool = False) -
 
 
 def working(a: int, b: int, rng: random.Random) -> str:
-    """Digit by digit from the right, ``8+7+0=15``; a slip makes a line one too high, and the rest goes on from there."""
-    assert a >= 0 and b >= 0, "negative numbers have endlessly many digits here"
+    """Digit by digit from the right, ``8+7+0=15``; a slip makes a line one too high, and is carried on."""
+    assert min(a, b) >= 0, "a negative number would have endlessly many digits here"
     lines, digits, carry = [], [], 0
     while a or b or not digits:
         total = a % 10 + b % 10 + carry + (rng.random() < SLIPS)

@@ -1,8 +1,8 @@
 """What a step cannot be faster than: plain ``LLM.generate`` of the same requests, a plain loop over the same tokens.
 
 ``python -m benchmarks.grpo.raw SETTINGS.json``: what ``Side`` starts. It repeats what our side left in
-``requests_file``: same prompts, seeds and lengths for the engine, same packed rows for the model. No weights are synced,
-nothing is scored, recorded, checked or saved.
+``requests_file``: same prompts, seeds and lengths for the engine, same packed rows for the model. Nothing is
+synced, scored, recorded, checked or saved.
 """
 
 from __future__ import annotations
