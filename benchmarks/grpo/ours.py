@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +21,29 @@ from cascade_rl.types import Rollout
 
 
 class RecordingEngine:
-    """The stage's engine, and what it was asked and answered in this step."""
+    """The stage's engine, and what it was asked for and answered in this step; probes, which ``generate``, apart."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
-        self.asked: dict[tuple[str, int], Request] = {}
-        self.drawn: list[Rollout] = []
+        self._asked: dict[tuple[str, int], Request] = {}
+        self._drawn: list[Rollout] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def generate(self, requests: Any, *args: Any, **kwargs: Any) -> Iterator[Rollout]:
-        for rollout in self._engine.generate(self._noted(requests), *args, **kwargs):
-            self.drawn.append(rollout)
-            yield rollout
+    def submit(self, request: Request) -> None:
+        self._asked[request.key] = request
+        self._engine.submit(request)
 
-    def _noted(self, requests: Any) -> Iterator[Request]:
-        for request in requests:
-            self.asked[request.prompt_id, request.index] = request
-            yield request
+    def poll(self, timeout_s: float = 0.0) -> list[Rollout]:
+        drawn = self._engine.poll(timeout_s)
+        self._drawn += drawn
+        return drawn
 
     def take(self) -> list[tuple[Request, Rollout]]:
         """What was drawn since the last call, and forget it."""
-        pairs = [(self.asked[rollout.prompt_id, rollout.index], rollout) for rollout in self.drawn]
-        self.asked, self.drawn = {}, []
+        pairs = [(self._asked[rollout.prompt_id, rollout.index], rollout) for rollout in self._drawn]
+        self._asked, self._drawn = {}, []
         return pairs
 
 
@@ -62,7 +61,6 @@ class SteppedContext(Context):
 
     def tracker(self, resume_step: int) -> Any:
         self._sinks = super().tracker(resume_step)
-        self.recording.take()  # the probe at the start
         self._await_turn()
         return self
 
