@@ -1,0 +1,85 @@
+"""What the benchmarks make of their measurements, by hand."""
+
+import random
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import grpo_vs_trl, learning
+from benchmarks.common import REPOSITORY, environment, table
+from benchmarks.grpo.gym import working
+
+
+def test_training_is_all_that_is_not_generation_sync_or_waiting():
+    step = {"step_s": 10.0, "generation_s": 4.0, "reward_s": 1.0, "sync_s": 0.5, "update_s": 3.0}
+    assert grpo_vs_trl.split(step) == {
+        "generation": 4.0, "reward": 1.0, "sync": 0.5, "training": 4.5, "whole step": 10.0,
+    }  # fmt: skip
+
+
+def test_the_headline_is_against_the_best_of_the_others(capsys):
+    medians = {
+        "ours": {"whole step": 2.0, "training": 1.0},
+        "vllm": {"whole step": 5.0, "training": 3.5},
+        "hf": {"whole step": 9.0, "training": 3.0},
+    }
+    assert grpo_vs_trl.ratios(medians) == {"best": "vllm", "whole step": 2.5, "training": 3.5}
+    assert "2.50 times as fast as TRL's best (vllm); training 3.50 times" in capsys.readouterr().out
+    assert grpo_vs_trl.ratios({"ours": medians["ours"]}) == {}
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict"),
+    [
+        ([0.7, 0.9], "+0.000; within each other's spread; ours is not worse"),
+        ([0.5, 0.7], "-0.200; not within each other's spread; ours is WORSE"),
+        ([0.9, 1.1], "+0.200; not within each other's spread; ours is not worse"),
+        ([0.8], "one seed says nothing"),
+    ],
+)
+def test_curves_are_compared_by_their_last_steps(capsys, ours, verdict):
+    # TRL's two seeds end at 0.7 and 0.9: mean 0.8, spread 0.141. What was before the last ten steps does not count.
+    curves = {
+        "ours": [[0.0] * 5 + [value] * 10 for value in ours],
+        "trl": [[0.1] * 5 + [value] * 10 for value in ([0.7, 0.9] if len(ours) > 1 else [0.8])],
+    }
+    found = learning.compare(curves)
+    assert verdict in capsys.readouterr().out
+    assert found["means"]["trl"] == pytest.approx(0.8)
+    assert found["each"]["ours"] == pytest.approx(ours)
+
+
+class Never(random.Random):
+    def random(self):
+        return 1.0
+
+
+class Always(random.Random):
+    def random(self):
+        return 0.0
+
+
+def test_a_teacher_who_does_not_slip_is_right_and_one_who_does_is_not():
+    assert working(58, 67, Never()) == "8+7+0=15\n5+6+1=12\n\\boxed{125}"
+    assert working(3, 4, Never()) == "3+4+0=7\n\\boxed{7}"
+    assert working(13, 92, Always()) == "3+2+0=6\n1+9+0=11\n\\boxed{116}"
+
+
+def test_tables_line_up():
+    assert table(("", "seconds"), [("ours", 1.5), ("theirs", "-")]) == (
+        "        seconds\nours      1.500\ntheirs        -"
+    )
+
+
+@pytest.mark.slow
+def test_both_sides_run_and_the_ratio_is_printed(tmp_path):
+    small = "--hidden-size 64 --layers 2 --prompts 2 --group-size 4 --trl-batch 4 --equal-tokens 8 --max-tokens 48"
+    result = subprocess.run(
+        [sys.executable, "benchmarks/grpo_vs_trl.py", *small.split(), "--median-tokens", "16", "--lengths", "uneven",
+         "--warm-up", "1", "--steps", "1", "--sides", "ours,vllm,hf", "--json", str(tmp_path / "found.json")],
+        cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=800,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("times as fast as TRL's best") == 2  # with a free and with a slow reward
+    assert (tmp_path / "found.json").is_file()
