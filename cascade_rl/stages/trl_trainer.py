@@ -281,9 +281,7 @@ def train(
     if found:
         context.say(f"going on from step {first_step} of {steps}")
     if asked := Launch.from_environment(os.environ).strategy:
-        context.say(
-            f"data-parallel, the whole model on each rank: {asked} is for stages with rollouts"
-        )
+        context.say(f"data-parallel, the whole model on each rank: {asked} is for stages with rollouts")
     bridge = Bridge(context, config, trainer, steps, first_step, rows)
     trainer.add_callback(bridge)
     context.note_start(first_step)
