@@ -59,8 +59,10 @@ def test_the_adapter_by_itself_on_the_weights_before_is_the_checkpoint(adapted):
     from transformers import AutoModelForCausalLM
 
     folders = cascade.folders(adapted, RECIPE)
-    plain = AutoModelForCausalLM.from_pretrained(folders["merged"] / "checkpoint")
-    base = AutoModelForCausalLM.from_pretrained(folders["sft"] / "checkpoint")
+    plain, base = (
+        AutoModelForCausalLM.from_pretrained(folders[stage] / "checkpoint", dtype=torch.float64)
+        for stage in ("merged", "sft")
+    )
     loaded = PeftModel.from_pretrained(base, folders["merged"] / "adapter")
     assert loaded.peft_config["default"].base_model_name_or_path == str(folders["sft"] / "checkpoint")
     with torch.no_grad():
