@@ -88,7 +88,8 @@ class Lesson:
         """For ``Update``: [N] each; of each domain too, where ``by_domain`` makes means of them."""
         assert row.reference_logprobs is not None
         found = mopd_measures(logprobs, row.reference_logprobs, row.engine_logprobs, low=self.low, high=self.high)
-        labels = [label for label, n in zip(row.labels, row.lengths.tolist(), strict=True) for _ in range(n)]
+        # What fills up a row that several ranks share has no label, and no tokens.
+        labels = [label for label, n in zip(row.labels, row.lengths.tolist(), strict=False) for _ in range(n)]
         for label in dict.fromkeys(labels):
             its = torch.tensor([other == label for other in labels], device=logprobs.device).to(logprobs)  # [N]
             prefix = f"domain/{label or 'none'}/"

@@ -120,8 +120,9 @@ class Learner:
         return _means(found)
 
     def _train(self, rows: Sequence[MicroBatch]) -> None:
+        reference, temperature = self._run.reference, self._config.rollout.temperature
         with self._run.trace.span("train"):
-            self._update.add(rows)
+            self._update.add(row if reference is None else reference.fill_row(row, temperature) for row in rows)
 
     def _applied(self, stats: UpdateStats, collected: Collected, step: int) -> dict[str, float]:
         with self._run.trace.span("train"):

@@ -24,5 +24,5 @@ def kl_reference(run: RolloutRun) -> Reference:
     """The weights that the stage started from: a model of its own, or the policy without its adapters."""
     config: RolloutStage = run.config
     if config.lora is not None:
-        return WithoutAdapters(run.policy, config.tokens_per_micro_batch)
+        return WithoutAdapters(run.policy)
     return frozen_model(run.context, config, run.context.job.checkpoint or "")

@@ -131,6 +131,9 @@ def pack_row(sequences: Sequence[TrainingSequence]) -> MicroBatch:
         weights=torch.from_numpy(
             numpy.concatenate([numpy.full(len(s.completion_ids), s.weight, numpy.float32) for s in sequences])
         ),
-        reference_logprobs=torch.from_numpy(numpy.concatenate(references)) if references else None,
+        # A row of nothing to learn has all that the others have, whatever it is.
+        reference_logprobs=torch.from_numpy(numpy.concatenate([*references, numpy.empty(0, numpy.float32)]))
+        if references or not len(predictors)
+        else None,
         labels=tuple(s.label for s in sequences),
     )

@@ -27,7 +27,13 @@ class Reference(Protocol):
     """What a loss compares the policy with."""
 
     def fill(self, sequences: Sequence[TrainingSequence], temperature: float) -> list[TrainingSequence]:
-        """``sequences`` in their order, each with the reference's log-probs of its completion at ``temperature``."""
+        """``sequences`` in their order, each with the reference's log-probs of its completion at ``temperature``; or as
+        they are, where ``fill_row`` does it."""
+        ...
+
+    def fill_row(self, row: MicroBatch, temperature: float) -> MicroBatch:
+        """This rank's ``row``, just before it is trained on; all ranks come here equally often where passes are
+        collective."""
         ...
 
 
@@ -81,6 +87,10 @@ class FrozenModel:
         with self._on_device():
             return filled(sequences, lambda row: self._logprobs(row, temperature), self._row_tokens)
 
+    def fill_row(self, row: MicroBatch, temperature: float) -> MicroBatch:
+        """Its sequences are filled already."""
+        return row
+
     def _logprobs(self, row: MicroBatch, temperature: float) -> Tensor:
         row = row.to(self._device)
         hidden, head = hidden_and_head(self._model, row, half=self._half)
@@ -103,15 +113,23 @@ class FrozenModel:
 
 
 class WithoutAdapters:
-    """The policy that adapters were put on, as it was before: a ``Reference`` that takes no memory of its own."""
+    """The policy that adapters were put on, as it was before: a ``Reference`` that takes no memory of its own.
 
-    def __init__(self, policy: Policy, row_tokens: int) -> None:
-        self._policy, self._row_tokens = policy, row_tokens
+    A pass through a policy may be collective, so it is made where the rows are shared out already.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
 
     def fill(self, sequences: Sequence[TrainingSequence], temperature: float) -> list[TrainingSequence]:
-        """See ``Reference``."""
+        """``fill_row`` does it."""
+        return list(sequences)
+
+    def fill_row(self, row: MicroBatch, temperature: float) -> MicroBatch:
+        """See ``Reference``. A collective call where passes are."""
         with adapters_off(self._policy.model):
-            return filled(sequences, lambda row: self._policy.score(row, temperature).logprobs, self._row_tokens)
+            scores = self._policy.score(row, temperature)
+        return dataclasses.replace(row, reference_logprobs=scores.logprobs)
 
 
 def filled(

@@ -15,13 +15,15 @@ from typing import Any
 import torch
 
 from cascade_rl.algorithms.losses import policy_gradient
-from cascade_rl.recipe import ShardingConfig
+from cascade_rl.recipe import LoraConfig, ShardingConfig
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.recipe.parts import OptimizerConfig
 from cascade_rl.training.balance import balanced_rows
+from cascade_rl.training.lora import adapter_weights
 from cascade_rl.training.packing import pack, training_sequence
 from cascade_rl.training.policy import NonFinite, Policy
 from cascade_rl.training.ranks import Ranks, join, leave
+from cascade_rl.training.reference import FrozenModel, WithoutAdapters
 from cascade_rl.training.startup import check_running
 from cascade_rl.training.update import Update
 from cascade_rl.types import CascadeError
@@ -54,11 +56,18 @@ def launch(task: str, folder: Path, world: int, **arguments) -> dict:
     return json.loads(out.read_text())
 
 
-def policy_of(folder: Path, ranks: Ranks, dtype: str = "float32", checkpointing: bool = False, **sharding) -> Policy:
+def policy_of(
+    folder: Path,
+    ranks: Ranks,
+    dtype: str = "float32",
+    checkpointing: bool = False,
+    lora: dict | None = None,
+    **sharding,
+) -> Policy:
     return Policy(
         folder / "model", OptimizerConfig(learning_rate=1e-3, grad_clip=0.5, weight_decay=0.1, warmup_steps=2),
         ranks=ranks, dtype=dtype, total_steps=9, gradient_checkpointing=checkpointing, chunk_tokens=16,
-        sharding=ShardingConfig(**sharding),
+        sharding=ShardingConfig(**sharding), lora=None if lora is None else LoraConfig(**lora), seed=4,
     )  # fmt: skip
 
 
@@ -182,6 +191,48 @@ def load(folder: Path, ranks: Ranks, how: dict, state: str) -> dict:
         "learning_rate": heir.learning_rate,
     }
     return {"losses": losses, "distance": distance(expected, weights(policy)), "inherited": inherited}
+
+
+def adapters(folder: Path, ranks: Ranks, how: dict) -> dict:
+    """Low-rank adapters, spread out and not: the same steps, weights, reference, and states that go on."""
+    state = folder / f"adapters-{how['strategy']}-{how.get('sequence_parallel', 1)}"
+    if ranks.is_main:
+        state.mkdir()
+    ranks.barrier()
+    lora = {"rank": 4, "alpha": 8.0}
+    plain = policy_of(folder, ranks, lora=lora, strategy="ddp")
+    policy = policy_of(folder, ranks, lora=lora, **how)
+    start = weights(policy)
+    found: dict = {"start": distance(weights(plain), start), "ddp": train(plain, 3), "own": train(policy, 3)}
+    found["weights"] = distance(weights(plain), weights(policy))
+    found["learned"] = distance(start, weights(policy))
+    whole, alone = policy.whole_state_dict(torch.float32), policy.adapter_state_dict()
+    found["lost"] = policy.lost_in_rounding(torch.bfloat16)
+    if ranks.is_main:
+        found["checkpoint"] = distance(plain.whole_state_dict(torch.float32), whole)
+        found["adapters"] = distance(dict(adapter_weights(plain.model.named_parameters())), alone)
+    else:
+        plain.whole_state_dict(torch.float32)
+    reference = WithoutAdapters(policy)
+    base = policy_of(folder, ranks, strategy="ddp")
+    frozen = FrozenModel(folder / "model", device=ranks.device, dtype="float32", chunk_tokens=16, row_tokens=60)
+    gap = 0.0
+    mine = frozen.fill(sequences()[ranks.rank :: ranks.world_size], 0.8)
+    for row in policy.rows(mine, 60):
+        filled = reference.fill_row(row, 0.8)
+        if len(row.targets):
+            gap = max(gap, float((filled.reference_logprobs - row.reference_logprobs).abs().max()))
+    found["reference"] = ranks.max(gap)
+    found["base"] = distance(start, weights(base))
+    policy.save(state)
+    ranks.barrier()
+    again = policy_of(folder, ranks, lora=lora, **how)
+    again.load(state)
+    ours, theirs = train(policy, 1, 3), train(again, 1, 3)
+    kept = weights(again)
+    found["debug"] = [ours, theirs, distance(weights(policy), kept)]
+    found["resumed"] = ours == theirs and all(torch.equal(w, kept[name]) for name, w in weights(policy).items())
+    return found
 
 
 def start_check(folder: Path, ranks: Ranks) -> dict:

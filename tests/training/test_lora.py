@@ -6,11 +6,12 @@ import torch
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe import LoraConfig
 from cascade_rl.training import lora
-from cascade_rl.training.packing import pack
+from cascade_rl.training.packing import pack, pack_row
 from cascade_rl.training.policy import Policy, load_model
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.training.reference import FrozenModel, WithoutAdapters
 from cascade_rl.types import CascadeError
+from tests.training.sharded import launch
 from tests.training.test_update import accumulate, make_policy, sequences
 
 CPU = torch.device("cpu")
@@ -204,10 +205,11 @@ def test_a_policy_of_adapters_learns_and_its_checkpoint_says_what_it_says(checkp
 def test_the_reference_is_the_policy_without_its_adapters(checkpoint):
     policy = policy_of(checkpoint)
     steps(policy, 2)
-    found = WithoutAdapters(policy, 1000).fill(sequences(), 0.7)
+    reference, given = WithoutAdapters(policy), sequences()
+    found = reference.fill_row(pack_row(reference.fill(given, 0.7)), 0.7).reference_logprobs
     frozen = FrozenModel(checkpoint, device=CPU, dtype="float32", chunk_tokens=7, row_tokens=1000)
-    for a, b in zip(found, frozen.fill(sequences(), 0.7), strict=True):
-        assert a.reference_logprobs.tolist() == b.reference_logprobs.tolist()
+    expected = pack_row(frozen.fill(given, 0.7)).reference_logprobs
+    assert found.tolist() == expected.tolist()
 
 
 def test_resumed_adapters_go_on_bit_for_bit_from_a_small_state(checkpoint, tmp_path):
@@ -229,3 +231,27 @@ def test_the_state_of_other_adapters_is_refused(checkpoint, tmp_path, other):
     policy_of(checkpoint, other).save(tmp_path)
     with pytest.raises(CascadeError, match="it is the state of another model"):
         policy_of(checkpoint).load(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"strategy": "ddp"}, {"strategy": "zero2"}, {"strategy": "zero3"}, {"strategy": "fsdp2"},
+        {"strategy": "zero3", "sequence_parallel": 2},
+    ],
+    ids=lambda how: "-".join(map(str, how.values())),
+)  # fmt: skip
+def test_adapters_spread_over_two_ranks(tmp_path, how):
+    tiny_qwen3.build(tmp_path / "model", seed=3, hidden_size=64, layers=2, intermediate_size=96)
+    found = launch("adapters", tmp_path, 2, how=how)
+    assert found["start"] == found["base"] == 0.0  # merged with B = 0
+    assert found["weights"] < 1e-6
+    assert found["checkpoint"] < 1e-6
+    assert found["adapters"] < 1e-4  # small numbers themselves
+    assert found["learned"] > 1e-4
+    assert found["lost"] > 0
+    assert found["reference"] < 1e-5
+    assert found["resumed"]
+    for ours, theirs in zip(found["own"], found["ddp"], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
