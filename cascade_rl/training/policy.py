@@ -203,7 +203,7 @@ class Policy:
         paths = sorted(folder.glob("policy-*.pt"))
         if not paths:
             raise CascadeError(f"{folder} holds no state of a policy")
-        portable.read(paths, self.sharding.pieces(), self.optimizer, weights=True)
+        portable.read(paths, self.sharding.targets(), self.optimizer, weights=True)
         self.sharding.loaded()
         self.scheduler.load_state_dict(torch.load(folder / "schedule.pt", weights_only=True))
         for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
@@ -221,4 +221,4 @@ class Policy:
 
         Raises CascadeError when they are those of another model.
         """
-        portable.read([path], self.sharding.pieces(), self.optimizer, weights=False)
+        portable.read([path], self.sharding.targets(), self.optimizer, weights=False)

@@ -243,7 +243,7 @@ def test_the_state_of_other_adapters_is_refused(checkpoint, tmp_path, other):
     ids=lambda how: "-".join(map(str, how.values())),
 )  # fmt: skip
 def test_adapters_spread_over_two_ranks(tmp_path, how):
-    tiny_qwen3.build(tmp_path / "model", seed=3, hidden_size=64, layers=2, intermediate_size=96)
+    tiny_qwen3.build(tmp_path / "model", seed=3, hidden_size=128, layers=2, intermediate_size=96)
     found = launch("adapters", tmp_path, 2, how=how)
     assert found["start"] == found["base"] == 0.0  # merged with B = 0
     assert found["weights"] < 1e-6

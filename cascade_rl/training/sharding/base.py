@@ -79,8 +79,12 @@ class Sharding(Protocol):
         """What this rank keeps, each element on exactly one rank (the main rank where all have it)."""
         ...
 
+    def targets(self) -> Iterable[Piece]:
+        """What this rank must fill from a state: its ``pieces``, or everything where every rank has everything."""
+        ...
+
     def loaded(self) -> None:
-        """``pieces`` were written to: let everything that mirrors them follow. A collective call."""
+        """``targets`` were written to: let everything that mirrors them follow. A collective call."""
         ...
 
     def marks(self) -> tuple[str, str]:

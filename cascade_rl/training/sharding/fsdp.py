@@ -85,6 +85,9 @@ class FullyShardedRanks:
                 if local.numel():
                     yield Piece(name, start, tuple(parameter.shape), local.view(-1), parameter)
 
+    def targets(self) -> Iterator[Piece]:
+        return self.pieces()
+
     def loaded(self) -> None:
         """Shards are the masters themselves."""
 

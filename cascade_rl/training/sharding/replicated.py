@@ -71,8 +71,11 @@ class Replicated:
 
     def pieces(self) -> Iterator[Piece]:
         if self._ranks.is_main:
-            for name, master in zip(self._names, self._masters, strict=True):
-                yield Piece(name, 0, tuple(master.shape), master.detach().view(-1), master)
+            yield from self.targets()
+
+    def targets(self) -> Iterator[Piece]:
+        for name, master in zip(self._names, self._masters, strict=True):
+            yield Piece(name, 0, tuple(master.shape), master.detach().view(-1), master)
 
     def loaded(self) -> None:
         if self._masters is not self._parameters:

@@ -133,6 +133,9 @@ class Zero:
                 weight = flat.detach()[offset : offset + count]
                 yield Piece(name, start, tuple(parameter.ds_shape), weight, flat, offset)
 
+    def targets(self) -> Iterator[Piece]:
+        return self.pieces()
+
     def loaded(self) -> None:
         if self._stage == 2:
             self._zero.update_lp_params()
