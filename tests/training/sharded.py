@@ -40,7 +40,8 @@ def launch(task: str, folder: Path, world: int, **arguments) -> dict:
         subprocess.Popen(
             [sys.executable, "-m", "tests.training.sharded", order],
             env={**os.environ, "RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
-                 "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+                 "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+                 "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])},
             cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for rank in range(world)
@@ -96,8 +97,9 @@ def distance(a: dict, b: dict) -> float:
     """Largest difference relative to the size of the whole; infinite where names differ."""
     if set(a) != set(b):
         return float("inf")
-    size = sum(float(t.double().pow(2).sum()) for t in a.values()) ** 0.5
-    return sum(float((a[n].double() - b[n].double()).pow(2).sum()) for n in a) ** 0.5 / size
+    a, b = ({name: t.detach().cpu().double() for name, t in those.items()} for those in (a, b))
+    size = sum(float(t.pow(2).sum()) for t in a.values()) ** 0.5
+    return sum(float((a[n] - b[n]).pow(2).sum()) for n in a) ** 0.5 / size
 
 
 def against_ddp(folder: Path, ranks: Ranks, how: dict, dtype: str = "float32", checkpointing: bool = False) -> dict:
