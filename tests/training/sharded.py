@@ -15,10 +15,11 @@ from typing import Any
 import torch
 
 from cascade_rl.algorithms.losses import policy_gradient
-from cascade_rl.recipe import ShardingConfig
+from cascade_rl.recipe import LoraConfig, ShardingConfig
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.recipe.parts import OptimizerConfig
 from cascade_rl.training.balance import balanced_rows
+from cascade_rl.training.lora import for_checkpoint
 from cascade_rl.training.packing import pack, training_sequence
 from cascade_rl.training.policy import NonFinite, Policy
 from cascade_rl.training.ranks import Ranks, join, leave
@@ -55,11 +56,18 @@ def launch(task: str, folder: Path, world: int, **arguments) -> dict:
     return json.loads(out.read_text())
 
 
-def policy_of(folder: Path, ranks: Ranks, dtype: str = "float32", checkpointing: bool = False, **sharding) -> Policy:
+def policy_of(
+    folder: Path,
+    ranks: Ranks,
+    dtype: str = "float32",
+    checkpointing: bool = False,
+    lora: dict | None = None,
+    **sharding,
+) -> Policy:
     return Policy(
         folder / "model", OptimizerConfig(learning_rate=1e-3, grad_clip=0.5, weight_decay=0.1, warmup_steps=2),
         ranks=ranks, dtype=dtype, total_steps=9, gradient_checkpointing=checkpointing, chunk_tokens=16,
-        sharding=ShardingConfig(**sharding),
+        sharding=ShardingConfig(**sharding), lora=LoraConfig(**lora) if lora else None, seed=5,
     )  # fmt: skip
 
 
@@ -104,7 +112,7 @@ def distance(a: dict, b: dict) -> float:
 
 def against_ddp(folder: Path, ranks: Ranks, how: dict, dtype: str = "float32", checkpointing: bool = False) -> dict:
     """Everything a sharded policy must do as a replicated one does."""
-    plain = policy_of(folder, ranks, dtype, checkpointing, strategy="ddp")
+    plain = policy_of(folder, ranks, dtype, checkpointing, how.get("lora"), strategy="ddp")
     policy = policy_of(folder, ranks, dtype, checkpointing, **how)
     found: dict = {"marks": policy.sharding.marks(), "lockstep": policy.needs_lockstep}
     row = pack(sequences(), 1)[3]
@@ -115,7 +123,8 @@ def against_ddp(folder: Path, ranks: Ranks, how: dict, dtype: str = "float32", c
     found["weights"] = distance(weights(plain), weights(policy))
     whole = policy.whole_state_dict(torch.float32)
     if ranks.is_main:
-        found["checkpoint"] = distance(dict(plain.model.named_parameters()), whole)
+        plainly = dict(for_checkpoint(plain.sharding.weights(1, None), plain.lora))
+        found["checkpoint"] = distance(plainly, whole)
 
     before = weights(policy)
     found["nonfinite"] = refuses_what_is_not_finite(policy)
