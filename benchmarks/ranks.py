@@ -12,8 +12,10 @@ fast as one where they share memory bandwidth, or the machine with others.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-sys.path[:] = [place for place in sys.path if not place.endswith("benchmarks")]  # math.py here is not Python's math
+if sys.path[0].endswith("benchmarks"):  # math.py here is not Python's math
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
 import json
@@ -25,10 +27,10 @@ import statistics
 import subprocess
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from benchmarks.common import REPOSITORY, machine, machine_line
+
 SIZES = {"hidden_size": 192, "layers": 4, "intermediate_size": 512, "context": 1024}
 SEQUENCES, BUDGET = 64, 1024
 EIGHT_B = (7.57e9, 36 * 32 * 128)
@@ -44,7 +46,7 @@ def main() -> None:
     if options.worker:
         work(json.loads(options.worker))
         return
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, torch with one thread per process\n")
+    print(machine_line(machine()), "\n")
     plans()
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder) / "model")

@@ -1,9 +1,11 @@
 """The RL stage under each kind of sharding: two processes, an engine in each, gathered weights streamed into both."""
 
+import contextlib
 import functools
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,29 @@ def with_parents(undisturbed, root):
         if not folder.name.startswith("math-rl"):
             shutil.copytree(folder, root / "store" / folder.name)
     return root
+
+
+def processes_of(root):
+    """Everything that has the folder on its command line: launcher, supervisors, stage processes."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if str(root).encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+    return found
+
+
+def kill_after_two_steps(root, strategy):
+    """SIGKILL for all of a run, once its first state is there; the launcher's processes have sessions of their own."""
+    process = start(root, strategy)
+    cascade.wait_for(lambda: list(root.glob("store/math-rl-*/state/step-000002")) or process.poll() is not None)
+    assert process.poll() is None, "it ended before it could be killed"
+    for pid in processes_of(root):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+    cascade.wait_for(lambda: not processes_of(root), 30)
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +85,7 @@ def test_the_stage_learns_as_a_replicated_one_does(undisturbed, sharded, strateg
 @pytest.mark.parametrize("strategy", ["zero3", "fsdp2"])
 def test_killed_and_resumed_it_ends_in_the_same_weights(undisturbed, sharded, strategy, tmp_path):
     root = with_parents(undisturbed, tmp_path)
-    process = start(root, strategy)
-    cascade.wait_for(lambda: list(root.glob("store/math-rl-*/state/step-000002")) or process.poll() is not None)
-    assert process.poll() is None, "it ended before it could be killed"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_after_two_steps(root, strategy)
     process = start(root, strategy)
     output = cascade.finish(process, root)
     assert process.returncode == 0, output
@@ -75,10 +96,7 @@ def test_killed_and_resumed_it_ends_in_the_same_weights(undisturbed, sharded, st
 def test_a_state_goes_on_under_another_strategy(undisturbed, tmp_path):
     """Weights and moments lie by parameter name: begun under FSDP2 on two ranks, ended by one process alone."""
     root = with_parents(undisturbed, tmp_path)
-    process = start(root, "fsdp2")
-    cascade.wait_for(lambda: list(root.glob("store/math-rl-*/state/step-000002")) or process.poll() is not None)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_after_two_steps(root, "fsdp2")
     wishes = ("--set", f"stages.math-rl.steps={STEPS}", "--set", "evaluate.after_each_stage=[]")
     process = cascade.start(root, *wishes)
     output = cascade.finish(process, root)

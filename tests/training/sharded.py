@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import socket
@@ -19,7 +20,7 @@ from cascade_rl.recipe import LoraConfig, ShardingConfig
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.recipe.parts import OptimizerConfig
 from cascade_rl.training.balance import balanced_rows
-from cascade_rl.training.lora import adapter_weights
+from cascade_rl.training.lora import adapter_weights, for_checkpoint
 from cascade_rl.training.packing import pack, training_sequence
 from cascade_rl.training.policy import NonFinite, Policy
 from cascade_rl.training.ranks import Ranks, join, leave
@@ -42,7 +43,8 @@ def launch(task: str, folder: Path, world: int, **arguments) -> dict:
         subprocess.Popen(
             [sys.executable, "-m", "tests.training.sharded", order],
             env={**os.environ, "RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
-                 "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+                 "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+                 "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])},
             cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for rank in range(world)
@@ -105,13 +107,14 @@ def distance(a: dict, b: dict) -> float:
     """Largest difference relative to the size of the whole; infinite where names differ."""
     if set(a) != set(b):
         return float("inf")
-    size = sum(float(t.double().pow(2).sum()) for t in a.values()) ** 0.5
-    return sum(float((a[n].double() - b[n].double()).pow(2).sum()) for n in a) ** 0.5 / size
+    a, b = ({name: t.detach().cpu().double() for name, t in those.items()} for those in (a, b))
+    size = sum(float(t.pow(2).sum()) for t in a.values()) ** 0.5
+    return sum(float((a[n] - b[n]).pow(2).sum()) for n in a) ** 0.5 / size
 
 
 def against_ddp(folder: Path, ranks: Ranks, how: dict, dtype: str = "float32", checkpointing: bool = False) -> dict:
     """Everything a sharded policy must do as a replicated one does."""
-    plain = policy_of(folder, ranks, dtype, checkpointing, strategy="ddp")
+    plain = policy_of(folder, ranks, dtype, checkpointing, how.get("lora"), strategy="ddp")
     policy = policy_of(folder, ranks, dtype, checkpointing, **how)
     found: dict = {"marks": policy.sharding.marks(), "lockstep": policy.needs_lockstep}
     row = pack(sequences(), 1)[3]
@@ -122,7 +125,8 @@ def against_ddp(folder: Path, ranks: Ranks, how: dict, dtype: str = "float32", c
     found["weights"] = distance(weights(plain), weights(policy))
     whole = policy.whole_state_dict(torch.float32)
     if ranks.is_main:
-        found["checkpoint"] = distance(dict(plain.model.named_parameters()), whole)
+        plainly = dict(for_checkpoint(plain.sharding.weights(1, None), plain.lora))
+        found["checkpoint"] = distance(plainly, whole)
 
     before = weights(policy)
     found["nonfinite"] = refuses_what_is_not_finite(policy)
@@ -280,7 +284,17 @@ def shares(folder: Path, ranks: Ranks, count: int) -> dict:
 def shares_together(folder: Path, ranks: Ranks, count: int) -> dict:
     given = sequences(count)
     rows = balanced_rows(ranks, given[ranks.rank :: ranks.world_size], lambda length: length, 60, together=2)
-    return {"same": len({str(those) for those in ranks.gather([row.input_ids.tolist() for row in rows])}) == 1}
+    shares = ranks.gather([(row.cu_seq_lens.tolist(), row.input_ids[0].tolist()) for row in rows])
+    same_borders = len({str([borders for borders, _ in share]) for share in shares}) == 1
+    # Put together again, the parts are rows of whole sequences: all of them, once.
+    whole = [list(itertools.chain(*(part for _, part in parts))) for parts in zip(*shares, strict=True)]
+    found = sorted(
+        ids[start:end]
+        for (borders, _), ids in zip(shares[0], whole, strict=True)
+        for start, end in itertools.pairwise(borders)
+    )
+    expected = sorted([*s.prompt_ids.tolist(), *s.completion_ids.tolist()] for s in given)
+    return {"same": same_borders and [ids for ids in found if any(ids)] == expected}
 
 
 def full_disk(folder: Path, ranks: Ranks) -> dict:

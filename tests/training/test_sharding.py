@@ -125,7 +125,7 @@ def compared(folder):
     found = {}
 
     def compare(strategy, dtype="float32", checkpointing=False, **how):
-        key = (strategy, dtype, checkpointing, *how)
+        key = (strategy, dtype, checkpointing, str(how))
         if key not in found:
             found[key] = launch(
                 "against_ddp", folder, 2, how={"strategy": strategy, **how}, dtype=dtype, checkpointing=checkpointing
@@ -199,6 +199,17 @@ def test_ranks_that_share_rows_make_the_update_of_ranks_that_do_not(tmp_path, st
     assert found["weights"] < 5e-7  # attention's sums over other shapes, which AdamW's first steps make larger
     assert found["after"] < 5e-7
     assert found["nonfinite"] == [True, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", SHARDED)
+def test_adapters_are_trained_on_shards_as_on_whole_weights(compared, strategy):
+    found = compared(strategy, lora={"rank": 4, "alpha": 8.0})
+    assert found["marks"] == [strategy, "cpu"]
+    assert found["weights"] < 1e-7
+    assert found["checkpoint"] < 1e-7
+    assert found["kept"] == 0.0
+    assert found["after"] < 1e-7
 
 
 @pytest.mark.slow

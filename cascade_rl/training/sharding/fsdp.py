@@ -53,7 +53,8 @@ class FullyShardedRanks:
         norm = self._norm(gradients) / denominator
         if math.isfinite(norm):
             factor = clip_factor(norm, self._clip) / denominator
-            torch._foreach_mul_(gradients, factor)
+            for gradient in gradients:
+                gradient.mul_(factor)
             self.optimizer.step()
         self.discard()
         return norm
@@ -61,7 +62,8 @@ class FullyShardedRanks:
     def _norm(self, gradients: list[Tensor]) -> float:
         """Of the whole gradient, from each rank's share."""
         squares = torch.zeros((), dtype=torch.float64, device=self._ranks.device)
-        for norm in torch._foreach_norm([g for g in gradients if g.numel()]):
+        held = [gradient for gradient in gradients if gradient.numel()]
+        for norm in torch._foreach_norm(held) if held else ():
             squares += norm.to(squares) ** 2
         return float(self._ranks.sum(squares)) ** 0.5
 
