@@ -175,9 +175,13 @@ def save(folder: Path, ranks: Ranks, how: dict) -> dict:
     same = all(ranks.gather(all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())))
     if ranks.is_main:
         torch.save(ours, folder / f"{state.name}.pt")
+    policy.load(state)  # back again, in a policy that has gathered and trained
+    rewound = train(policy, 2, 2)
     moments = torch.load(state / "optimizer") if ranks.is_main else {}
     size = sum(float(entry["exp_avg"].double().norm()) for entry in moments.values())
-    return {"whole": whole, "resumed": resumed, "bitwise": same, "state": str(state), "moments": size}
+    return {
+        "whole": whole, "resumed": resumed, "rewound": rewound, "bitwise": same, "state": str(state), "moments": size,
+    }  # fmt: skip
 
 
 def load(folder: Path, ranks: Ranks, how: dict, state: str) -> dict:

@@ -48,8 +48,6 @@ class FullyShardedRanks:
 
     def step(self, denominator: float) -> float:
         gradients = [p.grad.to_local() for p in self._root.model.parameters() if p.grad is not None]
-        if not self._ranks.any(bool(gradients)):
-            return 0.0
         norm = self._norm(gradients) / denominator
         if math.isfinite(norm):
             factor = clip_factor(norm, self._clip) / denominator
