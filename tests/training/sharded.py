@@ -168,6 +168,8 @@ def save(folder: Path, ranks: Ranks, how: dict) -> dict:
     policy.save_optimizer(state / "optimizer" if ranks.is_main else None)
     ranks.barrier()
     whole = train(policy, 2, 2)
+    policy.load(state)  # back again, in a policy that has gathered and trained
+    rewound = train(policy, 2, 2)
     again = policy_of(folder, ranks, **how)
     again.load(state)
     resumed = train(again, 2, 2)
@@ -175,8 +177,6 @@ def save(folder: Path, ranks: Ranks, how: dict) -> dict:
     same = all(ranks.gather(all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())))
     if ranks.is_main:
         torch.save(ours, folder / f"{state.name}.pt")
-    policy.load(state)  # back again, in a policy that has gathered and trained
-    rewound = train(policy, 2, 2)
     moments = torch.load(state / "optimizer") if ranks.is_main else {}
     size = sum(float(entry["exp_avg"].double().norm()) for entry in moments.values())
     return {
