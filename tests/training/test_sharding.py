@@ -202,17 +202,6 @@ def test_ranks_that_share_rows_make_the_update_of_ranks_that_do_not(tmp_path, st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", SHARDED)
-def test_adapters_are_trained_on_shards_as_on_whole_weights(compared, strategy):
-    found = compared(strategy, lora={"rank": 4, "alpha": 8.0})
-    assert found["marks"] == [strategy, "cpu"]
-    assert found["weights"] < 1e-7
-    assert found["checkpoint"] < 1e-7
-    assert found["kept"] == 0.0
-    assert found["after"] < 1e-7
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["zero3", "fsdp2"])
 def test_a_process_alone_shares_with_nobody_and_may_offload(folder, strategy):
     how = {"strategy": strategy, "offload_optimizer": True, "offload_parameters": True}
