@@ -7,7 +7,8 @@ The same tiny Qwen3, prompts, group size, reward, sampling, optimizer, float32 a
 (``benchmarks/grpo/peer.py``); ``vllm-uncorrected``, that without its mismatch correction. The headline is ours against
 the best of them. Every side is a process of its own; they take turns, step by step, and a free and a slow reward (50 ms
 a rollout, on as many workers for each side) take turns too. Training is all that is not generation, sync or waiting for
-rewards.
+rewards. Lengths are drawn, so a side may have had more to do: "per token" is by what it generated itself. "CPU" is the
+processor's time of the side's own process, which is steadier where the machine is busy.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from benchmarks.grpo.problem import Problem, prepare
 from benchmarks.grpo.turns import Side
 
 SIDES = ("ours", "vllm", "vllm-uncorrected", "hf")
-PARTS = ("generation", "reward", "sync", "training")
+PARTS = ("generation", "reward", "sync", "training", "whole step", "CPU", "ms per token")
 Steps = dict[tuple[str, str], list[dict[str, Any]]]
 """(side, reward regime) -> what each of its steps measured."""
 
@@ -58,6 +59,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sides", type=names, default=list(SIDES))
     parser.add_argument("--warm-up", type=int, default=2, help="steps that are not counted")
     parser.add_argument("--steps", type=int, default=6, help="counted, of each side in each regime")
+    parser.add_argument("--every-other", type=names, default=["vllm", "hf"], help="sides with half as many steps")
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--equal-tokens", type=int, default=128, help="of every completion, where lengths are equal")
@@ -108,6 +110,8 @@ def measure(problem: Problem, options: argparse.Namespace) -> Steps:
         for number in range(options.warm_up + options.steps):
             for reward in options.rewards if number >= options.warm_up else options.rewards[:1]:
                 for side in sides:
+                    if side.name in options.every_other and number % 2 and number >= options.warm_up:
+                        continue
                     measured = side.step({"reward_s": options.reward_s if reward == "slow" else 0.0})
                     if number >= options.warm_up:
                         steps[side.name, reward].append(measured)
@@ -117,7 +121,13 @@ def measure(problem: Problem, options: argparse.Namespace) -> Steps:
 def split(step: Mapping[str, Any]) -> dict[str, float]:
     """Seconds of each part of a step."""
     parts = {part: step[f"{part}_s"] for part in ("generation", "reward", "sync")}
-    return {**parts, "training": step["step_s"] - sum(parts.values()), "whole step": step["step_s"]}
+    return {
+        **parts,
+        "training": step["step_s"] - sum(parts.values()),
+        "whole step": step["step_s"],
+        "CPU": step["cpu_s"],
+        "ms per token": 1000 * step["step_s"] / sum(step["lengths"]),
+    }
 
 
 def report(problem: Problem, steps: Steps, options: argparse.Namespace) -> dict[str, Any]:
@@ -127,7 +137,7 @@ def report(problem: Problem, steps: Steps, options: argparse.Namespace) -> dict[
     print(table(("lengths", *QUANTILES), [(name, *quantiles(steps, name, options.rewards)) for name in options.sides]))
     for reward in options.rewards:
         medians = {
-            name: {part: median(split(step)[part] for step in steps[name, reward]) for part in (*PARTS, "whole step")}
+            name: {part: median(split(step)[part] for step in steps[name, reward]) for part in PARTS}
             for name in options.sides
         }
         cost = (
@@ -135,8 +145,9 @@ def report(problem: Problem, steps: Steps, options: argparse.Namespace) -> dict[
             if reward == "free"
             else f"{1000 * options.reward_s:g} ms a rollout, {problem.reward_workers} at once"
         )
-        print(f"\n{problem.lengths} lengths, reward {cost}; median seconds of {options.steps} steps")
-        print(table(("", *PARTS, "whole step"), [(name, *parts.values()) for name, parts in medians.items()]))
+        print(f"\n{problem.lengths} lengths, reward {cost}; medians over steps, seconds")
+        rows = [(name, len(steps[name, reward]), *parts.values()) for name, parts in medians.items()]
+        print(table(("", "steps", *PARTS), rows))
         found["medians"][reward] = medians
         found["ratios"][reward] = ratios(medians)
     for (name, reward), measured in steps.items():
@@ -162,12 +173,13 @@ def ratios(medians: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     if "ours" not in medians or not others:
         return {}
     best = min(others, key=lambda name: medians[name]["whole step"])
-    found = {
-        "whole step": medians[best]["whole step"] / medians["ours"]["whole step"],
-        "training": medians[best]["training"] / medians["ours"]["training"],
-    }
-    whole, training = found["whole step"], found["training"]
-    print(f"ours is {whole:.2f} times as fast as TRL's best ({best}); training {training:.2f} times")
+    parts = ("whole step", "training", "CPU", "ms per token")
+    found = {part: medians[best][part] / medians["ours"][part] for part in parts}
+    whole, training, cpu, token = found.values()
+    print(
+        f"ours is {whole:.2f} times as fast as TRL's best ({best}); training {training:.2f} times, "
+        f"per token {token:.2f}, in CPU time {cpu:.2f}"
+    )
     return {"best": best, **found}  # type: ignore[dict-item]
 
 

@@ -89,13 +89,19 @@ class Collector:
             raise CascadeError(f"stage {config.name}: {NOT_BY_GROUP}")
 
     def collect(
-        self, step: int, version: int, on_group: OnGroup | None = None, trace: Trace | None = None
+        self,
+        step: int,
+        version: int,
+        on_group: OnGroup | None = None,
+        after_generation: bool = False,
+        trace: Trace | None = None,
     ) -> Collected:
         """All groups of a step, drawn by weights of ``version``. A collective call.
 
         ``on_group`` is given this rank's groups to train on in slot order, each as soon as it and all before it are
-        final: while others generate, unless the reward's values depend on the whole step. What it was given is void
-        when the result is ``aborted``. Where the time went is added to ``trace``.
+        final: while others generate, unless the reward's values depend on the whole step; or ``after_generation``,
+        while others are scored, the engine asleep. What it was given is void when the result is ``aborted``. Where the
+        time went is added to ``trace``.
 
         Raises CascadeError when the engine or a reward fails for good.
         """
@@ -108,6 +114,7 @@ class Collector:
             trace,
             is_stopped=lambda: self._stop.is_set,
             on_group=on_group,
+            after_generation=after_generation,
             phase=self._phase,
             show=self._show,
         )

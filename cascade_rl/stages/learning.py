@@ -18,7 +18,7 @@ from cascade_rl.recipe import RlStage
 from cascade_rl.stages.collect import Collected, members, sampling_of
 from cascade_rl.stages.guards import agree, apply
 from cascade_rl.stages.rollout_run import RolloutRun
-from cascade_rl.training.packing import MicroBatch, TrainingSequence, pack_row, training_sequence
+from cascade_rl.training.packing import MicroBatch, TrainingSequence, training_sequence
 from cascade_rl.training.stage_loss import StageLoss
 from cascade_rl.training.update import Update, UpdateStats
 from cascade_rl.types import Group
@@ -101,7 +101,7 @@ class Learner:
         self._taken.add(id(group))
         self._waiting += self._prepared([group])
         while count := filled(self._waiting, self._config.tokens_per_micro_batch):
-            self._train([pack_row(self._waiting[:count])])
+            self._train([self._run.policy.row(self._waiting[:count])])
             del self._waiting[:count]
 
     def learn(self, collected: Collected, step: int) -> dict[str, float] | None:

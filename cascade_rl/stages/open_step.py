@@ -64,12 +64,15 @@ class OpenStep:
         *,
         is_stopped: Callable[[], bool],
         on_group: Callable[[Group], object] | None,
+        after_generation: bool,
         phase: Callable[[str], object],
         show: Callable[[str], object],
     ) -> None:
-        """``phase`` is told when something has finished, ``show`` what is waited for meanwhile."""
+        """``after_generation``: ``on_group`` must wait until nothing is generated any more. ``phase`` is told when
+        something has finished, ``show`` what is waited for meanwhile."""
         self._rules, self._engine, self._feed, self._journal, self._trace = rules, engine, feed, journal, trace
         self._is_stopped, self._on_group, self._phase, self._show = is_stopped, on_group, phase, show
+        self._after_generation = after_generation
         self.asked: dict[int, Asked] = {}
         self.lost = self.cancelled = self.kept = self.denied = 0
         self._order: list[int] = []  # positions, ascending
@@ -135,7 +138,8 @@ class OpenStep:
             elif self._unfinished and not self._wanted:
                 raise CascadeError(f"the engine has lost rollouts of {self._unfinished} prompts without a word")
             return
-        hurry = self._pending and (self._rules.max_factor is not None or self._on_group is not None)
+        hands_on = self._on_group is not None and not self._after_generation
+        hurry = self._pending and (self._rules.max_factor is not None or hands_on)
         drawn = self._engine.poll(POLL_FOR_SCORES_S if hurry else POLL_S)
         for rollout in drawn:
             self._arrived(rollout)
@@ -236,6 +240,10 @@ class OpenStep:
 
         A stand-in comes after the place it fills, so no later place is handed on before it is known to be needed.
         """
+        if self._after_generation:
+            if self._engine.in_flight or self._wanted:
+                return
+            self._engine.sleep()  # the trainer needs its memory
         while self._handed_on < len(self._order) and not self._wanted:
             asked = self.asked[self._order[self._handed_on]]
             if not asked.is_final or asked.group is None:

@@ -36,8 +36,10 @@ def train(run: RolloutRun, first_step: int) -> None:
         sync(run, version=step)
 
         learner = Learner(run)
-        take = learner.take if run.trains_while_generating else None
-        collected = run.collector.collect(step, version=step, on_group=take, trace=run.trace)
+        take = learner.take if run.trains_while_generating or run.trains_while_scoring else None
+        collected = run.collector.collect(
+            step, version=step, on_group=take, after_generation=run.trains_while_scoring, trace=run.trace
+        )
         abandon_if_stopped(run, collected, step)
         check_rewards(run, collected.everything, step)
         run.engine.sleep()

@@ -85,6 +85,15 @@ class RolloutRun:
         """Engines on devices of their own go on generating; passes that are collectives would wait for all ranks."""
         return self.config.engine.placement == "dedicated" and self.config.updates_per_batch is None
 
+    @property
+    def trains_while_scoring(self) -> bool:
+        """Where one rank generates and trains in turns, and all rollouts are there but not all scores, it learns from
+        the groups that are complete. Several ranks wait for all groups, to share them out evenly; under
+        ``dynamic_sampling`` more rollouts may be called for."""
+        config = self.config
+        alone = config.engine.placement == "colocated" and self.context.ranks.world_size == 1
+        return alone and config.updates_per_batch is None and config.dynamic_sampling is None
+
     def phase(self, text: str) -> None:
         """What goes on now: for the progress line and the watchdog. Something has just finished, too."""
         self.watchdog.beat(text)

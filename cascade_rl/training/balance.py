@@ -19,6 +19,7 @@ import numpy
 
 from cascade_rl.training.packing import MicroBatch, TrainingSequence, assign_rows, pack_row, training_sequence
 from cascade_rl.training.ranks import Ranks
+from cascade_rl.training.sharing import bundles, shared_row
 from cascade_rl.training.ulysses import cut
 
 Rows = list[list[int]]
@@ -62,14 +63,20 @@ def assign(costs: Sequence[float], parts: int) -> list[list[int]]:
     return [sorted(share) for share in shares]
 
 
-def plan(lengths: Sequence[int], parts: int, budget: int, cost: Callable[[int], float]) -> list[Rows]:
+def plan(
+    lengths: Sequence[int],
+    parts: int,
+    budget: int,
+    cost: Callable[[int], float],
+    costs: Sequence[float] | None = None,
+) -> list[Rows]:
     """Rows of every part: work spread evenly, rows of at most ``budget`` tokens where one sequence allows, and as many
-    of them on each part.
+    of them on each part. ``costs``: of each where it does not follow from its length.
 
     Parts with fewer rows split their costliest; one with too few sequences gets empty rows. Rows go by falling cost,
     since ranks that wait for each other at every row had better have rows alike at the same time.
     """
-    costs = [cost(length) for length in lengths]
+    costs = costs or [cost(length) for length in lengths]
     shares = assign(costs, parts)
     packed = [[[share[i] for i in row] for row in assign_rows([lengths[i] for i in share], budget)] for share in shares]
     count = max(len(rows) for rows in packed)
@@ -128,40 +135,70 @@ def imbalance_of_rows(rows_of_parts: Sequence[Rows], lengths: Sequence[int], cos
 
 
 def balanced_rows(
-    ranks: Ranks, sequences: Sequence[TrainingSequence], cost: Callable[[int], float], budget: int, *, together: int = 1
+    ranks: Ranks,
+    sequences: Sequence[TrainingSequence],
+    cost: Callable[[int], float],
+    budget: int,
+    *,
+    together: int = 1,
+    share_prompts: bool = False,
 ) -> list[MicroBatch]:
     """This rank's rows out of what all ranks hand in. A collective call; equally many rows on every rank.
 
     ``together``: so many neighbouring ranks share each row's tokens, so that it may have so many times ``budget``.
+    ``share_prompts``: neighbours with one prompt have it in common (``sharing.shared_row``).
     """
-    keys = [_key(sequence) for sequence in sequences]
-    known = ranks.gather([(key, len(sequence)) for key, sequence in zip(keys, sequences, strict=True)])
+    known = ranks.gather([(_key(s.prompt_ids), _key(s), len(s.prompt_ids), len(s)) for s in sequences])
     everything = sorted(
-        (key, rank, place, length) for rank, those in enumerate(known) for place, (key, length) in enumerate(those)
+        (prompt, key, rank, place, before, length)
+        for rank, those in enumerate(known)
+        for place, (prompt, key, before, length) in enumerate(those)
     )
     if not everything:
         return []
-    planned = plan([length for *_, length in everything], ranks.world_size // together, budget * together, cost)
+    parts, budget = ranks.world_size // together, budget * together
+    planned = _planned(everything, parts, budget, cost, share_prompts)
     home = {index: part for part, rows in enumerate(planned) for row in rows for index in row}
     outgoing: list[list[tuple[int, TrainingSequence]]] = [[] for _ in range(ranks.world_size)]
-    for index, (_, rank, place, _) in enumerate(everything):
+    for index, (_, _, rank, place, _, _) in enumerate(everything):
         if rank == ranks.rank:
             for other in range(home[index] * together, (home[index] + 1) * together):
                 outgoing[other].append((index, _compact(sequences[place])))
     received = {index: _whole(s) for part in _exchange(ranks, outgoing) for index, s in part}
-    rows = [pack_row([received[index] for index in row] or [NOTHING]) for row in planned[ranks.rank // together]]
+    make = shared_row if share_prompts else pack_row
+    rows = [make([received[index] for index in row] or [NOTHING]) for row in planned[ranks.rank // together]]
     return rows if together == 1 else [cut(row, ranks.rank % together, together) for row in rows]
+
+
+def _planned(
+    everything: Sequence[tuple[bytes, bytes, int, int, int, int]],
+    parts: int,
+    budget: int,
+    cost: Callable[[int], float],
+    share_prompts: bool,
+) -> list[Rows]:
+    """``plan`` of all sequences; where prompts are shared, those with one prompt stay together if they can."""
+    prompts, _, _, _, before, lengths = (list(column) for column in zip(*everything, strict=True))
+    if not share_prompts:
+        return plan(lengths, parts, budget, cost)
+    units = bundles(prompts, before, lengths, parts, budget)
+    tokens = [before[unit[0]] + sum(lengths[i] - before[i] for i in unit) for unit in units]
+    # Attention is that of whole sequences, shared or not: what is saved is linear in the tokens left out.
+    saved = [sum(lengths[i] for i in unit) - count for unit, count in zip(units, tokens, strict=True)]
+    costs = [sum(cost(lengths[i]) for i in unit) - less * cost(1) for unit, less in zip(units, saved, strict=True)]
+    planned = plan(tokens, parts, budget, cost, costs)
+    return [[[i for unit in row for i in units[unit]] for row in rows] for rows in planned]
 
 
 NOTHING = training_sequence([0], [], [], 0.0)
 """One token and nothing to learn from it: a row that keeps collective passes in step, with a gradient of zero."""
 
 
-def _key(sequence: TrainingSequence) -> bytes:
-    """Of its content, so that an order by it is the same wherever a sequence was made."""
+def _key(what: TrainingSequence | numpy.ndarray) -> bytes:
+    """Of its content, so that an order by it is the same wherever it was made."""
     digest = hashlib.blake2b(digest_size=16)
-    for field in dataclasses.fields(sequence):
-        value = getattr(sequence, field.name)
+    values = [what] if isinstance(what, numpy.ndarray) else [getattr(what, f.name) for f in dataclasses.fields(what)]
+    for value in values:
         digest.update(value.tobytes() if isinstance(value, numpy.ndarray) else repr(value).encode())
         digest.update(b"|")
     return digest.digest()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cascade_rl.training.attention import SEGMENT_ATTENTION
 from cascade_rl.training.packing import MicroBatch
 
 
@@ -16,6 +17,10 @@ def hidden_and_head(model: Any, batch: MicroBatch, *, half: bool) -> tuple[Tenso
 
     ``half``: under autocast to bfloat16, the factors of the head's products too, which are summed in float32.
     """
+    keys: dict[str, Any] = {}
+    if batch.prefixes:
+        assert model.config._attn_implementation == SEGMENT_ATTENTION, "other kinds would look past shared prompts"
+        keys["prefixes"] = batch.prefixes
     precision = torch.autocast(batch.input_ids.device.type, torch.bfloat16) if half else contextlib.nullcontext()
     with precision:
         hidden = model.base_model(
@@ -26,6 +31,7 @@ def hidden_and_head(model: Any, batch: MicroBatch, *, half: bool) -> tuple[Tenso
             cu_seq_lens_k=batch.cu_seq_lens,
             max_length_q=batch.max_length,
             max_length_k=batch.max_length,
+            **keys,
         ).last_hidden_state[0]  # [T, H]
     head = model.get_output_embeddings().weight
     return hidden[batch.predictors].to(torch.bfloat16 if half else head.dtype), head

@@ -67,6 +67,10 @@ class MicroBatch:
     first: int = 0
     """Of a row that several ranks share: where this rank's tokens begin; borders are those of the whole row."""
     labels: tuple[str, ...] = ()  # [sequences]
+    prefixes: tuple[tuple[int, int], ...] = ()
+    """Of each segment between borders, where in the row the tokens lie that it sees before its own; () for none."""
+    trained: tuple[int, ...] | None = None
+    """[sequences] trained tokens, where borders do not tell them (``sharing.shared_row``)."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on ``device``."""
@@ -76,6 +80,8 @@ class MicroBatch:
     @property
     def lengths(self) -> Tensor:
         """[sequences] trained tokens of each sequence, in row order."""
+        if self.trained is not None:
+            return torch.tensor(self.trained, device=self.predictors.device)
         borders = self.cu_seq_lens.to(self.predictors) - self.first
         return torch.diff(torch.searchsorted(self.predictors, borders[1:] - 1), prepend=torch.zeros_like(borders[:1]))
 

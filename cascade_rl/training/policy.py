@@ -17,13 +17,15 @@ from torch import Tensor
 from cascade_rl.algorithms.logprobs import Terms, TokenScores
 from cascade_rl.recipe import LoraConfig, OptimizerConfig, ShardingConfig
 from cascade_rl.training import portable
+from cascade_rl.training.attention import SEGMENT_ATTENTION
 from cascade_rl.training.balance import TokenCost, balanced_rows
 from cascade_rl.training.lora import adapter_weights, for_checkpoint, for_engine, lost_in_rounding, wrap_model
 from cascade_rl.training.model import PackedModel, load_model, scores_of
-from cascade_rl.training.packing import MicroBatch, TrainingSequence
+from cascade_rl.training.packing import MicroBatch, TrainingSequence, pack_row
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.training.schedule import learning_rate_factor
 from cascade_rl.training.sharding.choice import make_sharding
+from cascade_rl.training.sharing import shared_row
 from cascade_rl.training.ulysses import Together, share_heads
 from cascade_rl.types import CascadeError
 
@@ -100,7 +102,22 @@ class Policy:
     def rows(self, sequences: Sequence[TrainingSequence], budget: int) -> list[MicroBatch]:
         """This rank's share of what all ranks hand in, as rows of about ``budget`` tokens each, equally many on every
         rank. A collective call (see ``balanced_rows``)."""
-        return balanced_rows(self.ranks, sequences, self.cost, budget, together=self._together)
+        return balanced_rows(
+            self.ranks,
+            sequences,
+            self.cost,
+            budget,
+            together=self._together,
+            share_prompts=self._shares_prompts,
+        )
+
+    def row(self, sequences: Sequence[TrainingSequence]) -> MicroBatch:
+        """One row of ``sequences``, in their order."""
+        return shared_row(sequences) if self._shares_prompts else pack_row(sequences)
+
+    @property
+    def _shares_prompts(self) -> bool:
+        return bool(self.model.config._attn_implementation == SEGMENT_ATTENTION)
 
     @torch.no_grad()
     def score(self, batch: MicroBatch, temperature: float) -> TokenScores:

@@ -12,20 +12,23 @@ from benchmarks.grpo.gym import working
 
 
 def test_training_is_all_that_is_not_generation_sync_or_waiting():
-    step = {"step_s": 10.0, "generation_s": 4.0, "reward_s": 1.0, "sync_s": 0.5, "update_s": 3.0}
-    assert grpo_vs_trl.split(step) == {
-        "generation": 4.0, "reward": 1.0, "sync": 0.5, "training": 4.5, "whole step": 10.0,
+    step = {"step_s": 10.0, "cpu_s": 9.0, "generation_s": 4.0, "reward_s": 1.0, "sync_s": 0.5, "update_s": 3.0}
+    assert grpo_vs_trl.split({**step, "lengths": [1, 4]}) == {
+        "generation": 4.0, "reward": 1.0, "sync": 0.5, "training": 4.5, "whole step": 10.0, "CPU": 9.0,
+        "ms per token": 2000.0,
     }  # fmt: skip
 
 
 def test_the_headline_is_against_the_best_of_the_others(capsys):
     medians = {
-        "ours": {"whole step": 2.0, "training": 1.0},
-        "vllm": {"whole step": 5.0, "training": 3.5},
-        "hf": {"whole step": 9.0, "training": 3.0},
+        "ours": {"whole step": 2.0, "training": 1.0, "CPU": 1.5, "ms per token": 0.5},
+        "vllm": {"whole step": 5.0, "training": 3.5, "CPU": 3.0, "ms per token": 1.0},
+        "hf": {"whole step": 9.0, "training": 3.0, "CPU": 6.0, "ms per token": 9.0},
     }
-    assert grpo_vs_trl.ratios(medians) == {"best": "vllm", "whole step": 2.5, "training": 3.5}
-    assert "2.50 times as fast as TRL's best (vllm); training 3.50 times" in capsys.readouterr().out
+    found = {"best": "vllm", "whole step": 2.5, "training": 3.5, "CPU": 2.0, "ms per token": 2.0}
+    assert grpo_vs_trl.ratios(medians) == found
+    said = "2.50 times as fast as TRL's best (vllm); training 3.50 times, per token 2.00, in CPU time 2.00"
+    assert said in capsys.readouterr().out
     assert grpo_vs_trl.ratios({"ours": medians["ours"]}) == {}
 
 

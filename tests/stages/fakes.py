@@ -33,6 +33,7 @@ class FakeEngine:
         self.cancelled: list[tuple[int, int]] = []
         self.timeouts: list[float] = []
         self.before_poll: Callable[[], object] = lambda: None
+        self.naps = 0
 
     @property
     def in_flight(self) -> int:
@@ -61,6 +62,10 @@ class FakeEngine:
 
     def clear(self) -> None:
         self.waiting = []
+
+    def sleep(self) -> None:
+        assert not self.waiting
+        self.naps += 1
 
 
 class FakeScorer:

@@ -305,6 +305,39 @@ def test_groups_are_handed_on_in_slot_order_as_soon_as_they_are_final(combines):
         assert early == [8, 9, 10, 11]
 
 
+def test_after_generation_groups_are_handed_on_while_others_are_scored():
+    """Here a group is scored only once the one before it was handed on."""
+    engine, scorer, seen, polls = FakeEngine(), FakeScorer(by_index), [], []
+    scorer.held = []
+
+    def poll():
+        polls.append(1)
+        if len(polls) == 8:
+            scorer.release(2)
+
+    def hand_on(group):
+        seen.append(group)
+        scorer.release(2)
+
+    engine.before_poll = poll
+    patience = threading.Timer(20, lambda: (polls.append("in vain"), scorer.release()))
+    patience.start()
+    got = collector(engine, scorer, stage()).collect(0, 0, on_group=hand_on, after_generation=True)
+    patience.cancel()
+    assert "in vain" not in polls
+    assert content(seen) == content(got.groups)
+    assert engine.naps > 0
+
+
+def test_after_generation_nothing_is_handed_on_before():
+    config, events = stage(), []
+    engine = FakeEngine()
+    engine.before_poll = lambda: events.append("poll")
+    collector(engine, FakeScorer(by_index), config).collect(0, 0, on_group=events.append, after_generation=True)
+    assert events[:8] == ["poll"] * 8
+    assert len(events) == 12
+
+
 def test_what_is_handed_on_is_what_is_returned_with_stand_ins_too():
     config = stage(modes="half", prompts_per_step=4, **DYNAMIC)
     for seed in range(60):
