@@ -140,6 +140,7 @@ class Zero:
         if self._stage == 2:
             self._zero.update_lp_params()
             return
+        self._zero._partition_all_parameters()  # what stays gathered between passes would keep its old values
         for group in range(len(self._zero.fp16_groups)):
             self._zero._reassign_or_swap_out_partitioned_parameters(group)
         if self._zero.persistent_parameters:
