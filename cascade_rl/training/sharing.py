@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy
 import torch
 
 from cascade_rl.training.packing import MicroBatch, TrainingSequence, pack_row
 
+Item = TypeVar("Item")
+WORTH = 0.1
+"""Sharing pays from this share of a group's tokens on: attention has to copy prompts to where rollouts are."""
 PIECES_PER_PART = 16
 """Where several parts are to have equal work, no bundle is more than this share of one part's."""
 
@@ -39,12 +43,24 @@ def bundles(
         else:
             made.append([index])
             tokens = length
-    return made
+    return [
+        part
+        for bundle in made
+        for part in parted(bundle, prompt_lengths[bundle[0]], sum(lengths[index] for index in bundle))
+    ]
+
+
+def parted(group: Sequence[Item], prompt_length: int, tokens: int) -> list[list[Item]]:
+    """``group`` of one prompt together, or each by itself where too few of its ``tokens`` would be saved."""
+    if prompt_length * (len(group) - 1) >= WORTH * tokens:
+        return [list(group)]
+    return [[item] for item in group]
 
 
 def shared_row(sequences: Sequence[TrainingSequence]) -> MicroBatch:
     """``pack_row``, but neighbours with one prompt share its tokens."""
-    groups = [list(group) for _, group in itertools.groupby(sequences, key=lambda s: s.prompt_ids.tobytes())]
+    siblings = [list(group) for _, group in itertools.groupby(sequences, key=lambda s: s.prompt_ids.tobytes())]
+    groups = [part for those in siblings for part in parted(those, len(those[0].prompt_ids), sum(map(len, those)))]
     if len(groups) == len(sequences):
         return pack_row(sequences)
     layout = _Layout()
