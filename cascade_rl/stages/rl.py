@@ -23,6 +23,7 @@ from cascade_rl.stages.rollout_run import (
     save,
     save_if_due,
     sync,
+    tell_early_end,
 )
 from cascade_rl.stages.step_metrics import rollout_metrics
 from cascade_rl.training.stage_loss import StageLoss
@@ -53,8 +54,7 @@ def train(run: RolloutRun, first_step: int) -> None:
         step += 1
         save_if_due(run, step)
         run.context.stop_if_asked(functools.partial(save, run, step))
-    if run.switch.reason and step < run.config.steps:
-        run.context.say(f"stopping after step {step} of {run.config.steps}: {run.switch.reason}")
+    tell_early_end(run, step)
 
 
 def open_scorers(context: Context, config: RlStage, template: Template, search: list[Path]) -> DomainScorer:

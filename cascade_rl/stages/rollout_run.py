@@ -119,27 +119,11 @@ def opened(
     prompts = load_prompts(context, config, template)
     policy = make_policy(context, config)
     seed = config.seed if config.seed is not None else job.seed
-    sampler = Feed(
-        prompts,
-        config.prompts_per_step,
-        seed=seed,
-        curriculum=getattr(config, "curriculum", None),
-        rank=ranks.rank,
-        world_size=ranks.world_size,
-        gather=ranks.gather,
-        say=context.say,
-    )
+    sampler = make_feed(context, config, prompts, seed)
     search = [job.recipe_path.resolve().parent, Path.cwd()]
     progress = context.progress(config.steps)
     watchdog = Watchdog(job.place.logs, ranks.rank, config.stall_timeout_s, context.say_anywhere)
-
-    journal = Journal(
-        job.place.rollouts / "open",
-        identity=f"{job.identity}:{prompts.fingerprint}",
-        rank=ranks.rank,
-        world_size=ranks.world_size,
-        say=context.say,
-    )
+    journal = make_journal(context, prompts)
 
     def phase(text: str) -> None:
         watchdog.beat(text)
@@ -185,6 +169,31 @@ def opened(
             max_gap=config.max_logprob_gap or (1e-3 if context.dtype == "float32" else 0.1),
         )
         engine.close()
+
+
+def make_feed(context: Context, config: RolloutStage, prompts: Prompts, seed: int) -> Feed:
+    """Which prompts this rank asks, step by step."""
+    return Feed(
+        prompts,
+        config.prompts_per_step,
+        seed=seed,
+        curriculum=getattr(config, "curriculum", None),
+        rank=context.ranks.rank,
+        world_size=context.ranks.world_size,
+        gather=context.ranks.gather,
+        say=context.say,
+    )
+
+
+def make_journal(context: Context, prompts: Prompts) -> Journal:
+    """Where this rank keeps rollouts of unfinished steps."""
+    return Journal(
+        context.job.place.rollouts / "open",
+        identity=f"{context.job.identity}:{prompts.fingerprint}",
+        rank=context.ranks.rank,
+        world_size=context.ranks.world_size,
+        say=context.say,
+    )
 
 
 def make_policy(context: Context, config: RolloutStage) -> Policy:
@@ -278,6 +287,12 @@ def begin_step(run: RolloutRun) -> None:
     """The clock and the sampler's position from which a step goes, and may have to go again."""
     run.trace = Trace()
     run.position = run.sampler.state()
+
+
+def tell_early_end(run: RolloutRun, step: int) -> None:
+    """Say why the stage ends after ``step`` steps, where its recipe asked for more."""
+    if run.switch.reason and step < run.config.steps:
+        run.context.say(f"stopping after step {step} of {run.config.steps}: {run.switch.reason}")
 
 
 def begin_again(run: RolloutRun, step: int) -> None:

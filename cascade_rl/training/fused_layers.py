@@ -16,16 +16,12 @@ OURS = {"cross_entropy": False, "fused_linear_cross_entropy": False}
 """What must stay as it is."""
 
 
-def fuse_layers(model: Any, device: torch.device) -> bool:
-    """Put fused kernels in place of ``model``'s layers. False where there are none: on CPUs, without liger-kernel, for
-    architectures that it does not know."""
+def fuse_layers(model: Any, device: torch.device) -> None:
+    """Put fused kernels in place of ``model``'s layers; nothing on CPUs, without liger-kernel, or for architectures
+    that it does not know."""
     from transformers.utils import is_liger_kernel_available
 
-    if device.type != "cuda" or not is_liger_kernel_available():
-        return False
-    from transformers.integrations.liger import apply_liger_kernel
+    if device.type == "cuda" and is_liger_kernel_available():
+        from transformers.integrations.liger import apply_liger_kernel
 
-    apply_liger_kernel(model, OURS)  # leaves architectures that it does not know alone
-    return any(type(module).__module__.startswith("liger_kernel") for module in model.modules()) or any(
-        getattr(module.forward, "__module__", "").startswith("liger_kernel") for module in model.modules()
-    )
+        apply_liger_kernel(model, OURS)
