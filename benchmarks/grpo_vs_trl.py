@@ -110,7 +110,8 @@ def measure(problem: Problem, options: argparse.Namespace) -> Steps:
         for number in range(options.warm_up + options.steps):
             for reward in options.rewards if number >= options.warm_up else options.rewards[:1]:
                 for side in sides:
-                    if side.name in options.every_other and number % 2 and number >= options.warm_up:
+                    counted = number - options.warm_up
+                    if side.name in options.every_other and counted >= 0 and counted % 2:
                         continue
                     measured = side.step({"reward_s": options.reward_s if reward == "slow" else 0.0})
                     if number >= options.warm_up:

@@ -43,19 +43,18 @@ def perform(job: Job, out: TextIO) -> None:
     from cascade_rl.training import ranks as processes
 
     ranks = processes.join()
-    try:
-        context = Context(job, ranks, stop, out)
-        if job.task == "base":
-            if ranks.is_main:
-                build_base(job)
-            ranks.barrier()
-        elif job.task == "evaluate":
-            _measure(context)
-        else:
-            context.job = _with_positions(context)
-            _stage_module(job).run(context)
-    finally:
-        processes.leave()
+    context = Context(job, ranks, stop, out)
+    if job.task == "base":
+        if ranks.is_main:
+            build_base(job)
+        ranks.barrier()
+    elif job.task == "evaluate":
+        _measure(context)
+    else:
+        context.job = _with_positions(context)
+        _stage_module(job).run(context)
+    # Not after an error: taking a broken group apart may abort this process before the error is written down.
+    processes.leave()
 
 
 def _measure(context: Context) -> None:

@@ -192,6 +192,7 @@ def test_a_gpu_engine_wakes_in_stages_around_the_weights(monkeypatch):
 
     engine = vllm_engine.VllmEngine.__new__(vllm_engine.VllmEngine)
     engine._llm, engine._can_sleep, engine._asleep, engine._requests = Recorded(), True, False, {}
+    engine._adapter = None
     engine.memory = DeviceMemory(lambda: (2**30, 2**31))
     monkeypatch.setattr(vllm_engine.torch.cuda, "empty_cache", lambda: engine._llm.calls.append("empty cache"))
     weights = [("a", torch.zeros(1)), ("b", torch.zeros(1))]

@@ -332,3 +332,5 @@ if __name__ == "__main__":
     if here.is_main:
         Path(order["out"]).write_text(json.dumps(result))
     leave()
+    sys.stdout.flush()
+    os._exit(0)  # as a stage's process does: threads of the backends may outlive their group and abort a plain exit

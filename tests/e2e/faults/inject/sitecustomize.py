@@ -18,15 +18,16 @@ import time
 PLACES = {
     # place: (module, owner or None, function, when it strikes)
     "sync": ("cascade_rl.rollout.vllm_engine", "VllmEngine", "load_weights", "half way"),
-    "generate": ("cascade_rl.rollout.vllm_engine", "VllmEngine", "poll", "after 4 calls"),
+    "generate": ("vllm.v1.engine.llm_engine", "LLMEngine", "step", "after 4 calls"),  # each decodes a token
     "reward": ("cascade_rl.rewarding.scorer", "Scorer", "submit_whole", "after 5 calls"),
     "pack": ("cascade_rl.stages.learning", None, "training_rows", "before"),
     "forward": ("cascade_rl.training.policy", "Policy", "backward", "before"),
     "step": ("cascade_rl.training.policy", "Policy", "step", "after"),
-    "save": ("cascade_rl.stages.context", "Context", "save_state", "within"),
+    "save": ("cascade_rl.stages.rollout_run", None, "save_together", "within"),
     "record": ("cascade_rl.stages.rollout_run", None, "archive", "after"),
-    "engine": ("cascade_rl.rollout.vllm_engine", "VllmEngine", "poll", "after 4 calls"),
+    "engine": ("vllm.v1.engine.llm_engine", "LLMEngine", "step", "after 4 calls"),
 }
+STRUCK = {"cascade_rl.rollout.vllm_engine", *(module for module, *_ in PLACES.values())}
 FAULTS = json.loads(os.environ.get("CASCADE_TEST_FAULTS", "[]"))
 MARKS = os.environ.get("CASCADE_TEST_MARKS", "")
 now = {"step": -1}
@@ -110,7 +111,7 @@ def within(place, args):
         (folder / "half").write_bytes(b"x" * 1000)
         strike(place)
         (folder / "half").unlink()
-        write(folder)
+        return write(folder)
 
     return (context, step, torn)
 
@@ -138,7 +139,7 @@ def follow_steps(engine):
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if not name.startswith("cascade_rl."):
+        if name not in STRUCK:
             return None
         sys.meta_path.remove(self)
         try:
