@@ -1,12 +1,12 @@
 """Weights from the trainer to the engine: seconds per GB, and the share of a small step.
 
-    python benchmarks/sync.py [--hidden 768] [--layers 8] [--syncs 5] [--rollouts 16] [--tokens 48]
+    python benchmarks/sync.py [--hidden 768] [--layers 8] [--syncs 5] [--rollouts 32] [--tokens 128]
 
 Two engines, one after the other, each with one thread: vLLM in the trainer's process, to which weights are streamed,
 and a vLLM server process, which reads them from a folder in memory. The step they are a share of is small on purpose
-(16 rollouts of 48 tokens by default, where real ones have thousands of either): generation, then one forward and
-backward pass. Each sync is proven: trainer and engine must then agree about what the engine samples. Expected: at most
-2% of the step.
+(32 rollouts of 128 tokens, as in grpo_vs_trl.py, where real ones have thousands of either): generation, then one
+forward and backward pass. Each sync is proven: trainer and engine must then agree about what the engine samples.
+Expected: at most 2% of the step.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=768)
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--syncs", type=int, default=5)
-    parser.add_argument("--rollouts", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--rollouts", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=128)
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:

@@ -37,42 +37,46 @@ def segment_attention(
 
     query: [1, heads, T, head_dim]   key, value: [1, kv_heads, T, head_dim]
     cu_seq_lens_q: [segments + 1] int32 borders, 0 first and T last; None is one segment.
-    prefixes: of each segment, the part of the row [start, end) that it sees before its own tokens; () for none at all.
+    prefixes: of each segment, the part of the row [start, end) that it sees before its own tokens, the beginning of
+    another segment; () for none at all.
     Returns ([1, T, heads, head_dim], None). Raises ValueError for what it cannot do exactly (padding masks,
     sliding windows shorter than a segment) instead of computing something else.
     """
     if attention_mask is not None:
         raise ValueError("packed rows carry no attention mask; pass cu_seq_lens_q")
-    length = query.shape[2]
-    borders = [0, length] if cu_seq_lens_q is None else cu_seq_lens_q.tolist()
-    own = list(itertools.pairwise(borders))
-    spans = [(*prefix, *segment) for prefix, segment in zip(prefixes or [(0, 0)] * len(own), own, strict=True)]
-    if sliding_window is not None and max(b - a + end - start for a, b, start, end in spans) > sliding_window:
+    borders = [0, query.shape[2]] if cu_seq_lens_q is None else cu_seq_lens_q.tolist()
+    before = prefixes or [(0, 0)] * (len(borders) - 1)
+    if sliding_window is not None and max(_seen(borders, before)) > sliding_window:
         raise ValueError(f"a segment is longer than the model's sliding window of {sliding_window} tokens")
+    visible = (_visible(tensor, borders, before) for tensor in (query, key, value))
+    grouped = key.shape[1] != query.shape[1]
     parts = [
-        scaled_dot_product_attention(
-            _joined(query, span),
-            _joined(key, span),
-            _joined(value, span),
-            dropout_p=dropout,
-            is_causal=True,
-            scale=scaling,
-            enable_gqa=key.shape[1] != query.shape[1],
-        )[:, :, span[1] - span[0] :]
-        for span in spans
+        scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped)[
+            :, :, last - first :
+        ]
+        for q, k, v, (first, last) in zip(*visible, before, strict=True)
     ]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _joined(tensor: Tensor, span: tuple[int, int, int, int]) -> Tensor:
-    """Prefix and segment of ``tensor`` [1, heads, T, head_dim] along its tokens.
+def _seen(borders: Sequence[int], prefixes: Sequence[tuple[int, int]]) -> list[int]:
+    """Tokens of each segment, those of its prefix included."""
+    return [end - start + b - a for (start, end), (a, b) in zip(itertools.pairwise(borders), prefixes, strict=True)]
+
+
+def _visible(tensor: Tensor, borders: Sequence[int], prefixes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """Prefix and segment of ``tensor`` [1, heads, T, head_dim] along its tokens, for each segment.
 
     The prefix's queries come along, and their results are dropped: plain causal attention is what every kernel is
-    fastest at, and attention to a prompt is little beside the layers.
+    fastest at, and attention to a prompt is little beside the layers. The row is split once: the gradient of a slice
+    would be a row of zeros for each segment.
     """
-    first, last, start, end = span
-    own = tensor[:, :, start:end]
-    return own if first == last else torch.cat([tensor[:, :, first:last], own], dim=2)
+    segments = tensor.split([b - a for a, b in itertools.pairwise(borders)], dim=2)
+    beginning = dict(zip(borders, segments, strict=False))
+    return [
+        own if first == last else torch.cat([beginning[first][:, :, : last - first], own], dim=2)
+        for own, (first, last) in zip(segments, prefixes, strict=True)
+    ]
 
 
 def choose_attention(device: torch.device) -> str:
