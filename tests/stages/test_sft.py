@@ -1,0 +1,79 @@
+"""The SFT stage in this process, with TRL's real trainer and a model of a few thousand weights."""
+
+import io
+import json
+import shutil
+
+import pytest
+import torch
+
+from cascade_rl.models import tiny_qwen3
+from cascade_rl.recipe import TemplateConfig
+from cascade_rl.stages import sft
+from cascade_rl.stages.context import Context, StopFlag
+from cascade_rl.stages.handover import install_contract
+from cascade_rl.store import Job, StageFolder
+from cascade_rl.training import state as states
+from cascade_rl.training.ranks import Ranks
+
+SOURCE = {
+    "source": "cascade_rl.data.procedural:addition", "prompt": "{problem}",
+    "args": {"rows": 6, "digits": [1, 1], "solved": True},
+}  # fmt: skip
+STEPS = 5
+"""Of three rows each: epochs of six rows end with steps 2 and 4."""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_qwen3.build(folder, seed=3, hidden_size=64, layers=2, intermediate_size=96)
+    install_contract(folder, TemplateConfig())
+    return folder
+
+
+def train(folder, checkpoint, **keys):
+    """Runs the stage in ``folder`` from where it stands; returns (its folder, what it said)."""
+    stage = {
+        "kind": "sft", "name": "s", "data": [SOURCE], "batch_size": 3, "learning_rate": 1e-3, "warmup_steps": 3,
+        "max_length": 64, "steps": STEPS, "save_every": 1,
+    }  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    job = Job.model_validate(
+        {"task": "stage", "run": "r", "name": "s", "identity": "i", "folder": folder, "recipe_path": "r.yaml",
+         "model": "x", "checkpoint": str(checkpoint), "stage": stage, "template": {}, "seed": 1, "dtype": "float32",
+         **keys}
+    )  # fmt: skip
+    out = io.StringIO()
+    sft.run(Context(job, Ranks(0, 1, torch.device("cpu")), StopFlag(), out))
+    return StageFolder(folder), out.getvalue()
+
+
+def metrics(place):
+    rows = [json.loads(line) for line in place.metrics.read_text().splitlines()]
+    return [{key: value for key, value in row.items() if not key.startswith("time")} for row in rows]
+
+
+def test_it_goes_on_from_any_state_as_if_nothing_had_been(checkpoint, tmp_path, monkeypatch):
+    """Also from an epoch's exact end, and from the last step, where peers leave out an epoch or do nothing at all."""
+    monkeypatch.setattr(states, "KEPT", STEPS)
+    whole, _ = train(tmp_path / "whole", checkpoint)
+    weights = (whole.checkpoint / "model.safetensors").read_bytes()
+    assert [row["step"] for row in metrics(whole)] == [1, 2, 3, 4, 5]
+    for step in range(1, STEPS + 1):
+        folder = tmp_path / f"from-{step}"
+        shutil.copytree(states.step_folder(whole.state, step), states.step_folder(folder / "state", step))
+        again, said = train(folder, checkpoint)
+        assert f"going on from step {step} of {STEPS}" in said
+        assert metrics(again) == metrics(whole)[step:]
+        assert (again.checkpoint / "model.safetensors").read_bytes() == weights, step
+
+
+def test_an_optimizer_is_inherited_where_it_is_asked_for_and_rates_begin_anew(checkpoint, tmp_path):
+    parent, _ = train(tmp_path / "parent", checkpoint, keep_optimizer=True)
+    fresh, _ = train(tmp_path / "fresh", parent.checkpoint, keep_optimizer=True)
+    heir, _ = train(tmp_path / "heir", parent.checkpoint, keep_optimizer=True, parent_optimizer=parent.optimizer)
+    rates = [[row["learning_rate"] for row in metrics(place)] for place in (parent, fresh, heir)]
+    assert rates[0] == rates[1] == rates[2]
+    updates = [int(torch.load(place.optimizer)["state"][0]["step"]) for place in (fresh, heir)]
+    assert updates == [STEPS, 2 * STEPS]
