@@ -8,7 +8,7 @@ import torch
 
 from cascade_rl.algorithms.logprobs import TokenScores
 from cascade_rl.stages import rl, rollout_run
-from cascade_rl.stages.rollout_run import carry_out, check_engine, save, sync
+from cascade_rl.stages.rollout_run import carry_out, check_engine, resume, save, sync
 from cascade_rl.stages.switching import Switch
 from cascade_rl.tracking.trace import Trace
 from cascade_rl.types import CascadeError, Rollout, Stop
@@ -63,7 +63,8 @@ def make_run(folder, policy, engine):
         context=make_context(folder, out), config=config(), policy=policy, engine=engine, max_gap=1e-3, out=out,
         prompts=SimpleNamespace(probes=lambda count: [(1, 2, 3)] * count), phase=lambda text: None, trace=Trace(),
         journal=SimpleNamespace(begun=begun, begin=lambda step, _: begun.append(step), drop_before=lambda step: None),
-        sampler=SimpleNamespace(state=dict, restore=lambda state: None), switch=Switch([], 5), skipped=0, progress=None,
+        sampler=SimpleNamespace(state=dict, restore=lambda state: None), switch=Switch([], 5), skipped=0, saved=-1,
+        progress=None,
     )  # fmt: skip
 
 
@@ -119,3 +120,23 @@ def test_a_state_of_the_last_step_is_published_and_nothing_drawn(tmp_path, monke
     run = resumed(tmp_path, monkeypatch, 4, rl.train)
     assert run.engine.loads == 1, "by the check before the first step alone"
     assert run.published == [2.0]
+
+
+def test_a_damaged_state_is_passed_over_and_written_anew_when_its_step_comes(tmp_path):
+    for step in (2, 4):
+        save(make_run(tmp_path, OneWeight(float(step)), Follower()), step)
+    (tmp_path / "state/step-000004/weight.pt").write_bytes(b"torn")
+    run = make_run(tmp_path, OneWeight(1.0), Follower())
+    assert resume(run) == 2
+    run.policy.weight += 1
+    save(run, 4)
+    assert resume(make_run(tmp_path, OneWeight(1.0), Follower())) == 4
+
+
+def test_a_state_that_is_there_is_not_written_twice(tmp_path):
+    save(make_run(tmp_path, OneWeight(2.0), Follower()), 2)
+    before = (tmp_path / "state/step-000002").stat().st_ino
+    run = make_run(tmp_path, OneWeight(1.0), Follower())
+    resume(run)
+    save(run, 2)
+    assert (tmp_path / "state/step-000002").stat().st_ino == before

@@ -15,13 +15,15 @@ from cascade_rl.stages.handover import install_contract
 from cascade_rl.store import Job, StageFolder
 from cascade_rl.training import state as states
 from cascade_rl.training.ranks import Ranks
+from cascade_rl.types import CascadeError
 
 SOURCE = {
     "source": "cascade_rl.data.procedural:addition", "prompt": "{problem}",
     "args": {"rows": 6, "digits": [1, 1], "solved": True},
 }  # fmt: skip
-STEPS = 5
+STEPS = 4
 """Of three rows each: epochs of six rows end with steps 2 and 4."""
+PACKED = {"packing": True, "max_length": 128, "batch_size": 1, "epochs": 2}
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +34,11 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
-def train(folder, checkpoint, **keys):
+def train(folder, checkpoint, more=None, **keys):
     """Runs the stage in ``folder`` from where it stands; returns (its folder, what it said)."""
     stage = {
         "kind": "sft", "name": "s", "data": [SOURCE], "batch_size": 3, "learning_rate": 1e-3, "warmup_steps": 3,
-        "max_length": 64, "steps": STEPS, "save_every": 1,
+        "max_length": 64, "save_every": 1, **(more or {"steps": STEPS}),
     }  # fmt: skip
     folder.mkdir(exist_ok=True)
     job = Job.model_validate(
@@ -54,17 +56,22 @@ def metrics(place):
     return [{key: value for key, value in row.items() if not key.startswith("time")} for row in rows]
 
 
-def test_it_goes_on_from_any_state_as_if_nothing_had_been(checkpoint, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("more", "steps", "states_of"),
+    [({"steps": STEPS}, STEPS, (1, 2, 3, 4)), (PACKED, 6, (2, 3, 6))],
+    ids=["rows", "packed"],
+)
+def test_it_goes_on_from_any_state_as_if_nothing_had_been(checkpoint, tmp_path, monkeypatch, more, steps, states_of):
     """Also from an epoch's exact end, and from the last step, where peers leave out an epoch or do nothing at all."""
-    monkeypatch.setattr(states, "KEPT", STEPS)
-    whole, _ = train(tmp_path / "whole", checkpoint)
+    monkeypatch.setattr(states, "KEPT", steps)
+    whole, _ = train(tmp_path / "whole", checkpoint, more)
     weights = (whole.checkpoint / "model.safetensors").read_bytes()
-    assert [row["step"] for row in metrics(whole)] == [1, 2, 3, 4, 5]
-    for step in range(1, STEPS + 1):
+    assert [row["step"] for row in metrics(whole)] == list(range(1, steps + 1))
+    for step in states_of:
         folder = tmp_path / f"from-{step}"
         shutil.copytree(states.step_folder(whole.state, step), states.step_folder(folder / "state", step))
-        again, said = train(folder, checkpoint)
-        assert f"going on from step {step} of {STEPS}" in said
+        again, said = train(folder, checkpoint, more)
+        assert f"going on from step {step} of {steps}" in said
         assert metrics(again) == metrics(whole)[step:]
         assert (again.checkpoint / "model.safetensors").read_bytes() == weights, step
 
@@ -77,3 +84,11 @@ def test_an_optimizer_is_inherited_where_it_is_asked_for_and_rates_begin_anew(ch
     assert rates[0] == rates[1] == rates[2]
     updates = [int(torch.load(place.optimizer)["state"][0]["step"]) for place in (fresh, heir)]
     assert updates == [STEPS, 2 * STEPS]
+
+
+def test_it_stops_at_the_first_gradient_that_is_not_finite(checkpoint, tmp_path):
+    """Steps of such a size that the second one's loss is no number."""
+    with pytest.raises(CascadeError, match=r"step 2: the gradient is not finite \(norm nan\)"):
+        train(tmp_path / "s", checkpoint, {"steps": STEPS, "learning_rate": 1e30, "warmup_steps": 0})
+    assert [path.name for path in (tmp_path / "s/state").iterdir()] == ["step-000001"]
+    assert not (tmp_path / "s/checkpoint").exists()
