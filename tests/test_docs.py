@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 CITED = re.compile(r"`(tests/[\w/]+\.py)::(\w+(?:::\w+)*)`")
 
 
-def tests_in(file: Path) -> set[str]:
+def names_in(file: Path) -> set[str]:
     """Names of its test functions, those of classes as ``Class::test``."""
     found: set[str] = set()
     for node in ast.parse(file.read_text()).body:
@@ -24,7 +24,7 @@ def tests_in(file: Path) -> set[str]:
 def test_every_test_that_the_pitfalls_page_cites_exists():
     cited = CITED.findall((ROOT / "docs/pitfalls.md").read_text())
     assert len(cited) >= 28, "at least one for each pitfall"
-    missing = [f"{file}::{name}" for file, name in cited if name not in tests_in(ROOT / file)]
+    missing = [f"{file}::{name}" for file, name in cited if name not in names_in(ROOT / file)]
     assert missing == []
 
 
