@@ -75,6 +75,8 @@ class RolloutRun:
     """Of the step in progress."""
     position: dict[str, Any] = field(default_factory=dict)
     """Of the sampler, before the step in progress drew its prompts."""
+    saved: int = -1
+    """Steps done in the state that this attempt wrote last, or goes on from. A later one on the disk is damaged."""
     skipped: int = 0
     """Steps in a row whose update was skipped."""
     resyncs: int = 0
@@ -263,7 +265,7 @@ def probe(run: RolloutRun, prompts: int, tokens: int) -> float:
 
 def sync(run: RolloutRun, version: int) -> None:
     """The trainer's weights into the engine as ``version``, and proof that it serves them (peers' engines have gone on
-    with stale ones without a word: shared/pitfalls.md, 15). Raises CascadeError when it does not, twice."""
+    with stale ones without a word: docs/pitfalls.md, 15). Raises CascadeError when it does not, twice."""
     for attempt in (1, 2):
         with run.trace.span("sync"):
             run.phase(f"weights of step {version} to the engine")
@@ -347,7 +349,7 @@ def save_if_due(run: RolloutRun, done: int) -> None:
 def save(run: RolloutRun, done: int, position: dict[str, Any] | None = None) -> None:
     """State after ``done`` steps: with it the run goes on bit for bit (on CPU, with as many ranks)."""
     ranks = run.context.ranks
-    if ranks.any(states.step_folder(run.context.job.place.state, done).exists()):
+    if run.saved == done:
         return
     with run.trace.span("save"):
         rng = ranks.gather(states.rng_states())
@@ -365,8 +367,10 @@ def save(run: RolloutRun, done: int, position: dict[str, Any] | None = None) -> 
                 torch.save(payload, folder / "state.pt")
             return [*run.policy.save(folder), *([folder / "state.pt"] if ranks.is_main else [])]
 
-        if save_together(run.context, done, write) and ranks.is_main:
-            run.journal.drop_before(done)
+        if save_together(run.context, done, write):
+            run.saved = done
+            if ranks.is_main:
+                run.journal.drop_before(done)
         ranks.barrier()
 
 
@@ -381,7 +385,7 @@ def resume(run: RolloutRun) -> int:
         run.policy.load(folder)
         run.sampler.restore(payload["sampler"])
         run.switch.restore(payload["switch"])
-        run.skipped = payload["skipped"]
+        run.skipped, run.saved = payload["skipped"], step
     except CascadeError:
         raise
     except Exception as error:

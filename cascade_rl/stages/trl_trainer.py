@@ -162,6 +162,17 @@ class Governed:
             )
         return self.lr_scheduler
 
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+        """Called between backward pass and update: a gradient that is not finite never gets there. TRL would go on, the
+        weights lost, and log the mean of earlier losses."""
+        norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[misc]
+        if not math.isfinite(norm):
+            raise CascadeError(
+                f"step {self.state.global_step + 1}: the gradient is not finite (norm {float(norm)}). The last saved "
+                "state is intact. Lower `learning_rate`, add `warmup_steps`, or look at the rows."
+            )
+        return norm
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """As TRL does, but a disk that takes no more pauses saving instead of ending the stage."""
         try:

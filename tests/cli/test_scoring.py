@@ -109,3 +109,13 @@ def test_stages_without_rollouts(run):
     assert "stage sft-1 of run quickstart has no rollouts" in result.stderr
     result = cli("score", "rewards.math:verify", "--run", "quickstart", "--stage", "x", "--root", str(run))
     assert "no stage 'x'; its stages are: sft-1, sft-2, reward-model, rlhf, if-rl, math-rl" in result.stderr
+
+
+def test_rollouts_are_looked_at_with_the_worst_first(run):
+    result = cli("rollouts", "quickstart", "math-rl", "--worst", "--limit", "5", "--root", str(run))
+    assert result.returncode == 0, result.stderr
+    heads = [line for line in result.stdout.splitlines() if line.startswith("---")]
+    assert [line.split("score ")[1].split()[0] for line in heads] == ["0", "0", "0", "0", "1"]
+    assert all(line.startswith("--- step 2  p") for line in heads), "the last step, unless another is asked for"
+    assert "> ?\n</think>\\boxed{2} and more" in result.stdout
+    assert 'details: {"truncated": true}' in result.stdout

@@ -80,6 +80,18 @@ def test_a_second_start_says_that_all_is_done(undisturbed):
     assert cascade.weights(undisturbed) == before
 
 
+def test_the_same_recipe_and_seed_give_the_same_run_again(undisturbed, tmp_path):
+    """Elsewhere on the disk, bit for bit: weights, metrics but for the clock's, and what benchmarks measured."""
+    process = cascade.start(tmp_path)
+    output = cascade.finish(process, tmp_path)
+    assert process.returncode == 0, output
+    assert cascade.weights(tmp_path) == cascade.weights(undisturbed)
+    for stage in ("sft-1", "sft-2", "math-rl"):
+        assert cascade.metrics(tmp_path, stage) == cascade.metrics(undisturbed, stage)
+    first, second = (json.loads(cli(root, "status", "tiny", "--json").stdout) for root in (undisturbed, tmp_path))
+    assert [stage["evaluations"] for stage in second["stages"]] == [stage["evaluations"] for stage in first["stages"]]
+
+
 def test_killed_at_ten_random_instants_it_ends_in_the_same_weights(undisturbed, tmp_path):
     """Orchestrator, rank, or whole group; SIGKILL, and SIGTERM between; once with a damaged newest state."""
     rng = random.Random(os.environ.get("CASCADE_RL_KILL_SEED", "kills"))

@@ -155,6 +155,16 @@ def test_inheriting_an_optimizer_that_was_not_kept(folder):
         stage_job(plan, plan.stage("b"))
 
 
+def test_a_parents_optimizer_is_taken_over_where_it_is_asked_for_only(folder):
+    """Pitfall 1: also where a sibling has made the parent keep it."""
+    plan, _ = go(folder, "stages.b.optimizer_state=inherit", "stages.b.init=a")
+    complete(plan.stage("a"))
+    plan.stage("a").folder.optimizer.touch()
+    sibling = plan_of(folder, "stages.b.init=a").stage("b")
+    assert stage_job(plan, plan.stage("b")).parent_optimizer == plan.stage("a").folder.optimizer
+    assert stage_job(plan, sibling).parent_optimizer is None
+
+
 def test_a_benchmark_is_measured_once_and_again_when_it_changes(folder):
     benchmark = 'evaluate.after_each_stage=[{name: m, data: [{source: rows.jsonl, columns: {x: y}}], reward: {use: "mine:score"}, samples: %d}]'
     plan = plan_of(folder, benchmark % 1)

@@ -307,6 +307,13 @@ def test_starting_does_not_count_against_the_deadline(pool):
     assert one.summary()["restarts"] == 0
 
 
+def test_standing_in_line_does_not_count_against_the_deadline(pool):
+    """Scoring begins when many rollouts end at once; each call has all of its time, from when a worker takes it."""
+    one = pool(source="import time\ndef score(response): time.sleep(0.4); return 1.0", timeout_s=1.0)
+    assert [future.result(60).value for future in [one.submit(call("x")) for _ in range(4)]] == [1.0] * 4
+    assert one.summary()["restarts"] == 0, "a second try would have hidden it"
+
+
 def test_starting_has_a_budget_of_its_own(project):
     project.write("import time; time.sleep(3600)")
     process = WorkerProcess(RewardSettings(f"{project.module}:score", {}, 1.0, 0.0), [project.folder])

@@ -17,7 +17,8 @@ def tokens_of(seed: int, count: int) -> list[int]:
 
 class FakeServer:
     """``behave(number, body)``: of the number-th generate request, one of ``answer``, ``hang``, ``drop``, ``garbage``,
-    ``abort``, ``short``, or an HTTP status. ``calls``: all other routes that were called, with their bodies."""
+    ``abort``, ``short``, or an HTTP status. ``calls``: all other routes that were called, with their bodies. Those in
+    ``silent`` are never answered."""
 
     def __init__(self, behave: Callable[[int, dict], str | int] = lambda number, body: "answer") -> None:
         self.behave = behave
@@ -25,6 +26,7 @@ class FakeServer:
         self.dropped = 0
         self.calls: list[tuple[str, object]] = []
         self.failing: dict[str, int] = {}
+        self.silent: set[str] = set()
         self.version = "default"
         self.healthy = 200
         self.running = self.most_running = 0
@@ -113,6 +115,8 @@ class FakeServer:
         if path == "health":
             return web.Response(status=self.healthy)
         self.calls.append((path, body))
+        if path in self.silent:
+            await self._hold.wait()
         if path in self.failing:
             return web.json_response({"error": {"message": "as told"}}, status=self.failing[path])
         if path == "update_weight_version":

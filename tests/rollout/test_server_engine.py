@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cascade_rl.recipe import SamplingConfig
-from cascade_rl.rollout import request_loop
+from cascade_rl.rollout import request_loop, server_engine
 from cascade_rl.rollout.engine import Request
 from cascade_rl.rollout.request_loop import RequestLoop
 from cascade_rl.rollout.server_client import ServerClient
@@ -282,6 +282,16 @@ def test_a_server_that_cannot_load_stops_the_stage_with_its_words(opened):
         server.failing = {"pause?mode=abort": 404}
         with pytest.raises(CascadeError, match="VLLM_SERVER_DEV_MODE=1"):
             engine.load_weights(weights(), version=1)
+
+
+def test_a_server_that_says_nothing_while_it_loads_is_given_up_by_name(opened, monkeypatch):
+    monkeypatch.setattr(server_engine, "CONTROL_S", 0.3)
+    with FakeServer() as first, FakeServer() as second:
+        engine, _ = opened(first, second)
+        second.silent.add("collective_rpc")
+        with pytest.raises(CascadeError, match=f"{second.url} failed at /collective_rpc: no answer within 0 s"):
+            engine.load_weights(weights(), version=1)
+        assert engine.version == -1
 
 
 def test_a_server_that_died_unnoticed_is_left_out_of_an_update(opened):

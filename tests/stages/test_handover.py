@@ -71,6 +71,20 @@ def test_what_is_written_is_a_plain_model_that_reads_back(checkpoint, tmp_path):
     load_tokenizer(out, TemplateConfig())
 
 
+def test_a_tied_head_is_stored_once_where_it_is_handed_over_apart(checkpoint, tmp_path):
+    """As gathered shards are; stored twice, a tool that trusts the file would untie it."""
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    tokenizer, template = load_tokenizer(checkpoint, TemplateConfig())
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    apart = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert "lm_head.weight" in apart
+    (tmp_path / "out").mkdir()
+    write_checkpoint(model, tokenizer, template, tmp_path / "out", "float32", apart)
+    assert "lm_head.weight" not in load_file(tmp_path / "out/model.safetensors")
+
+
 def test_a_checkpoint_that_reads_back_differently_is_an_error(checkpoint, tmp_path, monkeypatch):
     import safetensors.torch
     from transformers import AutoModelForCausalLM

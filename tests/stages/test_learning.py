@@ -1,13 +1,20 @@
 """What a step learns from, with hand-made groups."""
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascade_rl.stages.learning import _means, filled, in_parts, informative, shaped, training_sequences
+from cascade_rl.models import tiny_qwen3
+from cascade_rl.stages.collect import Collected
+from cascade_rl.stages.learning import Learner, _means, filled, in_parts, informative, shaped, training_sequences
+from cascade_rl.tracking.trace import Trace
 from cascade_rl.training.packing import training_sequence
 from cascade_rl.training.stage_loss import StageLoss
 from tests.stages.test_rl import config, group
+from tests.training.test_update import make_policy
 
 
 def test_soft_overlong_takes_off_over_the_buffer():
@@ -68,3 +75,28 @@ def test_metrics_of_several_updates():
     ]
     assert _means(updates) == {"loss": 2.0, "tokens/trained": 30, "update/skipped": 1.0}
     assert _means(updates[:1]) == updates[0]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_qwen3.build(folder, seed=3, hidden_size=64, layers=2, intermediate_size=96)
+    return folder
+
+
+def gradient_norm(checkpoint, groups, ranks_alike=1):
+    """Of one step from ``groups``, on each of so many ranks."""
+    ranks = SimpleNamespace(sum=lambda counts: counts * ranks_alike, device=torch.device("cpu"))
+    run = SimpleNamespace(
+        config=config(), policy=make_policy(checkpoint, grad_clip=1e9), context=SimpleNamespace(ranks=ranks),
+        engine=SimpleNamespace(logprob_temperature=1.0), reference=None, trace=Trace(), phase=lambda text: None,
+        max_gap=1e9, resyncs=0, skipped=0,
+    )  # fmt: skip
+    return Learner(run).learn(Collected(groups), 0)["grad_norm"]
+
+
+def test_a_step_is_divided_by_all_its_tokens_those_without_a_gradient_and_of_other_ranks_too(checkpoint):
+    varied, flat = group([1.0, 0.0]), group([1.0, 1.0])
+    alone = gradient_norm(checkpoint, [varied])
+    assert gradient_norm(checkpoint, [varied, flat]) == pytest.approx(alone / 2, rel=1e-5)
+    assert gradient_norm(checkpoint, [varied], ranks_alike=4) == pytest.approx(alone / 4, rel=1e-5)

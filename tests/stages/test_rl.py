@@ -110,6 +110,7 @@ def test_metrics_by_hand():
     assert metrics["completions/truncated"] == pytest.approx(1 / 6)
     assert metrics["groups/zero_variance"] == pytest.approx(2 / 3)  # the third has one member left
     assert metrics["tokens/rollout"] == 12
+    assert (metrics["completions/mean_length"], metrics["completions/max_length"]) == (2, 2)
     assert not any(key.startswith(("domain/", "thinking/", "instruct/")) for key in metrics)
 
 

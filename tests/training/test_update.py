@@ -102,6 +102,16 @@ def test_the_cut_into_rows_changes_nothing(checkpoint):
         assert float((other - gradients[0]).norm() / gradients[0].norm()) < 1e-6
 
 
+def test_a_step_divides_once_by_what_it_is_told(checkpoint):
+    def norm(denominator):
+        policy = make_policy(checkpoint, grad_clip=1e9)
+        loss = lambda row, part, logprobs, _: policy_gradient(logprobs, row.advantages[part])  # noqa: E731
+        Update(policy, loss, temperature=1.0, engine_temperature=1.0).add(pack(sequences(), 24))
+        return policy.step(denominator)
+
+    assert norm(1.0) == pytest.approx(44 * norm(44.0), rel=1e-5)
+
+
 def test_the_gap_compares_the_same_temperature(checkpoint):
     """With raw engine log-probs the gap is taken at temperature 1 whatever the sampling temperature."""
     policy = make_policy(checkpoint)

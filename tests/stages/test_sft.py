@@ -1,0 +1,94 @@
+"""The SFT stage in this process, with TRL's real trainer and a model of a few thousand weights."""
+
+import io
+import json
+import shutil
+
+import pytest
+import torch
+
+from cascade_rl.models import tiny_qwen3
+from cascade_rl.recipe import TemplateConfig
+from cascade_rl.stages import sft
+from cascade_rl.stages.context import Context, StopFlag
+from cascade_rl.stages.handover import install_contract
+from cascade_rl.store import Job, StageFolder
+from cascade_rl.training import state as states
+from cascade_rl.training.ranks import Ranks
+from cascade_rl.types import CascadeError
+
+SOURCE = {
+    "source": "cascade_rl.data.procedural:addition", "prompt": "{problem}",
+    "args": {"rows": 6, "digits": [1, 1], "solved": True},
+}  # fmt: skip
+STEPS = 4
+"""Of three rows each: epochs of six rows end with steps 2 and 4."""
+PACKED = {"packing": True, "max_length": 128, "batch_size": 1, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_qwen3.build(folder, seed=3, hidden_size=64, layers=2, intermediate_size=96)
+    install_contract(folder, TemplateConfig())
+    return folder
+
+
+def train(folder, checkpoint, more=None, **keys):
+    """Runs the stage in ``folder`` from where it stands; returns (its folder, what it said)."""
+    stage = {
+        "kind": "sft", "name": "s", "data": [SOURCE], "batch_size": 3, "learning_rate": 1e-3, "warmup_steps": 3,
+        "max_length": 64, "save_every": 1, **(more or {"steps": STEPS}),
+    }  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    job = Job.model_validate(
+        {"task": "stage", "run": "r", "name": "s", "identity": "i", "folder": folder, "recipe_path": "r.yaml",
+         "model": "x", "checkpoint": str(checkpoint), "stage": stage, "template": {}, "seed": 1, "dtype": "float32",
+         **keys}
+    )  # fmt: skip
+    out = io.StringIO()
+    sft.run(Context(job, Ranks(0, 1, torch.device("cpu")), StopFlag(), out))
+    return StageFolder(folder), out.getvalue()
+
+
+def metrics(place):
+    rows = [json.loads(line) for line in place.metrics.read_text().splitlines()]
+    return [{key: value for key, value in row.items() if not key.startswith("time")} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("more", "steps", "states_of"),
+    [({"steps": STEPS}, STEPS, (1, 2, 3, 4)), (PACKED, 6, (2, 3, 6))],
+    ids=["rows", "packed"],
+)
+def test_it_goes_on_from_any_state_as_if_nothing_had_been(checkpoint, tmp_path, monkeypatch, more, steps, states_of):
+    """Also from an epoch's exact end, and from the last step, where peers leave out an epoch or do nothing at all."""
+    monkeypatch.setattr(states, "KEPT", steps)
+    whole, _ = train(tmp_path / "whole", checkpoint, more)
+    weights = (whole.checkpoint / "model.safetensors").read_bytes()
+    assert [row["step"] for row in metrics(whole)] == list(range(1, steps + 1))
+    for step in states_of:
+        folder = tmp_path / f"from-{step}"
+        shutil.copytree(states.step_folder(whole.state, step), states.step_folder(folder / "state", step))
+        again, said = train(folder, checkpoint, more)
+        assert f"going on from step {step} of {steps}" in said
+        assert metrics(again) == metrics(whole)[step:]
+        assert (again.checkpoint / "model.safetensors").read_bytes() == weights, step
+
+
+def test_an_optimizer_is_inherited_where_it_is_asked_for_and_rates_begin_anew(checkpoint, tmp_path):
+    parent, _ = train(tmp_path / "parent", checkpoint, keep_optimizer=True)
+    fresh, _ = train(tmp_path / "fresh", parent.checkpoint, keep_optimizer=True)
+    heir, _ = train(tmp_path / "heir", parent.checkpoint, keep_optimizer=True, parent_optimizer=parent.optimizer)
+    rates = [[row["learning_rate"] for row in metrics(place)] for place in (parent, fresh, heir)]
+    assert rates[0] == rates[1] == rates[2]
+    updates = [int(torch.load(place.optimizer)["state"][0]["step"]) for place in (fresh, heir)]
+    assert updates == [STEPS, 2 * STEPS]
+
+
+def test_it_stops_at_the_first_gradient_that_is_not_finite(checkpoint, tmp_path):
+    """Steps of such a size that the second one's loss is no number."""
+    with pytest.raises(CascadeError, match=r"step 2: the gradient is not finite \(norm nan\)"):
+        train(tmp_path / "s", checkpoint, {"steps": STEPS, "learning_rate": 1e30, "warmup_steps": 0})
+    assert [path.name for path in (tmp_path / "s/state").iterdir()] == ["step-000001"]
+    assert not (tmp_path / "s/checkpoint").exists()
