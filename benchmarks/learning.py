@@ -38,7 +38,7 @@ SIDES = ("ours", "trl")
 
 def main() -> None:
     options = parse()
-    found: dict[str, Any] = {"machine": machine(), "options": {k: str(v) for k, v in vars(options).items()}}
+    found: dict[str, Any] = {"machine": machine(), "options": options_of(options)}
     print(machine_line(found["machine"]))
     with tempfile.TemporaryDirectory(prefix="learning-") as folder:
         start = starting_checkpoint(Path(folder), options)
@@ -62,6 +62,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, default=REPOSITORY / "docs" / "images" / "learning.json")
     parser.add_argument("--figure", type=Path, default=REPOSITORY / "docs" / "images" / "learning.png")
     return parser.parse_args()
+
+
+def options_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What the curves depend on."""
+    return {key: value for key, value in vars(options).items() if key not in ("json", "figure")}
 
 
 TEMPLATE = {"mode": "instruct", "system": None}
