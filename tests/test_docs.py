@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cascade_rl.recipe.keys_page import keys_page
+
 ROOT = Path(__file__).parents[1]
 CITED = re.compile(r"`(tests/[\w/]+\.py)::(\w+(?:::\w+)*)`")
 
@@ -39,3 +41,7 @@ def test_every_pitfall_has_its_row():
 def test_links_within_the_repository_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_page_of_keys_is_that_of_the_schema():
+    assert (ROOT / "docs/keys.md").read_text() == keys_page(), "python -m cascade_rl.recipe.keys_page > docs/keys.md"

@@ -186,7 +186,7 @@ def diff(
 @app.command()
 def rollouts(
     run: Run,
-    stage: Annotated[str, typer.Argument(help="Name of an RL stage.")],
+    stage: Annotated[str, typer.Argument(help="Name of a stage with rollouts (rl, distill).")],
     root: Root = Path("."),
     step: Annotated[int | None, typer.Option(help="Default: the last one.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many to print.")] = 4,
@@ -211,7 +211,7 @@ def score(
         str | None, typer.Argument(help="A .jsonl file with `response` and the reward's columns; - for stdin.")
     ] = None,
     run_name: Annotated[str | None, typer.Option("--run", help="Instead of rows: a run, with --stage.")] = None,
-    stage: Annotated[str | None, typer.Option(help="The RL stage whose stored rollouts are scored again.")] = None,
+    stage: Annotated[str | None, typer.Option(help="The stage whose stored rollouts are scored again.")] = None,
     root: Root = Path("."),
     settings: Annotated[
         list[str] | None,

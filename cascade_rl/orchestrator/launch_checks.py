@@ -23,9 +23,12 @@ def launch_of(loaded: LoadedRecipe) -> Launch:
     """
     if "RANK" in os.environ or loaded.recipe.launch.accelerate is None:
         return Launch.from_environment(os.environ)
-    path = resolve_path(loaded.recipe.launch.accelerate, loaded.path)
+    named = loaded.recipe.launch.accelerate
+    path = resolve_path(named, loaded.path)
+    if path is None:
+        raise CascadeError(f"launch.accelerate: there is no file {named} beside the recipe or in the working folder")
     try:
-        return Launch.from_config(yaml.safe_load(path.read_text()) or {}) if path else Launch()
+        return Launch.from_config(yaml.safe_load(path.read_text()) or {})
     except (OSError, yaml.YAMLError) as error:
         raise CascadeError(f"launch.accelerate: {path} cannot be read: {error}") from error
 
@@ -71,7 +74,7 @@ def _data_parallel_only(stage: StageConfig) -> Iterator[tuple[str, str]]:
     how = stage.sharding
     if how.strategy not in ("auto", "ddp"):
         yield "strategy", f"{stage.kind} stages train data-parallel (TRL); leave it out or say ddp"
-    for key in ("offload_optimizer", "offload_parameters", "offload_activations"):
+    for key in ("offload_optimizer", "offload_parameters", "offload_activations", "offload_reference"):
         if getattr(how, key):
             yield key, f"{stage.kind} stages train data-parallel (TRL), without offloading; leave it out"
     if how.sequence_parallel > 1:
@@ -80,7 +83,10 @@ def _data_parallel_only(stage: StageConfig) -> Iterator[tuple[str, str]]:
 
 def _sequence_parallel(size: int, stage: RolloutStage, world_size: int) -> Iterator[tuple[str, str]]:
     if world_size % size:
-        yield "sequence_parallel", f"{size} does not divide the {world_size} ranks"
+        yield (
+            "sequence_parallel",
+            f"{size} does not divide the {world_size} ranks; start a multiple of {size}, or use 1",
+        )
     if stage.mismatch is not None and stage.mismatch.mask == "geometric":
         yield (
             "sequence_parallel",

@@ -264,8 +264,15 @@ def _plan_stage(
     )
 
 
-def model_inputs(model: str, loaded: LoadedRecipe, place: Place) -> tuple[dict[str, Any], str]:
-    """What identifies a model given by path or hub id, and where to load it from.
+def model_inputs(
+    model: str,
+    loaded: LoadedRecipe,
+    place: Place,
+    what: str = "model",
+    other: str = f"built in ({', '.join(BUILT_IN)})",
+) -> tuple[dict[str, Any], str]:
+    """What identifies a model given by path or hub id, and where to load it from. ``what`` it is called and what
+    ``other`` kinds of names there are, for the error.
 
     The path itself is no part of its identity. A local folder is known by its small files' content and its large
     files' size, head and tail: hashing tens of gigabytes at every start would cost minutes.
@@ -274,10 +281,9 @@ def model_inputs(model: str, loaded: LoadedRecipe, place: Place) -> tuple[dict[s
     if path is None:
         if model.startswith((".", "/", "~")) or "/" not in model:
             near = nearest(model, BUILT_IN)
-            hint = f"; did you mean {near}?" if near else ""
+            hint = f"; did you mean {near}?" if near and near != model else ""
             raise CascadeError(
-                f"{place}: model {model!r} is neither a folder, nor a hub id (owner/name), nor built in "
-                f"({', '.join(BUILT_IN)}){hint}"
+                f"{place}: {what} {model!r} is neither a folder, nor a hub id (owner/name), nor {other}{hint}"
             )
         return {"hub": model}, model
     if not (path / "config.json").is_file():
@@ -314,7 +320,10 @@ def _teacher(config: TeacherConfig, known: Mapping[str, str], loaded: LoadedReci
     """What identifies a teacher: its stage, its model, or for want of more the address of its server."""
     if config.stage is not None:
         return {"stage": known[config.stage]}
-    return {"url": config.url} if config.model is None else model_inputs(config.model, loaded, place)[0]
+    if config.model is None:
+        return {"url": config.url}
+    other = "a stage before this one (stage:NAME)"
+    return model_inputs(config.model, loaded, place, what="the teacher's model", other=other)[0]
 
 
 def template_of(stage: PlannedStage, loaded: LoadedRecipe) -> TemplateConfig:

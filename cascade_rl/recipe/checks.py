@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cascade_rl.recipe import references
+from cascade_rl.recipe.choices import contradictions
 from cascade_rl.recipe.data_checks import source_problems
 from cascade_rl.recipe.gate_checks import gate_problems
 from cascade_rl.recipe.loaded import LoadedRecipe
@@ -13,7 +14,7 @@ from cascade_rl.recipe.measuring import BenchmarkByName, BenchmarkConfig, PairBe
 from cascade_rl.recipe.parts import DataSource
 from cascade_rl.recipe.paths import looks_like_path, resolve_path
 from cascade_rl.recipe.problems import Keys, Problem
-from cascade_rl.recipe.schema import DistillStage, RewardModelStage, RlStage, RolloutStage, SftStage, StageConfig
+from cascade_rl.recipe.schema import DistillStage, RewardModelStage, RolloutStage, SftStage, StageConfig
 from cascade_rl.recipe.tree import PlacedDict, place_of, problem_at, stage_names
 
 Stages = Sequence[StageConfig | None]
@@ -35,12 +36,12 @@ def structure_problems(
         if stage is not None:
             own = (
                 *references.of_stage(stage, index, root),
-                *_schedule(stage),
                 *_batches(stage, world_size),
-                *_choices(stage),
             )
             for key, message in own:
                 problems.append(problem_at(root, ("stages", index, key), message))
+            for inner, message in contradictions(stage):
+                problems.append(problem_at(root, ("stages", index, *inner), message))
     for keys, source in _sources(stages, benchmarks):
         problems += [problem_at(root, (*keys, *inner), message) for inner, message in source_problems(source)]
     return [*problems, *gate_problems(stages, benchmarks, root, skipped)]
@@ -68,8 +69,8 @@ def check_context(loaded: LoadedRecipe, context_tokens: int) -> list[Problem]:
     for index, stage in enumerate(loaded.recipe.stages):
         if isinstance(stage, RolloutStage):
             prompt, new = stage.max_prompt_tokens, stage.rollout.max_new_tokens
-            need, keys = (prompt or 0) + new, ("stages", index, "rollout", "max_new_tokens")
-            what = f"max_prompt_tokens {prompt} + max_new_tokens {new} = {need}" if prompt else f"{new}"
+            need, keys = (prompt or 1) + new, ("stages", index, "rollout", "max_new_tokens")
+            what = f"max_prompt_tokens {prompt} + max_new_tokens {new} = {need}" if prompt else f"{new} and a prompt's"
         else:
             need, keys, what = stage.max_length, ("stages", index, "max_length"), f"{stage.max_length}"
         there = positions[stage.name]
@@ -147,24 +148,6 @@ def _unique_benchmarks(benchmarks: Sequence[Any], root: PlacedDict) -> Iterator[
             keys = ("evaluate", "after_each_stage", index)
             message = f"another benchmark is called {name}; give this one a `name` of its own"
             yield problem_at(root, keys, message)
-
-
-def _schedule(stage: StageConfig) -> Iterator[tuple[str, str]]:
-    if stage.min_learning_rate > stage.learning_rate:
-        yield "min_learning_rate", f"{stage.min_learning_rate:g} is above learning_rate {stage.learning_rate:g}"
-    steps = getattr(stage, "steps", None)
-    if steps is not None and stage.warmup_steps >= steps:
-        yield "warmup_steps", f"{stage.warmup_steps} warm-up steps leave nothing of {steps} steps"
-
-
-def _choices(stage: StageConfig) -> Iterator[tuple[str, str]]:
-    """Options that contradict each other."""
-    if isinstance(stage, RlStage) and stage.abort_hopeless and stage.curriculum is not None:
-        yield (
-            "abort_hopeless",
-            "a curriculum judges prompts by all of their rollouts, and would not see those given up: leave out one of "
-            "`abort_hopeless` and `curriculum`",
-        )
 
 
 def _batches(stage: StageConfig, world_size: int | None) -> Iterator[tuple[str, str]]:

@@ -5,10 +5,11 @@ Every default is the published recipe's: strictly on-policy, no KL, no entropy b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cascade_rl.recipe.parts import Section, stage_reference
 
@@ -50,8 +51,15 @@ class MismatchConfig(Section):
             raise ValueError("mask: difference needs `high`, the largest difference of probabilities (0.3, say)")
         if self.mask in ("band", "geometric") and (self.low is None or self.high is None):
             raise ValueError(f"mask: {self.mask} needs `low` and `high`, the smallest and largest ratio that stay")
-        if self.low is not None and self.high is not None and self.low >= self.high:
-            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+        if self.mask == "none" and (self.low is not None or self.high is not None):
+            raise ValueError("`low` and `high` are the bounds of a `mask`: name one, or leave them out")
+        if self.mask == "difference" and self.high is not None and self.high >= 1.0:
+            raise ValueError(f"high ({self.high:g}): probabilities never differ by 1, so this would mask nothing")
+        if self.mask in ("band", "geometric") and not (self.low or 0.0) <= 1.0 <= (self.high or 0.0):
+            raise ValueError(
+                f"low ({self.low:g}) and high ({self.high:g}) must lie on either side of 1, the ratio of a token that "
+                "trainer and engine agree about"
+            )
         return self
 
 
@@ -85,6 +93,20 @@ class LoraConfig(Section):
     """Names of linear layers (``[q_proj, v_proj]``), a regular expression of whole names, or all but the head."""
     sync: Literal["merged", "adapter"] = "merged"
     """What the engine gets each step: whole weights with the adapter merged in, or the adapter alone."""
+
+    @field_validator("target_modules")
+    @classmethod
+    def _targets(cls, wanted: str | list[str]) -> str | list[str]:
+        if not wanted:
+            raise ValueError("name at least one linear layer, or leave it out for all but the head")
+        if isinstance(wanted, str) and wanted != "all-linear":
+            if re.fullmatch(r"[\w-]+", wanted):
+                raise ValueError(f"a text is a pattern of whole names, which {wanted!r} is none of: write [{wanted}]")
+            try:
+                re.compile(wanted)
+            except re.error as error:
+                raise ValueError(f"{wanted!r} is no regular expression: {error}") from None
+        return wanted
 
     @property
     def scale(self) -> float:

@@ -68,6 +68,10 @@ class DataSource(Section):
     one, or none: then they are concatenated and shuffled)."""
 
 
+LEAST_TEMPERATURE = 0.01
+"""vLLM takes this for anything between it and 0."""
+
+
 class SamplingConfig(Section):
     """How completions are sampled."""
 
@@ -79,6 +83,13 @@ class SamplingConfig(Section):
     """0 is off."""
     stop: list[str] = []
     """Texts that end a completion as the end-of-turn token does; what was generated stays, stop text included."""
+
+    @field_validator("stop")
+    @classmethod
+    def _no_empty_text(cls, stop: list[str]) -> list[str]:
+        if "" in stop:
+            raise ValueError("an empty text would end every completion at once; leave it out")
+        return stop
 
 
 class EvaluationSampling(SamplingConfig):

@@ -18,6 +18,7 @@ from cascade_rl.recipe.learning import (
 )
 from cascade_rl.recipe.measuring import EvaluateConfig, GateConfig, PairBenchmark
 from cascade_rl.recipe.parts import (
+    LEAST_TEMPERATURE,
     NOT_IDENTITY,
     DataSource,
     EngineConfig,
@@ -153,6 +154,10 @@ class RolloutStage(StageConfig):
     def _sampled(cls, rollout: SamplingConfig) -> SamplingConfig:
         if rollout.temperature == 0.0:
             raise ValueError("temperature 0 makes the rollouts of a group identical; use a value above 0")
+        if rollout.temperature < LEAST_TEMPERATURE:
+            raise ValueError(f"vLLM samples at {LEAST_TEMPERATURE:g} whatever is asked below it: use that or more")
+        if rollout.top_k == 1:
+            raise ValueError("top_k: 1 makes the rollouts of a group identical; use 0 (off) or more than 1")
         return rollout
 
 

@@ -52,6 +52,28 @@ def required_type(annotation: Any) -> Any:
     return annotation
 
 
+ELSEWHERE = {
+    "beta": "loss.kl",
+    "kl_coef": "loss.kl",
+    "kl_loss_coef": "loss.kl",
+    "epsilon": "loss.clip_low",
+    "epsilon_high": "loss.clip_high",
+    "loss_type": "loss.aggregate",
+    "scale_rewards": "advantage",
+    "num_generations": "group_size",
+    "max_completion_length": "rollout.max_new_tokens",
+    "max_response_length": "rollout.max_new_tokens",
+    "max_prompt_length": "max_prompt_tokens",
+    "num_iterations": "updates_per_batch",
+    "reward_funcs": "reward",
+    "max_steps": "steps",
+    "num_train_epochs": "epochs",
+    "lr": "learning_rate",
+    "max_grad_norm": "grad_clip",
+}
+"""What other frameworks call the keys of a stage."""
+
+
 def is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
@@ -68,6 +90,8 @@ def unknown_key(model: Model, keys: Keys) -> str:
     if not is_model(section):
         return "unknown key"
     own = _keys(section)
+    if issubclass(model, StageConfig) and key in ELSEWHERE:
+        return f"unknown key; it is {ELSEWHERE[key]} here (docs/keys.md has a table of such names)"
     around = [(where, home) for where, home in _homes(model) if home is not section]
     far = [(where, home) for where, home in _distant_homes(model) if home is not section]
     for where, home in around:

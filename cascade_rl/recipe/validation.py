@@ -21,6 +21,13 @@ from cascade_rl.recipe.sections import field_at, unknown_key
 from cascade_rl.recipe.tree import PlacedDict, PlacedList, place_of, plain, problem_at, stages_of
 from cascade_rl.recipe.wording import expected, mismatch, shown
 
+KINDS_ELSEWHERE = {
+    **dict.fromkeys(("grpo", "ppo", "rloo", "dapo", "rlhf", "rlvr"), "rl"),
+    **dict.fromkeys(("rm", "reward"), "reward_model"),
+    **dict.fromkeys(("opd", "mopd", "gkd"), "distill"),
+}
+"""Words for a stage's kind that people bring along."""
+
 
 @dataclass(frozen=True)
 class Validated:
@@ -105,7 +112,8 @@ class _Validator:
             ignore = _of_incomplete if incomplete else None
             return self.typed(KINDS[kind], plain(stage.without("extends")), keys, ignore)
         if "kind" in stage:
-            hint_ = suggestion(str(kind), KINDS, "kinds are")
+            meant = KINDS_ELSEWHERE.get(str(kind).lower())
+            hint_ = f"it is {meant} here" if meant else suggestion(str(kind), KINDS, "kinds are")
             self.report(keys, ("kind",), f"there is no kind {shown(kind)}; {hint_}")
         elif not incomplete:
             self.report(keys, ("kind",), f"missing; must be one of {' or '.join(KINDS)}")

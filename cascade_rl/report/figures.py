@@ -68,11 +68,13 @@ class _Span:
 
 
 def _spans(run: RunView) -> list[_Span]:
-    """Stages that sample at one scale of steps; SFT stages, whose steps mean something else, at one narrow width."""
-    rl_steps = sum(_planned(s) for s in run.stages if s.samples)
+    """Stages that have begun: those that sample at one scale of steps; SFT stages, whose steps mean something else, at
+    one narrow width."""
+    begun = [stage for stage in run.stages if stage.config or stage.metrics or stage.measurements]
+    rl_steps = sum(_planned(s) for s in begun if s.samples)
     narrow = max(1.0, 0.16 * rl_steps) if rl_steps else 1.0
     spans, at = [], 0.0
-    for stage in run.stages:
+    for stage in begun:
         if stage.kind == "reward_model":
             continue  # a side branch, which the benchmarks do not see
         width = float(_planned(stage)) if stage.samples else narrow
@@ -185,7 +187,11 @@ def _cascade_axes(axes: Any, spans: list[_Span], right: float) -> None:
             for step in (0, *(s for s in within if 0 < s < planned), planned):
                 ticks[span.start + step * (span.end - span.start) / planned] = f"{done + step:g}"
             done += planned
-    axes.set_xticks(list(ticks), list(ticks.values()))
+    places: list[float] = []
+    for place in sorted(ticks, reverse=True):  # the last one stays; of others those that leave room for its text
+        if not places or places[-1] - place > 0.025 * right:
+            places.append(place)
+    axes.set_xticks(places, [ticks[place] for place in places])
     axes.set_xlabel("steps of RL and distillation (SFT stages are drawn at a fixed width)" if done else "stages")
     axes.tick_params(length=0)
 
@@ -196,7 +202,7 @@ PANELS = (
     ("completions/truncated", "truncated, %", 100.0),
     ("policy/entropy", "entropy, nats per token", 1.0),
     ("groups/zero_variance", "groups without variance, %", 100.0),
-    ("sampling/logprob_gap_mean", "trainer-engine log-prob gap", 1.0),
+    ("sampling/logprob_gap_mean", "trainer-engine log-prob gap, nats", 1.0),
 )
 
 PANELS_OF_DISTILLATION = (
@@ -233,6 +239,8 @@ def rl_figure(stage: StageView, path: Path) -> Path | None:
                 low, high = min(scaled), max(scaled)
                 # A curve below zero (an advantage) is drawn up to it: there is nothing to gain beyond.
                 axes.set_ylim(0 if low >= 0 else None, high * 1.15 if high > 0 else 1 if low >= 0 else 0)
+                if title.endswith("%"):  # one rollout of hundreds is no event
+                    axes.set_ylim(0, max(high * 1.15, 5))
         for axes in grid[1]:
             axes.set_xlabel("step")
         return save(figure, path)
@@ -256,13 +264,26 @@ def sft_figure(stages: list[StageView], path: Path) -> Path | None:
         return save(figure, path)
 
 
-TIMES = (
-    ("time/rollout_s", "generate"),
-    ("time/reward_wait_s", "wait for rewards"),
-    ("time/teacher_s", "ask teachers"),
-    ("time/train_s", "train"),
-    ("time/sync_s", "sync weights"),
-)
+LANES = {
+    "sync": COLOURS[3],
+    "generate": COLOURS[0],
+    "reward": COLOURS[2],
+    "wait for rewards": COLOURS[4],
+    "ask teachers": COLOURS[5],
+    "reference": COLOURS[5],
+    "train": COLOURS[1],
+    "save": COLOURS[6],
+    "other": "#D0D4DA",
+}
+"""What the time of a step goes into, in the order it is drawn, and its colour in every figure."""
+TIMES = {
+    "sync": "time/sync_s",
+    "generate": "time/rollout_s",
+    "wait for rewards": "time/reward_wait_s",
+    "ask teachers": "time/teacher_s",
+    "train": "time/train_s",
+}
+"""Metric of those that are metrics."""
 
 
 def time_figure(stages: list[StageView], path: Path) -> Path | None:
@@ -272,14 +293,14 @@ def time_figure(stages: list[StageView], path: Path) -> Path | None:
         return None
     with look():
         figure, axes = plt.subplots(figsize=(8.6, 0.7 + 0.45 * len(stages)))
+        times = {lane: key for lane, key in TIMES.items() if any(stage.series(key)[1] for stage in stages)}
         for row, stage in enumerate(stages):
+            medians = {lane: _median(stage.series(key)[1]) for lane, key in times.items()}
+            medians["other"] = max(0.0, _median(stage.series("time/step_s")[1]) - sum(medians.values()))
             left = 0.0
-            for index, (key, label) in enumerate(TIMES):
-                value = _median(stage.series(key)[1])
-                axes.barh(row, value, left=left, color=COLOURS[index], height=0.55, label=label if row == 0 else None)
+            for lane, value in medians.items():
+                axes.barh(row, value, left=left, color=LANES[lane], height=0.55, label=lane if row == 0 else None)
                 left += value
-            rest = max(0.0, _median(stage.series("time/step_s")[1]) - left)
-            axes.barh(row, rest, left=left, color="#D0D4DA", height=0.55, label="other" if row == 0 else None)
         axes.set_yticks(range(len(stages)), [stage.name for stage in stages])
         axes.invert_yaxis()
         axes.set_xlabel("seconds per step (median)")

@@ -142,7 +142,8 @@ def _rl(stage: StageView, figures: Path) -> str:
     image = _image(rl_figure(stage, figures / f"rl-{stage.name}.png"), f"curves of {stage.name}")
     if not image:
         return f"<h2>{html.escape(stage.name)}</h2><p class='soft'>{html.escape(stage.status)}: no step yet.</p>"
-    return f"<h2>{html.escape(stage.name)}</h2>{image}{_samples(stage)}"
+    note = "<p class='soft'>Thin: each step; thick: a running average over about five.</p>"
+    return f"<h2>{html.escape(stage.name)}</h2>{image}{note}{_samples(stage)}"
 
 
 def _samples(stage: StageView) -> str:
@@ -189,8 +190,9 @@ def _times(view: RunView, figures: Path) -> str:
     )
     if timelines:
         timelines = (
-            '<p class="soft">Who worked and who waited: rows that overlap ran at the same time; in the grey ones '
-            f"nothing was left to generate and scores were still to come.</p>{timelines}"
+            '<p class="soft">Who worked and who waited, from the sync to the optimizer step (records and states are '
+            "written after it). Rows that overlap ran at the same time; <i>wait for rewards</i>: nothing was left to "
+            f"generate or to train on, and scores were still to come.</p>{timelines}"
         )
     return f"<h2>Where the time goes</h2>{image}{timelines}" if image else ""
 

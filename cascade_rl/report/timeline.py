@@ -9,19 +9,10 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from cascade_rl.report.figures import COLOURS, FAINT, look, save
+from cascade_rl.report.figures import FAINT, LANES, look, save
 from cascade_rl.report.load import StageView
 from cascade_rl.store import StageFolder
 
-LANES = {
-    "sync": COLOURS[3],
-    "generate": COLOURS[0],
-    "reward": COLOURS[2],
-    "wait for rewards": "#D0D4DA",
-    "train": COLOURS[1],
-    "save": COLOURS[4],
-}
-"""Rows from top to bottom, and their colours."""
 RANKS = 4
 """Ranks drawn, at most."""
 
@@ -102,7 +93,7 @@ def _draw(axes: Any, ranks: dict[int, Spans], rows: Sequence[tuple[int, str]]) -
     for place, (rank, lane) in enumerate(rows):
         if place and rank != rows[place - 1][0]:
             axes.axhline(place - 0.5, color=FAINT, linewidth=0.4)
-        axes.broken_barh(merged(ranks[rank], lane), (place - 0.36, 0.72), color=LANES.get(lane, COLOURS[5]))
+        axes.broken_barh(merged(ranks[rank], lane), (place - 0.36, 0.72), color=LANES.get(lane, LANES["other"]))
     several = len({rank for rank, _ in rows}) > 1
     labels = [f"{lane}  (rank {rank})" if several else lane for rank, lane in rows]
     axes.set_yticks(range(len(rows)), labels)

@@ -130,7 +130,7 @@ class Collector:
             return Collected([], aborted=True)
         asked = [work.asked[position] for position in sorted(work.asked)]
         with trace.span("wait for rewards"):
-            groups = self._final(asked)
+            groups = self._final(asked, trace)
         self._feed.close_step(
             [(one.slot, group) for one, group in zip(asked, groups, strict=True)], self._truncated_out
         )
@@ -184,13 +184,14 @@ class Collector:
             return self._finish(group)
         return self._thread.submit(lambda: self._shape(self._scorer.combine_alone(group)))
 
-    def _final(self, asked: Sequence[Asked]) -> list[Group]:
+    def _final(self, asked: Sequence[Asked], trace: Trace) -> list[Group]:
         """Every group with its final values. A collective call where rewards are."""
         groups = [one.group for one in asked if one.group is not None]
         if not all(one.is_final for one in asked):
             # Groups of which nothing came back are none of a reward's business.
             there = [place for place, group in enumerate(groups) if group.rollouts]
-            combined = self._scorer.combine([groups[place] for place in there], self._gather)
+            with trace.span("reward"):
+                combined = self._scorer.combine([groups[place] for place in there], self._gather)
             for place, group in zip(there, combined, strict=True):
                 groups[place] = self._shape(group)
         return groups

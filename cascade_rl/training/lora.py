@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -39,13 +40,21 @@ def wrap_model(model: Any, config: LoraConfig, seed: int) -> None:
 
 
 def _check_targets(model: Any, wanted: str | list[str]) -> None:
-    if isinstance(wanted, str):
-        return  # a pattern, or all-linear; peft says so where it matches nothing
-    linear = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    for name in wanted:
-        if name.rpartition(".")[2] not in linear:
-            hint = suggestion(name, sorted(linear), "its linear layers are")
-            raise CascadeError(f"lora.target_modules: {type(model).__name__} has no linear layer {name!r}; {hint}")
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    short = sorted({name.rpartition(".")[2] for name in linear})
+    for one in [wanted] if isinstance(wanted, str) else wanted:
+        if one == "all-linear":
+            continue
+        if isinstance(wanted, str):
+            matched, what = [name for name in linear if re.fullmatch(one, name)], "the whole name"
+        else:
+            matched, what = [name for name in linear if f".{name}".endswith(f".{one}")], "the name or its end"
+        if not matched:
+            hint = suggestion(one, short, "their names end in")
+            kind = type(model).__name__
+            raise CascadeError(f"lora.target_modules: {one!r} is {what} of no linear layer of {kind}; {hint}")
+        if any(model.get_submodule(name) is model.get_output_embeddings() for name in matched):
+            raise CascadeError(f"lora.target_modules: {one!r} is the head, which has no adapter; leave it out")
 
 
 def merged_weights(weights: Weights, scale: float) -> Iterator[tuple[str, Tensor]]:

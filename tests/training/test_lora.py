@@ -152,8 +152,14 @@ def test_what_rounding_loses_by_hand():
 
 
 def test_layers_that_are_not_there(checkpoint):
-    with pytest.raises(CascadeError, match="no linear layer 'q_prj'; did you mean q_proj"):
-        lora.wrap_model(load_model(checkpoint, CPU), LoraConfig(target_modules=["q_prj"]), seed=0)
+    for wanted, message in (
+        (["q_prj"], "'q_prj' is the name or its end of no linear layer .*; did you mean q_proj"),
+        (["q_proj", "layers.9.q_proj"], "'layers.9.q_proj' is the name or its end of no linear layer"),
+        (".*q_prj", "'.*q_prj' is the whole name of no linear layer"),
+        (["lm_head"], "'lm_head' is the head, which has no adapter"),
+    ):
+        with pytest.raises(CascadeError, match=message):
+            lora.wrap_model(load_model(checkpoint, CPU), LoraConfig(target_modules=wanted), seed=0)
 
 
 def test_chosen_layers_alone(checkpoint):

@@ -1,0 +1,84 @@
+"""Options of a stage that contradict each other, or would do nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from cascade_rl.recipe.keys_page import keys_page
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("min_learning_rate: 1e-7", "min_learning_rate: does nothing under `lr_schedule: constant`"),
+        ("lr_horizon_steps: 50", "lr_horizon_steps: does nothing under `lr_schedule: constant`"),
+        ("stop_window: 3", "stop_window: there is no `stop_when` that looks at it"),
+        ("{stop_window: 21, stop_when: {reward: '> 0.9'}}", "stop_window: a mean of 21 steps is never known in 20"),
+        ("stop_when: {happiness: '> 3'}", "stop_when.happiness: a rl stage has no such metric; names are:"),
+        ("stop_when: {rewards: '> 3'}", "did you mean reward?"),
+        ("stop_when: {advantage: '> 3'}", "stop_when.advantage: a rl stage has no such metric"),
+        (
+            "{overlong: soft, overlong_buffer: 200, rollout: {max_new_tokens: 100}}",
+            "overlong_buffer: 200 tokens are more than rollout.max_new_tokens, 100",
+        ),
+        ("loss: {fixed_length: 100}", "loss.fixed_length: belongs to `aggregate: fixed`"),
+        ("rollout: {top_k: 1}", "top_k: 1 makes the rollouts of a group identical"),
+        ("rollout: {temperature: 1e-9}", "vLLM samples at 0.01 whatever is asked below it"),
+        ("rollout: {stop: ['x', '']}", "an empty text would end every completion"),
+        ("mismatch: {low: 0.5}", "bounds of a `mask`"),
+        ("mismatch: {mask: difference, high: 5}", "probabilities never differ by 1"),
+        ("mismatch: {mask: band, low: 2, high: 3}", "must lie on either side of 1"),
+        ("mismatch: {mask: geometric, low: 0.1, high: 0.9}", "must lie on either side of 1"),
+        ("lora: {target_modules: q_proj}", "write [q_proj]"),
+        ("lora: {target_modules: '(q_proj'}", "is no regular expression"),
+        ("lora: {target_modules: []}", "name at least one linear layer"),
+        ("beta: 0.04", "unknown key; it is loss.kl here"),
+        ("num_generations: 4", "unknown key; it is group_size here"),
+    ],
+)
+def test_nonsense_is_named_at_its_key(problem, valid, keys, message):
+    inner = keys[1:-1] if keys.startswith("{") else keys
+    lines = [line.strip() for line in _split(inner)]
+    found = problem(valid.replace("kind: rl", "\n    ".join(["kind: rl", *lines])))
+    assert "stages.math" in found
+    assert message in found
+
+
+def _split(text: str) -> list[str]:
+    """Keys of a flow mapping, split at commas that are not within brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "{[") - (character in "}]")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "mismatch: {mask: band, low: 0.5, high: 5}",
+        "mismatch: {mask: difference, high: 0.3}",
+        "stop_when: {reward/mean: '> 0.9'}",
+        "lora: {target_modules: '.*_proj'}",
+        "lora: {target_modules: [q_proj, v_proj]}",
+        "rollout: {temperature: 0.01, top_k: 2}",
+        "loss: {aggregate: fixed, fixed_length: 100}",
+    ],
+)
+def test_sense_passes(load, valid, keys):
+    assert load(valid.replace("kind: rl", f"kind: rl\n    {keys}"))
+
+
+@pytest.mark.parametrize(("kind", "meant"), [("grpo", "rl"), ("PPO", "rl"), ("rm", "reward_model")])
+def test_other_words_for_a_kind(problem, valid, kind, meant):
+    assert f"it is {meant} here" in problem(valid.replace("kind: rl", f"kind: {kind}"))
+
+
+def test_the_page_of_keys_has_every_section():
+    page = keys_page()
+    for heading in ("## `kind: rl`", "## `rollout`", "## `mismatch`", "## `sharding`", "## `reward`", "## `gates`"):
+        assert heading in page
+    assert "| `group_size` | a whole number, at least 2 | `8` |" in page
