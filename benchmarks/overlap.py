@@ -1,6 +1,6 @@
 """A step that generates and then learns, against one that learns from complete groups while others generate.
 
-    python benchmarks/overlap.py [--prompts 16] [--group 8] [--repeats 3] [--sigma 1.0]
+    python benchmarks/overlap.py [--prompts 16] [--group 8] [--repeats 8] [--sigma 1.0]
 
 One vLLM server process on one core, the trainer on the other, one thread each. Lengths are log-normal, so that a few
 rollouts generate long after the others have ended; the same requests, seeds and weights in both, taking turns. The
@@ -62,7 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--group", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=8)
     parser.add_argument("--sigma", type=float, default=1.0, help="of the logarithm of lengths")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -96,17 +96,21 @@ def launch(folder: Path, world: int, strategy: str, rounds: int) -> dict[str, An
     out = folder / "found.json"
     order = json.dumps({"model": str(folder / "model"), "strategy": strategy, "rounds": rounds, "out": str(out)})
     common = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    logs = [tempfile.TemporaryFile("w+") for _ in range(world)]  # noqa: SIM115 - they go with this process
     processes = [
         subprocess.Popen(
             [sys.executable, __file__, "--worker", order],
             env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": "0", "PYTHONPATH": str(REPOSITORY)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
-        for rank in range(world)
+        for rank, log in enumerate(logs)
     ]
-    if any(process.wait() for process in processes):
-        raise SystemExit(f"a process of {strategy} on {world} ranks failed")
+    codes = [process.wait() for process in processes]
+    for code, log in zip(codes, logs, strict=True):
+        if code:
+            log.seek(0)
+            raise SystemExit(f"a process of {strategy} on {world} ranks ended with {code}:\n{log.read()[-4000:]}")
     return json.loads(out.read_text())
 
 
@@ -172,6 +176,7 @@ def work(order: dict[str, Any]) -> None:
     if ranks.is_main:
         Path(order["out"]).write_text(json.dumps({"ways": ways}))
     leave()
+    os._exit(0)  # as a stage's process ends: threads of the backends may abort a plain exit
 
 
 def rollouts() -> list[Any]:

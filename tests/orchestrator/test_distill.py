@@ -142,7 +142,7 @@ def test_a_teacher_must_have_room_for_what_the_student_writes(folder):
     told = problems(
         folder, f"stages.student.rope_scaling={scaling}", "stages.student.rollout.max_new_tokens=600",
     )  # fmt: skip
-    assert "stages.student.teacher: the teacher math has 512 positions, and this stage needs 600" in told
+    assert "stages.student.teacher: the teacher math has 512 positions, and this stage needs 601" in told
 
 
 def test_a_missing_teacher_folder_is_found_before_anything_starts(folder):
