@@ -30,7 +30,7 @@ from cascade_rl.recipe import (
 )
 from cascade_rl.recipe.parts import stage_reference
 from cascade_rl.recipe.paths import resolve_path
-from cascade_rl.recipe.problems import nearest
+from cascade_rl.recipe.problems import nearest, suggestion
 from cascade_rl.rewarding.loading import fingerprint as reward_fingerprint
 from cascade_rl.rewarding.loading import load_reward
 from cascade_rl.store import Job, PlannedBenchmark, StageFolder, Store, identity_fields, identity_of
@@ -205,8 +205,10 @@ def _plan_base(loaded: LoadedRecipe, store: Store) -> PlannedBase:
         }
     else:
         if recipe.model_args:
-            where = f"{loaded.place('model_args')}: model_args"
-            raise CascadeError(f"{where} go with a built-in model ({', '.join(BUILT_IN)}) only")
+            where, hint = loaded.place("model_args"), suggestion(recipe.model, BUILT_IN, "built in are")
+            raise CascadeError(
+                f"{where}: model_args go with a built-in model only, which {recipe.model!r} is not; {hint}"
+            )
         inputs, checkpoint = model_inputs(recipe.model, loaded, loaded.place("model"))
     identity = identity_of({"kind": "base", **inputs})
     folder = store.stage("base", identity)
