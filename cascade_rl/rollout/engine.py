@@ -103,8 +103,47 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-class Generates:
-    """``generate`` in terms of ``submit``, ``poll`` and ``clear``."""
+class EngineBase:
+    """What all engines share: what is in flight, numbered in the order of asking, and ``generate``."""
+
+    def __init__(self) -> None:
+        self._version = -1
+        self._asked = 0
+        self._requests: dict[int, Request] = {}
+        self._numbers: dict[tuple[str, int], int] = {}
+
+    @property
+    def version(self) -> int:
+        """See ``Engine``."""
+        return self._version
+
+    @property
+    def in_flight(self) -> int:
+        """See ``Engine``."""
+        return len(self._requests)
+
+    def _enlist(self, request: Request) -> int:
+        """The number of a new request. Raises ValueError when it is in flight already."""
+        if request.key in self._numbers:
+            raise ValueError(f"rollout {request.index} of prompt {request.prompt_id} is in flight already")
+        self._asked += 1
+        self._requests[self._asked] = request
+        self._numbers[request.key] = self._asked
+        return self._asked
+
+    def _strike(self, key: tuple[str, int]) -> int | None:
+        """Take the request of (prompt id, index) off the list; returns its number, None where it is not in flight."""
+        number = self._numbers.pop(key, None)
+        if number is not None:
+            del self._requests[number]
+        return number
+
+    def _finished(self, number: int) -> Request | None:
+        """Take a request off the list; None where it was struck off before."""
+        request = self._requests.pop(number, None)
+        if request is not None:
+            del self._numbers[request.key]
+        return request
 
     def generate(
         self: Engine, requests: Iterable[Request], should_abort: Callable[[], bool] = lambda: False

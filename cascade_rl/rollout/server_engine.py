@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cascade_rl.rollout.engine import Generates, Request
+from cascade_rl.rollout.engine import EngineBase, Request
 from cascade_rl.rollout.request_loop import AskedAgain, Broken, Finished, GivenUp, RequestLoop
 from cascade_rl.rollout.sampling import stop_of, text_of
 from cascade_rl.rollout.server_client import Refused, ServerClient
@@ -27,7 +27,7 @@ SPARE_SLOTS = 1.25
 """Requests sent to a server per rollout it generates at a time: some must stand ready when others end."""
 
 
-class ServerEngine(Generates):
+class ServerEngine(EngineBase):
     """The implementation of ``Engine`` over HTTP (see there for what the methods promise)."""
 
     def __init__(
@@ -50,49 +50,30 @@ class ServerEngine(Generates):
         ``gather``: what every rank hands to it, in rank order. ``processes``: servers of our own,
         which end with the engine.
         """
+        super().__init__()
         self._loop, self._clients, self._transfer = loop, clients, transfer
         self._name, self._tokenizer = name, tokenizer
         self.logprob_temperature = logprob_temperature
         self._gather, self._say, self._processes = gather, say, processes
-        self._version = -1
-        self._counter = 0
-        self._requests: dict[int, Request] = {}  # in flight, by ticket
-        self._tickets: dict[tuple[str, int], int] = {}  # and back, by (prompt id, index)
         self._broken: CascadeError | None = None
         self.asked_again = 0
         """Rollouts that had to be asked for again, so far."""
         self.given_up = 0
         """Rollouts that never came back, so far."""
 
-    @property
-    def version(self) -> int:
-        """Version of the weights being served; -1 before the first ``load_weights``."""
-        return self._version
-
-    @property
-    def in_flight(self) -> int:
-        """Requests neither finished, given up nor cancelled."""
-        return len(self._requests)
-
     def submit(self, request: Request) -> None:
         """Send ``request`` to a server, now or when one has room."""
-        if request.key in self._tickets:
-            raise ValueError(f"rollout {request.index} of prompt {request.prompt_id} is in flight already")
-        self._counter += 1
-        self._requests[self._counter] = request
-        self._tickets[request.key] = self._counter
-        self._loop.submit(self._counter, request)
+        self._loop.submit(self._enlist(request), request)
 
     def cancel(self, prompt_id: str, index: int) -> None:
         """Have the server drop one request."""
-        ticket = self._tickets.pop((prompt_id, index), None)
+        ticket = self._strike((prompt_id, index))
         if ticket is not None:
-            del self._requests[ticket]
             self._loop.cancel(ticket)
 
     def clear(self) -> None:
         """Have the servers drop everything that this rank asked for."""
-        for prompt_id, index in list(self._tickets):
+        for prompt_id, index in list(self._numbers):
             self.cancel(prompt_id, index)
 
     def poll(self, timeout_s: float = 0.0) -> list[Rollout]:
@@ -167,10 +148,9 @@ class ServerEngine(Generates):
             self.asked_again += event.rollouts
             self._say(event.text)
             return []
-        request = self._requests.pop(event.ticket, None)
+        request = self._finished(event.ticket)
         if request is None:  # cancelled meanwhile
             return []
-        del self._tickets[request.key]
         if isinstance(event, GivenUp):
             self.given_up += 1
             return [Rollout(request.prompt_id, request.index, (), (), "", Stop.ABORT, self._version)]

@@ -22,7 +22,7 @@ from torch import Tensor
 from cascade_rl.recipe import EngineConfig, LoraConfig
 from cascade_rl.rollout.adapters import Adapter, engine_arguments
 from cascade_rl.rollout.device_memory import DeviceMemory
-from cascade_rl.rollout.engine import Generates, Request
+from cascade_rl.rollout.engine import EngineBase, Request
 from cascade_rl.rollout.sampling import sampling_fields, stop_of, text_of
 from cascade_rl.types import CascadeError, Rollout
 
@@ -48,7 +48,7 @@ def _do_not_compile() -> None:
     torch._dynamo.config.disable = os.environ.setdefault("TORCH_COMPILE_DISABLE", "1") == "1"
 
 
-class VllmEngine(Generates):
+class VllmEngine(EngineBase):
     """The in-process implementation of ``Engine``.
 
     ``renormalised`` sampling (top-p or top-k below all) makes vLLM's processed log-probs sum to one over the kept
@@ -71,16 +71,13 @@ class VllmEngine(Generates):
         lora: LoraConfig | None = None,
     ) -> None:
         """``lora``: what is loaded are adapters of this kind, on the weights of ``checkpoint``."""
+        super().__init__()
         prepare_environment(cpu=cpu, kv_cache_gib=config.cpu_kv_cache_gib)
         from vllm import LLM
 
         self._can_sleep = not cpu  # on CPU vLLM ignores sleep and frees nothing
         self._asleep = False
-        self._version = -1
         self.memory = DeviceMemory()
-        self._counter = 0
-        self._requests: dict[str, Request] = {}  # in flight, by vLLM's request id
-        self._ids: dict[tuple[str, int], str] = {}  # and back, by (prompt id, index)
         self.logprob_temperature = 1.0 if renormalised else temperature
         try:
             self._llm = LLM(
@@ -114,36 +111,20 @@ class VllmEngine(Generates):
         self._tokenizer = tokenizer
         self._eos = tokenizer.eos_token_id
 
-    @property
-    def version(self) -> int:
-        """Version of the weights being served; -1 before the first ``load_weights``."""
-        return self._version
-
-    @property
-    def in_flight(self) -> int:
-        """Requests neither finished nor cancelled."""
-        return len(self._requests)
-
     def submit(self, request: Request) -> None:
         """Add a request to the running batch (see ``Engine``)."""
-        if request.key in self._ids:
-            raise ValueError(f"rollout {request.index} of prompt {request.prompt_id} is in flight already")
-        self._counter += 1
-        identifier = str(self._counter)
+        identifier = str(self._enlist(request))
         prompt = {"prompt_token_ids": list(request.prompt_token_ids)}
         with self._failing():
             adapter = self._adapter.request if self._adapter else None
             self._llm.llm_engine.add_request(identifier, prompt, self._params(request), lora_request=adapter)
-        self._requests[identifier] = request
-        self._ids[request.key] = identifier
 
     def cancel(self, prompt_id: str, index: int) -> None:
         """Take a request out of the running batch (see ``Engine``)."""
-        identifier = self._ids.pop((prompt_id, index), None)
-        if identifier is not None:
-            del self._requests[identifier]
+        number = self._strike((prompt_id, index))
+        if number is not None:
             with self._failing():
-                self._llm.llm_engine.abort_request([identifier])
+                self._llm.llm_engine.abort_request([str(number)])
 
     def poll(self, timeout_s: float = 0.0) -> list[Rollout]:
         """Decode, one token per request at a time, until something finishes or ``timeout_s`` is over.
@@ -155,7 +136,10 @@ class VllmEngine(Generates):
         while self._requests and not finished:
             with self._failing():
                 outputs = self._llm.llm_engine.step()
-            finished = [self._rollout(self._taken(o.request_id), o.outputs[0]) for o in outputs if o.finished]
+            ended = [
+                (self._finished(int(output.request_id)), output.outputs[0]) for output in outputs if output.finished
+            ]
+            finished = [self._rollout(request, completion) for request, completion in ended if request is not None]
             if time.monotonic() >= deadline:
                 break
         return finished
@@ -167,15 +151,10 @@ class VllmEngine(Generates):
 
     def clear(self) -> None:
         """Cancel whatever is in flight; an engine that is dead has nothing."""
-        lingering, self._requests, self._ids = list(self._requests), {}, {}
+        lingering = [str(self._strike(key)) for key in list(self._numbers)]
         with contextlib.suppress(Exception):
             if lingering:
                 self._llm.llm_engine.abort_request(lingering)
-
-    def _taken(self, identifier: str) -> Request:
-        request = self._requests.pop(identifier)
-        del self._ids[request.key]
-        return request
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
