@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cascade_rl.recipe import RlStage
@@ -105,6 +105,18 @@ def _versions(groups: Sequence[Group]) -> str:
     rollouts: list[Rollout] = [rollout for group in groups for rollout in group.rollouts]
     versions = sorted({rollout.version for rollout in rollouts})
     return f"version {', '.join(map(str, versions))}" if versions else "no version, since there are none"
+
+
+def warn_if_flat(run: RolloutRun, metrics: Mapping[str, float], step: int) -> None:
+    """Say so where the rollouts of each prompt all earned the same: at the first such step and every tenth in a row."""
+    run.flat = run.flat + 1 if metrics["groups/zero_variance"] == 1.0 else 0
+    if run.flat % 10 == 1:
+        run.context.say(
+            f"WARNING: step {step + 1}: the rollouts of each prompt all earned the same (mean reward "
+            f"{metrics['reward/mean']:.3g}, {100 * metrics['completions/truncated']:.0f}% cut off at max_new_tokens): "
+            "the reward taught nothing. Look at the rollouts: prompts may be too hard or too easy, answers too long "
+            "for the limit, or the reward blind."
+        )
 
 
 def apply(run: RolloutRun, stats: UpdateStats, collected: Collected, step: int) -> dict[str, float]:

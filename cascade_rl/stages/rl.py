@@ -10,7 +10,7 @@ from cascade_rl.data.template import Template
 from cascade_rl.recipe import RlStage
 from cascade_rl.rewarding import DomainScorer, Scorer
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.guards import abandon_if_stopped, check_rewards
+from cascade_rl.stages.guards import abandon_if_stopped, check_rewards, warn_if_flat
 from cascade_rl.stages.learning import Learner, shaped
 from cascade_rl.stages.references import kl_reference
 from cascade_rl.stages.rollout_run import (
@@ -50,6 +50,7 @@ def train(run: RolloutRun, first_step: int) -> None:
             begin_again(run, step)
             continue
         metrics = rollout_metrics(run.context.ranks.gather, collected.everything, run.config)
+        warn_if_flat(run, metrics, step)
         record(run, step, collected.everything, learned | metrics | collected.metrics)
         step += 1
         save_if_due(run, step)

@@ -79,6 +79,8 @@ class RolloutRun:
     """Steps done in the state that this attempt wrote last, or goes on from. A later one on the disk is damaged."""
     skipped: int = 0
     """Steps in a row whose update was skipped."""
+    flat: int = 0
+    """Steps in a row in which no group had variance."""
     resyncs: int = 0
     """How often the step in progress was begun again because trainer and engine disagreed."""
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cascade_rl.stages.collect import Collected
-from cascade_rl.stages.guards import abandon_if_stopped, agree, apply, check_rewards
+from cascade_rl.stages.guards import abandon_if_stopped, agree, apply, check_rewards, warn_if_flat
 from cascade_rl.tracking.trace import Trace
 from cascade_rl.training.policy import NonFinite
 from cascade_rl.training.ranks import Ranks
@@ -48,7 +48,7 @@ def run(tmp_path):
     return SimpleNamespace(
         context=context, config=config(max_skipped_steps=1), max_gap=1e-3, engine=SimpleNamespace(version=3),
         policy=Told(), sampler=SimpleNamespace(state=dict), switch=SimpleNamespace(state=dict), position={"at": 4},
-        skipped=0, saved=-1, resyncs=0, trace=Trace(), out=out,
+        skipped=0, flat=0, saved=-1, resyncs=0, trace=Trace(), out=out,
         place=tmp_path, journal=SimpleNamespace(drop_before=lambda step: None),
     )  # fmt: skip
 
@@ -130,3 +130,16 @@ def test_a_stop_while_generating_saves_where_the_step_began(run):
 
 def test_nan_counts_as_infinity_when_ranks_are_compared():
     assert Ranks(0, 1, torch.device("cpu")).max(NAN) == math.inf
+
+
+def test_steps_that_teach_nothing_are_told_once_and_then_every_tenth(run):
+    metrics = {"groups/zero_variance": 1.0, "reward/mean": -1.0, "completions/truncated": 1.0}
+    for step in range(11):
+        warn_if_flat(run, metrics, step)
+    told = run.out.getvalue()
+    assert told.count("WARNING") == 2
+    assert "step 1: the rollouts of each prompt all earned the same (mean reward -1, 100% cut off" in told
+    assert "step 11:" in told
+    warn_if_flat(run, metrics | {"groups/zero_variance": 0.99}, 11)
+    warn_if_flat(run, metrics, 12)
+    assert run.out.getvalue().count("WARNING") == 3
