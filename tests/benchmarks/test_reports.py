@@ -86,3 +86,13 @@ def test_both_sides_run_and_the_ratio_is_printed(tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("times as fast as TRL's best") == 2  # with a free and with a slow reward
     assert (tmp_path / "found.json").is_file()
+
+
+@pytest.mark.slow
+def test_packed_padded_and_single_rollouts_have_the_same_gradient():
+    result = subprocess.run(
+        [sys.executable, "benchmarks/packing.py", "--rollouts", "12", "--longest", "60", "--median", "20", "--rounds", "1"],
+        cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "padded / packed" in result.stdout
