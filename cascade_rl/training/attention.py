@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 SEGMENT_ATTENTION = "cascade_segments"
+MASK_CELLS = 1 << 22
+"""Queries times keys of the largest mask that is made on a CPU (4 MiB)."""
 
 
 def segment_attention(
@@ -48,15 +50,37 @@ def segment_attention(
     before = prefixes or [(0, 0)] * (len(borders) - 1)
     if sliding_window is not None and max(_seen(borders, before)) > sliding_window:
         raise ValueError(f"a segment is longer than the model's sliding window of {sliding_window} tokens")
-    visible = (_visible(tensor, borders, before) for tensor in (query, key, value))
-    grouped = key.shape[1] != query.shape[1]
-    parts = [
-        scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped)[
-            :, :, last - first :
-        ]
-        for q, k, v, (first, last) in zip(*visible, before, strict=True)
-    ]
+    settings = {"dropout_p": dropout, "scale": scaling, "enable_gqa": key.shape[1] != query.shape[1]}
+    split = (_split(tensor, borders, before) for tensor in (query, key, value))
+    parts = [_attend(q, k, v, **settings) for q, k, v in zip(*split, strict=True)]
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+Piece = tuple[Tensor | None, Tensor]
+"""What a segment sees before its own tokens, or None; and its own tokens. [1, heads, tokens, head_dim]"""
+
+
+def _attend(query: Piece, key: Piece, value: Piece, **settings: Any) -> Tensor:
+    """Causal attention of a segment's own tokens to its prefix and itself: [1, heads, tokens, head_dim].
+
+    With a prefix its queries come along, and their results are dropped: plain causal attention is what every kernel is
+    fastest at on a GPU, and attention to a prompt is little beside the layers. On a CPU a mask is 1.4 times as fast,
+    with the same bits; a long segment's would take too much memory.
+    """
+    before, own = query
+    if before is None:
+        return scaled_dot_product_attention(own, key[1], value[1], is_causal=True, **settings)
+    prefix, length = before.shape[2], own.shape[2]
+    keys, values = _joined(key), _joined(value)
+    if own.device.type == "cpu" and length * (prefix + length) <= MASK_CELLS:
+        mask = torch.ones(length, prefix + length, dtype=torch.bool).tril(prefix)
+        return scaled_dot_product_attention(own, keys, values, attn_mask=mask, **settings)
+    return scaled_dot_product_attention(_joined(query), keys, values, is_causal=True, **settings)[:, :, prefix:]
+
+
+def _joined(piece: Piece) -> Tensor:
+    before, own = piece
+    return own if before is None else torch.cat([before, own], dim=2)
 
 
 def _seen(borders: Sequence[int], prefixes: Sequence[tuple[int, int]]) -> list[int]:
@@ -64,17 +88,13 @@ def _seen(borders: Sequence[int], prefixes: Sequence[tuple[int, int]]) -> list[i
     return [end - start + b - a for (start, end), (a, b) in zip(itertools.pairwise(borders), prefixes, strict=True)]
 
 
-def _visible(tensor: Tensor, borders: Sequence[int], prefixes: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """Prefix and segment of ``tensor`` [1, heads, T, head_dim] along its tokens, for each segment.
-
-    The prefix's queries come along, and their results are dropped: plain causal attention is what every kernel is
-    fastest at, and attention to a prompt is little beside the layers. The row is split once: the gradient of a slice
-    would be a row of zeros for each segment.
-    """
+def _split(tensor: Tensor, borders: Sequence[int], prefixes: Sequence[tuple[int, int]]) -> list[Piece]:
+    """Prefix and own tokens of each segment. The row is split once: the gradient of a slice would be a row of zeros for
+    each segment."""
     segments = tensor.split([b - a for a, b in itertools.pairwise(borders)], dim=2)
     beginning = dict(zip(borders, segments, strict=False))
     return [
-        own if first == last else torch.cat([beginning[first][:, :, : last - first], own], dim=2)
+        (None if first == last else beginning[first][:, :, : last - first], own)
         for own, (first, last) in zip(segments, prefixes, strict=True)
     ]
 
