@@ -15,7 +15,7 @@ from cascade_rl.stages.asked import Asked
 from cascade_rl.stages.context import StopFlag
 from cascade_rl.stages.feed import Feed
 from cascade_rl.stages.journal import Journal
-from cascade_rl.stages.open_step import OpenStep, Rules
+from cascade_rl.stages.open_step import Meet, OpenStep, Rules
 from cascade_rl.stages.prompts import Slot
 from cascade_rl.tracking.trace import Trace
 from cascade_rl.types import CascadeError, Group, Prompt, Rollout, Score
@@ -94,14 +94,15 @@ class Collector:
         version: int,
         on_group: OnGroup | None = None,
         after_generation: bool = False,
+        meet: Meet | None = None,
         trace: Trace | None = None,
     ) -> Collected:
         """All groups of a step, drawn by weights of ``version``. A collective call.
 
         ``on_group`` is given this rank's groups to train on in slot order, each as soon as it and all before it are
         final: while others generate, unless the reward's values depend on the whole step; or ``after_generation``,
-        while others are scored, the engine asleep. What it was given is void when the result is ``aborted``. Where the
-        time went is added to ``trace``.
+        while others are scored, the engine asleep. What it was given is void when the result is ``aborted``. ``meet``:
+        of ranks that learn together meanwhile (see there). Where the time went is added to ``trace``.
 
         Raises CascadeError when the engine or a reward fails for good.
         """
@@ -115,6 +116,7 @@ class Collector:
             is_stopped=lambda: self._stop.is_set,
             on_group=on_group,
             after_generation=after_generation,
+            meet=meet,
             phase=self._phase,
             show=self._show,
         )

@@ -17,7 +17,9 @@ from cascade_rl.algorithms.overlong import soft_overlong_penalty
 from cascade_rl.recipe import RlStage
 from cascade_rl.stages.collect import Collected, members, sampling_of
 from cascade_rl.stages.guards import agree, apply
+from cascade_rl.stages.open_step import Meet
 from cascade_rl.stages.rollout_run import RolloutRun
+from cascade_rl.training.balance import NOTHING
 from cascade_rl.training.packing import MicroBatch, TrainingSequence, training_sequence
 from cascade_rl.training.stage_loss import StageLoss
 from cascade_rl.training.update import Update, UpdateStats
@@ -90,19 +92,39 @@ class Learner:
     def __init__(self, run: RolloutRun) -> None:
         self._run, self._config = run, run.config
         self._loss = StageLoss.of(run.config)
+        self._together = run.policy.needs_lockstep and run.context.ranks.world_size > 1
         self._taken: set[int] = set()
         self._waiting: list[TrainingSequence] = []
         self._update = self._new_update()
 
     def take(self, group: Group) -> None:
-        """A group that is final: rows that are full with it are trained on at once, where a rank may do so alone."""
-        if self._run.policy.needs_lockstep:
-            return
+        """A group that is final: rows that are full with it are trained on at once, or by the ranks' next ``meet``."""
         self._taken.add(id(group))
         self._waiting += self._prepared([group])
-        while count := filled(self._waiting, self._config.tokens_per_micro_batch):
-            self._train([self._run.policy.row(self._waiting[:count])])
-            del self._waiting[:count]
+        while not self._together and (row := self._full_row()):
+            self._train([row])
+
+    @property
+    def meet(self) -> Meet | None:
+        """What lets ranks learn together while others generate; None where each may do so alone."""
+        return self._meet if self._together and self._run.trains_while_generating else None
+
+    def _meet(self, done: bool, stopped: bool) -> tuple[bool, bool]:
+        """A collective call: one row on every rank, once all have one that is full."""
+        ready = filled(self._waiting, self._config.tokens_per_micro_batch) > 0
+        everyone = self._run.context.ranks.gather((ready, done, stopped))
+        if any(stopped for _, _, stopped in everyone):
+            return False, True
+        if all(ready for ready, _, _ in everyone) and (row := self._full_row()):
+            self._train([row])
+        return all(done for _, done, _ in everyone), False
+
+    def _full_row(self) -> MicroBatch | None:
+        count = filled(self._waiting, self._config.tokens_per_micro_batch)
+        if not count:
+            return None
+        sequences, self._waiting = self._waiting[:count], self._waiting[count:]
+        return self._run.policy.row(sequences)
 
     def learn(self, collected: Collected, step: int) -> dict[str, float] | None:
         """The optimizer step, or the steps, of the batch. Returns their metrics; None for a step to be done again,
@@ -137,10 +159,18 @@ class Learner:
             return self._run.reference.fill(sequences, self._config.rollout.temperature)
 
     def _rows(self, groups: Sequence[Group]) -> list[MicroBatch]:
-        """Rows of what was not taken yet."""
+        """Rows of what was not trained on yet."""
         left = [*self._waiting, *self._prepared([g for g in groups if id(g) not in self._taken])]
         self._waiting = []
-        return training_rows(self._run, left)
+        if self.meet is None:
+            return training_rows(self._run, left)
+        # Cut as before, whatever was trained on early: the same rows in the same order, so the same bits.
+        self._waiting = left
+        rows = list(iter(self._full_row, None))
+        rows += [self._run.policy.row(self._waiting)] if self._waiting else []
+        self._waiting = []
+        missing = max(self._run.context.ranks.gather(len(rows))) - len(rows)
+        return rows + [self._run.policy.row([NOTHING])] * missing
 
     def _denominator(self, sequences: Sequence[TrainingSequence]) -> float:
         """Over all ranks, of sequences without a gradient too."""

@@ -51,6 +51,11 @@ class Rules:
     """Of the weights that all rollouts must come from."""
 
 
+Meet = Callable[[bool, bool], tuple[bool, bool]]
+"""Of ranks that can only learn together: called by all of them again and again, each time with whether this rank has
+all its groups, and whether it must stop. Returns whether all have theirs, and whether any must stop."""
+
+
 class OpenStep:
     """``run`` it once; then ``asked`` has every prompt of the step that this rank asked, by position."""
 
@@ -65,14 +70,16 @@ class OpenStep:
         is_stopped: Callable[[], bool],
         on_group: Callable[[Group], object] | None,
         after_generation: bool,
+        meet: Meet | None,
         phase: Callable[[str], object],
         show: Callable[[str], object],
     ) -> None:
-        """``after_generation``: ``on_group`` must wait until nothing is generated any more. ``phase`` is told when
-        something has finished, ``show`` what is waited for meanwhile."""
+        """``after_generation``: ``on_group`` must wait until nothing is generated any more. ``meet``: see there; None
+        where this rank goes its own way. ``phase`` is told when something has finished, ``show`` what is waited for
+        meanwhile."""
         self._rules, self._engine, self._feed, self._journal, self._trace = rules, engine, feed, journal, trace
         self._is_stopped, self._on_group, self._phase, self._show = is_stopped, on_group, phase, show
-        self._after_generation = after_generation
+        self._after_generation, self._meet = after_generation, meet or (lambda done, stopped: (done, stopped))
         self.asked: dict[int, Asked] = {}
         self.lost = self.cancelled = self.kept = self.denied = 0
         self._order: list[int] = []  # positions, ascending
@@ -87,18 +94,24 @@ class OpenStep:
         """False when a stop request cut it short. Raises CascadeError when the engine or a reward fails for good."""
         try:
             self._wanted = self._feed.open_step()
-            while self._wanted or self._unfinished:
-                if self._is_stopped() and (self._engine.in_flight or self._wanted):
-                    return False
-                self._admit()
-                self._wait()
-                self._take_news()
-                self._hand_on()
-            return True
+            while True:
+                mine = not (self._wanted or self._unfinished)
+                done, stopped = self._meet(mine, self._is_stopped() and self._is_generating)
+                if done or stopped:
+                    return done
+                if not mine:
+                    self._admit()
+                    self._wait()
+                    self._take_news()
+                    self._hand_on()
         finally:
             self._engine.clear()  # nothing may linger into the next step
             for lane in list(self._busy):
                 self._lane(lane, False)
+
+    @property
+    def _is_generating(self) -> bool:
+        return bool(self._engine.in_flight or self._wanted)
 
     def _admit(self) -> None:
         """Ask for all rollouts of the prompts wanted, those expected to be longest first."""

@@ -39,7 +39,12 @@ def train(run: RolloutRun, first_step: int) -> None:
         learner = Learner(run)
         take = learner.take if run.trains_while_generating or run.trains_while_scoring else None
         collected = run.collector.collect(
-            step, version=step, on_group=take, after_generation=run.trains_while_scoring, trace=run.trace
+            step,
+            version=step,
+            on_group=take,
+            after_generation=run.trains_while_scoring,
+            meet=learner.meet,
+            trace=run.trace,
         )
         abandon_if_stopped(run, collected, step)
         check_rewards(run, collected.everything, step)

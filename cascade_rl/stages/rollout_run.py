@@ -86,8 +86,10 @@ class RolloutRun:
 
     @property
     def trains_while_generating(self) -> bool:
-        """Engines on devices of their own go on generating; passes that are collectives would wait for all ranks."""
-        return self.config.engine.placement == "dedicated" and self.config.updates_per_batch is None
+        """Engines on devices of their own go on generating. Ranks that share each row's tokens wait for all groups."""
+        config = self.config
+        dedicated = config.engine.placement == "dedicated" and config.updates_per_batch is None
+        return dedicated and not self.policy.shares_rows
 
     @property
     def trains_while_scoring(self) -> bool:

@@ -92,7 +92,12 @@ class Policy:
     @property
     def needs_lockstep(self) -> bool:
         """Passes are collective: every rank must make the same number of them (``balance.balanced_rows``)."""
-        return self.sharding.needs_lockstep or self._together > 1
+        return self.sharding.needs_lockstep or self.shares_rows
+
+    @property
+    def shares_rows(self) -> bool:
+        """Whether several ranks share the tokens of each row (Ulysses)."""
+        return self._together > 1
 
     @property
     def learning_rate(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -102,3 +103,29 @@ def wait_for(condition, timeout_s: float = 300) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the run did not get there"
         time.sleep(0.05)
+
+
+def processes_of(root: Path) -> list[int]:
+    """Everything that has the folder on its command line: launcher, supervisors, stage processes."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if str(root).encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+    return found
+
+
+def kill_at_state(process: subprocess.Popen, root: Path, step: int) -> None:
+    """SIGKILL for all of a run, once that state of its RL stage is there; a launcher's processes have sessions of
+    their own."""
+    name = f"store/math-rl-*/state/step-{step:06d}"
+    wait_for(lambda: list(root.glob(name)) or process.poll() is not None)
+    assert process.poll() is None, "it ended before it could be killed"
+    for pid in processes_of(root):
+        with contextlib.suppress(OSError):
+            # Not servers and their guards, which are to see for themselves that their rank is gone.
+            if b"vllm.entrypoints" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not processes_of(root), 30)

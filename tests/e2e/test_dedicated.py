@@ -71,27 +71,54 @@ def test_its_first_step_is_that_of_an_engine_in_the_rank(undisturbed, dedicated)
         assert row["sampling/logprob_gap_max"] < 2e-5, row
 
 
-def test_it_trains_while_others_are_generated(undisturbed, tmp_path):
-    """Rollouts of very uneven lengths, rows of a few of them."""
+def launched(kind: str) -> tuple[str, ...]:
+    return ("-m", "accelerate.commands.launch", "--config_file", f"launch/accelerate/{kind}.yaml")
+
+
+@pytest.mark.parametrize("launcher", [(), launched("cpu-2-fsdp2")], ids=["alone", "fsdp2"])
+def test_it_trains_while_others_are_generated(undisturbed, tmp_path, launcher):
+    """Rollouts of very uneven lengths, rows of a few of them. Ranks that share weights do so in step."""
     prepare(undisturbed, tmp_path)
     process = cascade.start(
         tmp_path, *DEDICATED, "--set", "stages.math-rl.rollout.max_new_tokens=150", "--set", "stages.math-rl.steps=2",
         "--set", "stages.math-rl.tokens_per_micro_batch=64", "--set", "stages.math-rl.prompts_per_step=8",
-        "--set", "evaluate.after_each_stage=[]", "--set", "name=uneven",
+        "--set", "evaluate.after_each_stage=[]", "--set", "name=uneven", launcher=launcher,
     )  # fmt: skip
     output = cascade.finish(process, tmp_path)
     assert process.returncode == 0, output
     (trace,) = tmp_path.glob("store/math-rl-*/trace.jsonl")
-    overlapping = 0
-    for line in trace.read_text().splitlines():
-        spans = json.loads(line)["spans"]
-        generate = [span for span in spans if span[0] == "generate"]
-        overlapping += sum(
+    overlapping: dict[int, int] = {}
+    for line in map(json.loads, trace.read_text().splitlines()):
+        generate = [span for span in line["spans"] if span[0] == "generate"]
+        overlapping.setdefault(line["rank"], 0)
+        overlapping[line["rank"]] += sum(
             any(start < g_end and g_start < end for _, g_start, g_end in generate)
-            for lane, start, end in spans
+            for lane, start, end in line["spans"]
             if lane == "train"
         )
-    assert overlapping > 0
+    assert len(overlapping) == (2 if launcher else 1)
+    assert all(overlapping.values()), overlapping
+
+
+def test_sharded_ranks_that_learn_while_they_generate_learn_the_same(undisturbed, tmp_path):
+    """As one rank with an engine of its own, in the first step; and the same bits again after a kill."""
+    roots = [tmp_path / "whole", tmp_path / "killed"]
+    wishes = (*DEDICATED, "--set", "stages.math-rl.tokens_per_micro_batch=64", "--set", "evaluate.after_each_stage=[]",
+              "--set", "stages.math-rl.steps=4")  # fmt: skip
+    for root in roots:
+        prepare(undisturbed, root)
+        process = cascade.start(root, *wishes, launcher=launched("cpu-2-fsdp2"))
+        if root is roots[1]:
+            cascade.kill_at_state(process, root, 2)
+            process = cascade.start(root, *wishes, launcher=launched("cpu-2-fsdp2"))
+        output = cascade.finish(process, root)
+        assert process.returncode == 0, output
+    first, plain = (cascade.metrics(root, "math-rl")[0] for root in (roots[0], undisturbed))
+    for key in ("loss", "grad_norm", "policy/entropy"):
+        assert first[key] == pytest.approx(plain[key], rel=1e-5, abs=1e-6), key
+    for key in ("reward/mean", "tokens/trained", "completions/truncated", "groups/zero_variance"):
+        assert first[key] == pytest.approx(plain[key], abs=1e-12), key
+    assert cascade.weights(roots[0]) == cascade.weights(roots[1])
 
 
 def test_a_server_that_is_killed_ends_the_attempt_and_the_next_one_goes_on(undisturbed, dedicated, tmp_path):

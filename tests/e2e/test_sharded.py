@@ -1,11 +1,7 @@
 """The RL stage under each kind of sharding: two processes, an engine in each, gathered weights streamed into both."""
 
-import contextlib
 import functools
-import os
 import shutil
-import signal
-from pathlib import Path
 
 import pytest
 
@@ -31,27 +27,9 @@ def with_parents(undisturbed, root):
     return root
 
 
-def processes_of(root):
-    """Everything that has the folder on its command line: launcher, supervisors, stage processes."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if str(root).encode() in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-    return found
-
-
 def kill_after_two_steps(root, strategy):
-    """SIGKILL for all of a run, once its first state is there; the launcher's processes have sessions of their own."""
     process = start(root, strategy)
-    cascade.wait_for(lambda: list(root.glob("store/math-rl-*/state/step-000002")) or process.poll() is not None)
-    assert process.poll() is None, "it ended before it could be killed"
-    for pid in processes_of(root):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    process.wait()
-    cascade.wait_for(lambda: not processes_of(root), 30)
+    cascade.kill_at_state(process, root, 2)
 
 
 @pytest.fixture(scope="module")

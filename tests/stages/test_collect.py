@@ -540,3 +540,31 @@ def test_futures_are_used_as_promised():
 
     scorer.submit_whole = later
     assert len(collector(FakeEngine(), scorer, stage(**DYNAMIC)).collect(0, 0).groups) == 4
+
+
+def test_ranks_that_learn_together_meet_until_all_have_their_groups():
+    met = []
+
+    def meet(done, stopped):
+        met.append((done, stopped))
+        return met.count((True, False)) == 3, False
+
+    engine = FakeEngine()
+    got = collector(engine, FakeScorer(by_index), stage()).collect(0, 0, on_group=lambda _: None, meet=meet)
+    assert met[0] == (False, False)
+    assert met[-3:] == [(True, False)] * 3  # ours were all there, another rank's were not
+    assert not got.aborted
+    assert len(engine.timeouts) == len(met) - 3
+
+
+def test_a_rank_that_must_stop_takes_the_others_along():
+    met = []
+
+    def meet(done, stopped):
+        met.append((done, stopped))
+        return False, len(met) == 3
+
+    engine = FakeEngine()
+    got = collector(engine, FakeScorer(by_index), stage()).collect(0, 0, on_group=lambda _: None, meet=meet)
+    assert got.aborted
+    assert engine.in_flight == 0

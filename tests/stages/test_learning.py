@@ -1,5 +1,7 @@
 """What a step learns from, with hand-made groups."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -11,10 +13,13 @@ from cascade_rl.models import tiny_qwen3
 from cascade_rl.stages.collect import Collected
 from cascade_rl.stages.learning import Learner, _means, filled, in_parts, informative, shaped, training_sequences
 from cascade_rl.tracking.trace import Trace
+from cascade_rl.training.balance import NOTHING
 from cascade_rl.training.packing import training_sequence
 from cascade_rl.training.stage_loss import StageLoss
 from tests.stages.test_rl import config, group
 from tests.training.test_update import make_policy
+
+LOSS = StageLoss.of(config())
 
 
 def test_soft_overlong_takes_off_over_the_buffer():
@@ -100,3 +105,71 @@ def test_a_step_is_divided_by_all_its_tokens_those_without_a_gradient_and_of_oth
     alone = gradient_norm(checkpoint, [varied])
     assert gradient_norm(checkpoint, [varied, flat]) == pytest.approx(alone / 2, rel=1e-5)
     assert gradient_norm(checkpoint, [varied], ranks_alike=4) == pytest.approx(alone / 4, rel=1e-5)
+
+
+class Together:
+    """Ranks in threads: what each hands in is handed to all."""
+
+    def __init__(self, size):
+        self._size, self._barrier, self._given = size, threading.Barrier(size, timeout=60), {}
+
+    def rank(self, number):
+        def gather(value):
+            self._given[number] = value
+            self._barrier.wait()
+            everyone = [self._given[rank] for rank in range(self._size)]
+            self._barrier.wait()
+            return everyone
+
+        return SimpleNamespace(gather=gather, world_size=self._size)
+
+    def run(self, of_rank):
+        with ThreadPoolExecutor(self._size) as pool:
+            return list(pool.map(of_rank, range(self._size)))
+
+
+@pytest.mark.parametrize("meetings", [0, 1, 5])
+def test_ranks_that_learn_together_train_on_the_same_rows_however_often_they_met(meetings):
+    """Rank 0 has five groups, rank 1 two; a row is two rollouts of a group."""
+    together, groups = Together(2), [[group([1.0, 0.0], name=f"g{i}") for i in range(n)] for n in (5, 2)]
+
+    def of_rank(number):
+        policy = SimpleNamespace(needs_lockstep=True, row=list)
+        run = SimpleNamespace(
+            config=config(tokens_per_micro_batch=2 * len(training_sequences(groups[0][:1], config(), LOSS)[0])),
+            policy=policy, context=SimpleNamespace(ranks=together.rank(number)), trains_while_generating=True,
+            engine=SimpleNamespace(logprob_temperature=1.0), reference=None,
+        )  # fmt: skip
+        learner, early = Learner(run), []
+        learner._train = early.extend
+        for one in groups[number]:
+            learner.take(one)
+        said = [learner.meet(number == 0, False) for _ in range(meetings)]
+        assert said == [(False, False)] * meetings  # rank 1 is never done
+        return [[len(s) for s in row] for row in early], early, learner._rows(groups[number])
+
+    found = together.run(of_rank)
+    early = [len(lengths) for lengths, _, _ in found]
+    assert early[0] == early[1] == min(meetings, 1)  # of rank 1's four rollouts the last two fill no row that is over
+    for (_, trained, rows), own in zip(found, groups, strict=True):
+        everything = [*trained, *rows]
+        assert len(everything) == 5
+        whole = [row for row in everything if row != [NOTHING]]
+        expected = training_sequences(own, config(), LOSS)
+        assert [len(row) for row in whole] == [2] * len(own)
+        assert [s.completion_ids.tolist() for row in whole for s in row] == [
+            s.completion_ids.tolist() for s in expected
+        ]
+
+
+def test_one_rank_that_must_stop_is_enough():
+    together = Together(2)
+
+    def of_rank(number):
+        run = SimpleNamespace(
+            config=config(), policy=SimpleNamespace(needs_lockstep=True), trains_while_generating=True, reference=None,
+            context=SimpleNamespace(ranks=together.rank(number)), engine=SimpleNamespace(logprob_temperature=1.0),
+        )  # fmt: skip
+        return Learner(run).meet(False, number == 1), Learner(run).meet(True, False)
+
+    assert together.run(of_rank) == [((False, True), (True, False))] * 2
