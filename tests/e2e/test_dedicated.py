@@ -82,6 +82,7 @@ def test_it_trains_while_others_are_generated(undisturbed, tmp_path, launcher):
     process = cascade.start(
         tmp_path, *DEDICATED, "--set", "stages.math-rl.rollout.max_new_tokens=150", "--set", "stages.math-rl.steps=2",
         "--set", "stages.math-rl.tokens_per_micro_batch=64", "--set", "stages.math-rl.prompts_per_step=8",
+        "--set", "stages.math-rl.engine.max_num_seqs=8",  # some groups are whole before others begin
         "--set", "evaluate.after_each_stage=[]", "--set", "name=uneven", launcher=launcher,
     )  # fmt: skip
     output = cascade.finish(process, tmp_path)
