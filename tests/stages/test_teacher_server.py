@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cascade_rl.models import tiny_qwen3
+from cascade_rl.processes import guarded
 from cascade_rl.stages.teacher_server import ServerTeacher
 from cascade_rl.training.packing import training_sequence
 from cascade_rl.training.reference import FrozenModel
@@ -183,8 +184,8 @@ def test_a_real_vllm_server_says_what_the_same_model_says_here(tmp_path):
     }  # fmt: skip
     log = open(tmp_path / "log", "w")  # noqa: SIM115
     process = subprocess.Popen(
-        [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--dtype", "float32",
-         "--port", str(port), "--host", "127.0.0.1", "--max-model-len", "128", "--enforce-eager"],
+        guarded([sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--dtype",
+                 "float32", "--port", str(port), "--host", "127.0.0.1", "--max-model-len", "128", "--enforce-eager"]),
         env=environment, stdout=log, stderr=subprocess.STDOUT,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(1)
@@ -207,8 +208,8 @@ def test_a_real_vllm_server_says_what_the_same_model_says_here(tmp_path):
         teacher.check(lambda text: tokenizer.encode(text, add_special_tokens=False), ["1 + 1?", "Grüße\n\n世界"], 127)
         found = teacher.fill(given, 1.0)
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()  # the guard, which ends the engine, too
+        process.wait(60)
     here = FrozenModel(folder, device=torch.device("cpu"), dtype="float32", chunk_tokens=64, row_tokens=200)
     for a, b in zip(found, here.fill(given, 1.0), strict=True):
         assert a.reference_logprobs == pytest.approx(b.reference_logprobs, abs=1e-4)
