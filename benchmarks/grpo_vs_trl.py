@@ -108,13 +108,13 @@ def measure(problem: Problem, options: argparse.Namespace) -> Steps:
             sides.append(running.enter_context(start(name, problem, options)))
             sides[-1].get_ready()
         for number in range(options.warm_up + options.steps):
-            for reward in options.rewards if number >= options.warm_up else options.rewards[:1]:
+            counted = number - options.warm_up
+            for reward in options.rewards if counted >= 0 else options.rewards[:1]:
                 for side in sides:
-                    counted = number - options.warm_up
                     if side.name in options.every_other and counted >= 0 and counted % 2:
                         continue
                     measured = side.step({"reward_s": options.reward_s if reward == "slow" else 0.0})
-                    if number >= options.warm_up:
+                    if counted >= 0:
                         steps[side.name, reward].append(measured)
     return steps
 

@@ -7,10 +7,9 @@ import shutil
 import subprocess
 import sys
 
+from cascade_rl.orchestrator.launch_checks import accelerate_config
 from cascade_rl.orchestrator.preflight import preflight
 from cascade_rl.recipe import LoadedRecipe
-from cascade_rl.recipe.paths import resolve_path
-from cascade_rl.types import CascadeError
 
 LAUNCHED = "CASCADE_RL_LAUNCHED"
 
@@ -22,13 +21,8 @@ def launch_if_wanted(loaded: LoadedRecipe, processes: int | None) -> None:
     """
     if os.environ.get(LAUNCHED) or "RANK" in os.environ:
         return
-    config = loaded.recipe.launch.accelerate
-    arguments: list[str] = []
-    if config is not None:
-        path = resolve_path(config, loaded.path)
-        if path is None:
-            raise CascadeError(f"{loaded.path}: launch.accelerate: there is no file {config}")
-        arguments += ["--config_file", str(path)]
+    config = accelerate_config(loaded)
+    arguments = [] if config is None else ["--config_file", str(config)]
     count = processes or (gpus() if config is None else None)
     if config is None and (count is None or count <= 1):
         return

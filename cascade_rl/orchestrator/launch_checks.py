@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import yaml
 
@@ -16,17 +17,28 @@ from cascade_rl.recipe.schema import RolloutStage, StageConfig
 from cascade_rl.types import CascadeError
 
 
+def accelerate_config(loaded: LoadedRecipe) -> Path | None:
+    """The config file that the recipe names, if it names one. Raises CascadeError when there is none such."""
+    named = loaded.recipe.launch.accelerate
+    if named is None:
+        return None
+    path = resolve_path(named, loaded.path)
+    if path is None:
+        where = loaded.place("launch", "accelerate")
+        raise CascadeError(
+            f"{where}: launch.accelerate: there is no file {named} beside the recipe or in the working folder"
+        )
+    return path
+
+
 def launch_of(loaded: LoadedRecipe) -> Launch:
     """What this process was launched with, or, before that, what the recipe's own accelerate config would ask for.
 
     Raises CascadeError for a config that cannot be read.
     """
-    if "RANK" in os.environ or loaded.recipe.launch.accelerate is None:
-        return Launch.from_environment(os.environ)
-    named = loaded.recipe.launch.accelerate
-    path = resolve_path(named, loaded.path)
+    path = None if "RANK" in os.environ else accelerate_config(loaded)
     if path is None:
-        raise CascadeError(f"launch.accelerate: there is no file {named} beside the recipe or in the working folder")
+        return Launch.from_environment(os.environ)
     try:
         return Launch.from_config(yaml.safe_load(path.read_text()) or {})
     except (OSError, yaml.YAMLError) as error:

@@ -51,6 +51,8 @@ class MismatchConfig(Section):
             raise ValueError("mask: difference needs `high`, the largest difference of probabilities (0.3, say)")
         if self.mask in ("band", "geometric") and (self.low is None or self.high is None):
             raise ValueError(f"mask: {self.mask} needs `low` and `high`, the smallest and largest ratio that stay")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
         if self.mask == "none" and (self.low is not None or self.high is not None):
             raise ValueError("`low` and `high` are the bounds of a `mask`: name one, or leave them out")
         if self.mask == "difference" and self.high is not None and self.high >= 1.0:

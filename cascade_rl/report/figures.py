@@ -238,9 +238,10 @@ def rl_figure(stage: StageView, path: Path) -> Path | None:
             elif scaled:
                 low, high = min(scaled), max(scaled)
                 # A curve below zero (an advantage) is drawn up to it: there is nothing to gain beyond.
-                axes.set_ylim(0 if low >= 0 else None, high * 1.15 if high > 0 else 1 if low >= 0 else 0)
+                top = high * 1.15 if high > 0 else 1 if low >= 0 else 0
                 if title.endswith("%"):  # one rollout of hundreds is no event
-                    axes.set_ylim(0, max(high * 1.15, 5))
+                    top = max(top, 5)
+                axes.set_ylim(0 if low >= 0 else None, top)
         for axes in grid[1]:
             axes.set_xlabel("step")
         return save(figure, path)

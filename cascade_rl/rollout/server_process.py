@@ -79,16 +79,15 @@ def server_environment(served: Served, device: str | None, base: Mapping[str, st
     """Our environment without what makes this process a rank; ``device``: the only one the server may see."""
     environment = {key: value for key, value in base.items() if key not in _OF_THE_RANK}
     environment.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)  # an engine in the trainer sets it to 0
-    if served.cpu:
-        # The worker lives in the engine's process. In one of its own, as vLLM would have it for the sake of threads
-        # that are bound to cores, the engine waits for it by spinning: a core that the trainer needs.
-        environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     environment |= {
         "VLLM_SERVER_DEV_MODE": "1",  # the routes that load weights, pause and resume
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_DO_NOT_TRACK": "1",
     }
     if served.cpu:
+        # The worker lives in the engine's process. In one of its own, as vLLM would have it for the sake of threads
+        # that are bound to cores, the engine waits for it by spinning: a core that the trainer needs.
+        environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         environment.setdefault("VLLM_CPU_KVCACHE_SPACE", str(served.config.cpu_kv_cache_gib))
         environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         environment.setdefault("TORCH_COMPILE_DISABLE", "1")

@@ -136,10 +136,11 @@ class VllmEngine(EngineBase):
         while self._requests and not finished:
             with self._failing():
                 outputs = self._llm.llm_engine.step()
-            ended = [
-                (self._finished(int(output.request_id)), output.outputs[0]) for output in outputs if output.finished
+            finished = [
+                self._rollout(request, output.outputs[0])
+                for output in outputs
+                if output.finished and (request := self._finished(int(output.request_id)))
             ]
-            finished = [self._rollout(request, completion) for request, completion in ended if request is not None]
             if time.monotonic() >= deadline:
                 break
         return finished

@@ -160,15 +160,13 @@ class Learner:
 
     def _rows(self, groups: Sequence[Group]) -> list[MicroBatch]:
         """Rows of what was not trained on yet."""
-        left = [*self._waiting, *self._prepared([g for g in groups if id(g) not in self._taken])]
-        self._waiting = []
+        self._waiting += self._prepared([g for g in groups if id(g) not in self._taken])
+        # Ranks that meet cut as before, whatever was trained on early: the same rows in the same order, the same bits.
+        rows = [] if self.meet is None else list(iter(self._full_row, None))
+        left, self._waiting = self._waiting, []
         if self.meet is None:
             return training_rows(self._run, left)
-        # Cut as before, whatever was trained on early: the same rows in the same order, so the same bits.
-        self._waiting = left
-        rows = list(iter(self._full_row, None))
-        rows += [self._run.policy.row(self._waiting)] if self._waiting else []
-        self._waiting = []
+        rows += [self._run.policy.row(left)] if left else []
         missing = max(self._run.context.ranks.gather(len(rows))) - len(rows)
         return rows + [self._run.policy.row([NOTHING])] * missing
 

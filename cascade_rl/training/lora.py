@@ -40,11 +40,11 @@ def wrap_model(model: Any, config: LoraConfig, seed: int) -> None:
 
 
 def _check_targets(model: Any, wanted: str | list[str]) -> None:
+    if wanted == "all-linear":
+        return
     linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     short = sorted({name.rpartition(".")[2] for name in linear})
     for one in [wanted] if isinstance(wanted, str) else wanted:
-        if one == "all-linear":
-            continue
         if isinstance(wanted, str):
             matched, what = [name for name in linear if re.fullmatch(one, name)], "the whole name"
         else:

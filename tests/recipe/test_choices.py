@@ -27,6 +27,7 @@ from cascade_rl.recipe.keys_page import keys_page
         ("rollout: {stop: ['x', '']}", "an empty text would end every completion"),
         ("mismatch: {low: 0.5}", "bounds of a `mask`"),
         ("mismatch: {mask: difference, high: 5}", "probabilities never differ by 1"),
+        ("mismatch: {mask: difference, low: 0.5, high: 0.3}", "low (0.5) must be below high (0.3)"),
         ("mismatch: {mask: band, low: 2, high: 3}", "must lie on either side of 1"),
         ("mismatch: {mask: geometric, low: 0.1, high: 0.9}", "must lie on either side of 1"),
         ("lora: {target_modules: q_proj}", "write [q_proj]"),

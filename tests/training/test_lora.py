@@ -156,6 +156,7 @@ def test_layers_that_are_not_there(checkpoint):
         (["q_prj"], "'q_prj' is the name or its end of no linear layer .*; did you mean q_proj"),
         (["q_proj", "layers.9.q_proj"], "'layers.9.q_proj' is the name or its end of no linear layer"),
         (".*q_prj", "'.*q_prj' is the whole name of no linear layer"),
+        (["all-linear"], "'all-linear' is the name or its end of no linear layer"),
         (["lm_head"], "'lm_head' is the head, which has no adapter"),
     ):
         with pytest.raises(CascadeError, match=message):
