@@ -26,25 +26,27 @@ def abandon_if_stopped(run: RolloutRun, collected: Collected, step: int) -> None
 def refuse_errors(groups: Sequence[Group], gather: Callable[[Any], list[Any]], config: RlStage) -> None:
     """Stop the stage when a grader fails too often: a broken grader must not train the model. A collective call.
 
-    Raises CascadeError with the first error in full.
+    Raises CascadeError on every rank, with the first error in full, whichever rank met it.
     """
     local = Counter[str]()
+    first: dict[str, str] = {}  # an error of each domain
     for group in groups:
-        local[f"{group.prompt.domain} rollouts"] += len(group.scores)
-        local[f"{group.prompt.domain} errors"] += sum(score.error is not None for score in group.scores)
-    totals: Counter[str] = sum(gather(local), Counter())
+        domain = group.prompt.domain
+        errors = [score.error for score in group.scores if score.error is not None]
+        local[f"{domain} rollouts"] += len(group.scores)
+        local[f"{domain} errors"] += len(errors)
+        if errors:
+            first.setdefault(domain, errors[0])
+    counts, firsts = zip(*gather((local, first)), strict=True)
+    totals: Counter[str] = sum(counts, Counter())
     for domain, reward in config.rewards_by_domain.items():
         names = [domain] if domain else sorted({key.rpartition(" ")[0] for key in totals})
-        errors, count = (sum(totals[f"{name} {what}"] for name in names) for what in ("errors", "rollouts"))
-        if count and errors / count > reward.max_error_rate:
-            first = next(
-                (s.error for g in groups if g.prompt.domain in names for s in g.scores if s.error),
-                "seen on another rank; see its log",
-            )
+        failed, count = (sum(totals[f"{name} {what}"] for name in names) for what in ("errors", "rollouts"))
+        if count and failed / count > reward.max_error_rate:
             raise CascadeError(
-                f"the reward {reward.use} failed on {errors} of {count} rollouts, above max_error_rate "
-                f"{reward.max_error_rate:g}. "
-                f"These are faults of the grader, not of the answers. The first one:\n{first}"
+                f"the reward {reward.use} failed on {failed} of {count} rollouts, above max_error_rate "
+                f"{reward.max_error_rate:g}. These are faults of the grader, not of the answers. The first one:\n"
+                + next(found[name] for found in firsts for name in names if name in found)
             )
 
 

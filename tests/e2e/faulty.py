@@ -4,8 +4,8 @@ import os
 import time
 
 
-def raises(completion):
-    if is_written_by_a_model(completion):
+def raises_on_rank_one(completion):
+    if is_written_by_a_model(completion) and os.environ.get("RANK") == "1":
         raise KeyError("no such thing")
     return 0.0
 

@@ -214,13 +214,14 @@ def test_a_failing_rank_ends_both_with_one_message(tmp_path):
     process = cascade.start(
         tmp_path,
         "--set", "stages.sft-1.steps=1", "--until", "math-rl", "--set", "stages.sft-2.steps=1",
-        "--set", "stages.math-rl.reward.use=tests.e2e.faulty:raises", "--set", "evaluate.after_each_stage=[]",
+        "--set", "stages.math-rl.reward.use=tests.e2e.faulty:raises_on_rank_one",
+        "--set", "stages.math-rl.overlong=score", "--set", "evaluate.after_each_stage=[]",
         launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
     )  # fmt: skip
     output = cascade.finish(process, tmp_path)
     assert process.returncode != 0
     assert output.count("stage math-rl failed") == 1
-    assert "above max_error_rate 0.05" in output
+    assert "failed on 8 of 16 rollouts, above max_error_rate 0.05" in output
     assert "KeyError: 'no such thing'" in output
 
 

@@ -81,6 +81,19 @@ def test_too_many_failed_gradings_stop_with_the_first_in_full():
     refuse_errors(broken, alone, config(reward={"use": "a:b", "max_error_rate": 0.5}))
 
 
+@pytest.mark.parametrize("met_by", [0, 1])
+def test_every_rank_shows_the_first_error_whichever_met_it(met_by):
+    shares = [[group([0.0, 0.0])], [group([0.0, 0.0])]]
+    shares[met_by] = [group([0.0, 0.0], errors=["judge down", None])]
+    lenient, strict = (config(reward={"use": "a:b", "max_error_rate": bound}) for bound in (1.0, 0.1))
+    sent = []
+    for share in shares:
+        refuse_errors(share, lambda value: sent.append(value) or [value], lenient)
+    for share in shares:
+        with pytest.raises(CascadeError, match=r"failed on 1 of 4 rollouts(.|\n)*judge down"):
+            refuse_errors(share, lambda value: sent, strict)
+
+
 def test_each_domains_grader_has_its_own_bound():
     rewards = {"math": {"use": "a:b", "max_error_rate": 0.5}, "code": {"use": "c:d", "max_error_rate": 0.0}}
     mixed = config(reward=None, rewards=rewards)
