@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
-sys.path[:] = [place for place in sys.path if not place.endswith("benchmarks")]  # math.py here is not Python's math
+if sys.path[0].endswith("benchmarks"):  # math.py here is not Python's math
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
@@ -24,24 +26,20 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks.trainer import load_policy, plain_update
 from cascade_rl.algorithms.advantages import advantages_of_groups
-from cascade_rl.algorithms.losses import policy_gradient
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe import EngineConfig, SamplingConfig
-from cascade_rl.recipe.parts import OptimizerConfig
 from cascade_rl.rollout import server_client
 from cascade_rl.rollout.dedicated import Place, open_server_engine
 from cascade_rl.rollout.engine import Engine, Request, request_seed
 from cascade_rl.rollout.server_process import Served
 from cascade_rl.training.packing import pack, training_sequence
 from cascade_rl.training.policy import Policy
-from cascade_rl.training.ranks import Ranks
-from cascade_rl.training.update import Update
 from cascade_rl.types import Rollout
 
 PROMPT = tuple(range(30, 62))
@@ -91,7 +89,7 @@ def compare(engine: Engine, checkpoint: Path, asked: list[Request], options: arg
     outcomes: dict[str, list[Outcome]] = {"sequential": [], "overlapped": []}
     for turn in range(options.repeats + 1):
         for name, collect in (("sequential", sequential), ("overlapped", overlapped)):
-            policy = load(checkpoint)
+            policy = load_policy(checkpoint, 2e-6)
             engine.load_weights(policy.named_weights(), turn)
             outcome = run(collect, engine, policy, asked, options.group)
             if turn:  # the first one warms up
@@ -130,10 +128,7 @@ def overlapped(engine: Engine, asked: list[Request], learn: Callable[[list[Rollo
 
 def run(collect: Collect, engine: Engine, policy: Policy, asked: list[Request], size: int) -> Outcome:
     """One step from requests to changed weights."""
-    update = Update(
-        policy, lambda row, part, logprobs, _: policy_gradient(logprobs, row.advantages[part]), temperature=1.0,
-        engine_temperature=1.0,
-    )  # fmt: skip
+    update = plain_update(policy)
     prompts = {request.prompt_id: request.prompt_token_ids for request in asked}
     learning: list[float] = []
 
@@ -179,13 +174,6 @@ def generate_to_the_end() -> None:
     """Ask servers to ignore end-of-turn tokens: rollouts are as long as they were meant to be."""
     as_in_training = server_client.sampling_fields
     server_client.sampling_fields = lambda *given: as_in_training(*given) | {"stop_token_ids": []}
-
-
-def load(checkpoint: Path) -> Policy:
-    return Policy(
-        checkpoint, OptimizerConfig(learning_rate=2e-6), ranks=Ranks(0, 1, torch.device("cpu")), dtype="float32",
-        total_steps=1, gradient_checkpointing=False, chunk_tokens=1024,
-    )  # fmt: skip
 
 
 def flat(tensors: list[Tensor]) -> Tensor:

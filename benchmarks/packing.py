@@ -20,7 +20,6 @@ if sys.path[0].endswith("benchmarks"):  # math.py here is not Python's math
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-import random
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -29,14 +28,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import machine, machine_line, median, table
-from benchmarks.ranks import log_normal
-from cascade_rl.algorithms.losses import policy_gradient
+from benchmarks.trainer import load_policy, made_up_rollouts, plain_update
 from cascade_rl.models import tiny_qwen3
-from cascade_rl.recipe.parts import OptimizerConfig
-from cascade_rl.training.packing import MicroBatch, TrainingSequence, pack, pack_row, training_sequence
+from cascade_rl.training.packing import MicroBatch, TrainingSequence, pack, pack_row
 from cascade_rl.training.policy import Policy
-from cascade_rl.training.ranks import Ranks
-from cascade_rl.training.update import Update
 
 BATCH, BUDGET, PROMPT = 8, 2048, 32
 
@@ -53,14 +48,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"
         tiny_qwen3.build(model, seed=3, hidden_size=256, layers=4, intermediate_size=1024, context=1024)
-        compare(model, rollouts(options.rollouts, options.median, options.longest), options.rounds)
+        compare(model, made_up_rollouts(options.rollouts, options.median, options.longest, PROMPT), options.rounds)
 
 
 def compare(checkpoint: Path, given: Sequence[TrainingSequence], rounds: int) -> None:
-    ours = Policy(
-        checkpoint, OptimizerConfig(learning_rate=1e-6), ranks=Ranks(0, 1, torch.device("cpu")), dtype="float32",
-        total_steps=1, gradient_checkpointing=False, chunk_tokens=None,
-    )  # fmt: skip
+    ours = load_policy(checkpoint, 1e-6, chunk_tokens=None)
     ways: dict[str, Callable[[], Tensor]] = {
         "padded": Padded(checkpoint, given).gradient,
         "one at a time": lambda: gradient(ours, [pack_row([sequence]) for sequence in given]),
@@ -85,22 +77,9 @@ def compare(checkpoint: Path, given: Sequence[TrainingSequence], rounds: int) ->
     print(f"one at a time / packed {medians['one at a time'] / medians['packed']:.2f}, expected at least 1.5")
 
 
-def rollouts(count: int, middle: int, longest: int) -> list[TrainingSequence]:
-    """Log-normal lengths, random tokens, advantages of either sign."""
-    rng = random.Random(1)
-    made = []
-    for length in log_normal(count, middle, longest, seed=2):
-        ids = [rng.randrange(20, 400) for _ in range(PROMPT + length)]
-        made.append(training_sequence(ids[:PROMPT], ids[PROMPT:], [-5.0] * length, rng.choice((-1.0, 1.0))))
-    return made
-
-
 def gradient(policy: Policy, rows: Sequence[MicroBatch]) -> Tensor:
     """Of the token-mean loss over ``rows``, flat."""
-    update = Update(
-        policy, lambda row, part, logprobs, _: policy_gradient(logprobs, row.advantages[part]), temperature=1.0,
-        engine_temperature=1.0,
-    )  # fmt: skip
+    update = plain_update(policy)
     update.add(rows)
     found = flat(policy.model) / update.stats().denominator
     policy.discard()

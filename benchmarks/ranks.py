@@ -19,9 +19,7 @@ if sys.path[0].endswith("benchmarks"):  # math.py here is not Python's math
 
 import argparse
 import json
-import math
 import os
-import random
 import socket
 import statistics
 import subprocess
@@ -30,6 +28,12 @@ import time
 from typing import Any
 
 from benchmarks.common import REPOSITORY, machine, machine_line
+from benchmarks.trainer import load_policy, log_normal, made_up_rollouts, plain_update
+from cascade_rl.models import tiny_qwen3
+from cascade_rl.training.balance import TokenCost, imbalance, imbalance_of_rows, plan
+from cascade_rl.training.packing import TrainingSequence, pack
+from cascade_rl.training.policy import Policy
+from cascade_rl.training.ranks import join, leave
 
 SIZES = {"hidden_size": 192, "layers": 4, "intermediate_size": 512, "context": 1024}
 SEQUENCES, BUDGET = 64, 1024
@@ -49,22 +53,15 @@ def main() -> None:
     print(machine_line(machine()), "\n")
     plans()
     with tempfile.TemporaryDirectory() as folder:
-        build(Path(folder) / "model")
+        tiny_qwen3.build(Path(folder) / "model", seed=3, **SIZES)
         turns = [(world, "ddp") for world in (1, 2, 1, 2)]
         found = [(world, launch(Path(folder), world, way, options.rounds)) for world, way in turns]
         balance(found)
         sharding(Path(folder), options.strategies, options.rounds)
 
 
-def log_normal(count: int, typical: int, largest: int, seed: int = 0) -> list[int]:
-    rng = random.Random(seed)
-    return [min(largest, max(4, int(math.exp(rng.gauss(math.log(typical), 0.8))))) for _ in range(count)]
-
-
 def plans() -> None:
     """Imbalance by the planner at sizes of real runs, and how long it takes."""
-    from cascade_rl.training.balance import TokenCost, imbalance, imbalance_of_rows, plan
-
     cost = TokenCost(*EIGHT_B)
     print(
         "planned for an 8B, lengths log-normal up to 40K tokens, rows of 64K; imbalance in % (at every row in brackets)"
@@ -80,12 +77,6 @@ def plans() -> None:
         balanced = f"{100 * after:.2f} ({100 * at_rows:.2f})"
         print(f"{count:>9} {ranks:>6} {100 * before:>13.1f} {balanced:>16} {seconds:>10.3f}")
     print()
-
-
-def build(folder: Path) -> None:
-    from cascade_rl.models import tiny_qwen3
-
-    tiny_qwen3.build(folder, seed=3, **SIZES)
 
 
 def launch(folder: Path, world: int, strategy: str, rounds: int) -> dict[str, Any]:
@@ -146,23 +137,9 @@ def sharding(folder: Path, strategies: list[str], rounds: int) -> None:
 
 def work(order: dict[str, Any]) -> None:
     """One rank: steps by each way in turns."""
-    from cascade_rl.recipe import ShardingConfig
-    from cascade_rl.recipe.parts import OptimizerConfig
-    from cascade_rl.training.policy import Policy
-    from cascade_rl.training.ranks import join, leave
-
     ranks = join()
-    policy = Policy(
-        Path(order["model"]),
-        OptimizerConfig(learning_rate=1e-5),
-        ranks=ranks,
-        dtype="float32",
-        total_steps=1000,
-        gradient_checkpointing=False,
-        chunk_tokens=1024,
-        sharding=ShardingConfig(strategy=order["strategy"]),
-    )
-    given = rollouts()
+    policy = load_policy(Path(order["model"]), 1e-5, ranks=ranks, strategy=order["strategy"])
+    given = made_up_rollouts(SEQUENCES, 105, 900, prompt=8)
     ways: dict[str, dict[str, Any]] = {"balanced": {}, "as they come": {}}
     if policy.needs_lockstep:
         del ways["as they come"]  # its rows need not be as many on every rank
@@ -179,34 +156,14 @@ def work(order: dict[str, Any]) -> None:
     os._exit(0)  # as a stage's process ends: threads of the backends may abort a plain exit
 
 
-def rollouts() -> list[Any]:
-    from cascade_rl.training.packing import training_sequence
-
-    rng = random.Random(1)
-    made = []
-    for length in log_normal(SEQUENCES, 105, 900, seed=2):
-        ids = [rng.randrange(20, 400) for _ in range(length + 8)]
-        made.append(training_sequence(ids[:8], ids[8:], [-5.0] * length, rng.choice((-1.0, 1.0))))
-    return made
-
-
-def step(policy: Any, given: list[Any], way: str) -> tuple[float, float, float]:
+def step(policy: Policy, given: list[TrainingSequence], way: str) -> tuple[float, float, float]:
     """(tokens/s of a whole step over all ranks, measured imbalance, planned imbalance)."""
-    from cascade_rl.algorithms.losses import policy_gradient
-    from cascade_rl.training.packing import pack
-    from cascade_rl.training.update import Update
-
     ranks = policy.ranks
     mine = given[ranks.rank :: ranks.world_size]
     ranks.barrier()
     start = time.perf_counter()
     rows = policy.rows(mine, BUDGET) if way == "balanced" else pack(mine, BUDGET)
-    update = Update(
-        policy,
-        lambda row, part, logprobs, _: policy_gradient(logprobs, row.advantages[part]),
-        temperature=1.0,
-        engine_temperature=1.0,
-    )
+    update = plain_update(policy)
     begin = time.perf_counter()
     update.add(rows)
     busy = time.perf_counter() - begin

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
-sys.path[:] = [place for place in sys.path if not place.endswith("benchmarks")]  # math.py here is not Python's math
+if sys.path[0].endswith("benchmarks"):  # math.py here is not Python's math
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
@@ -23,14 +25,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
-from cascade_rl.algorithms.losses import policy_gradient
+from benchmarks.trainer import load_policy, plain_update
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe import EngineConfig, SamplingConfig
-from cascade_rl.recipe.parts import OptimizerConfig
 from cascade_rl.rollout.dedicated import Place, open_server_engine
 from cascade_rl.rollout.engine import Engine, Request, request_seed
 from cascade_rl.rollout.server_process import Served
@@ -38,8 +38,6 @@ from cascade_rl.rollout.vllm_engine import VllmEngine
 from cascade_rl.stages.handover import probe_logprobs
 from cascade_rl.training.packing import pack, training_sequence
 from cascade_rl.training.policy import Policy
-from cascade_rl.training.ranks import Ranks
-from cascade_rl.training.update import Update
 
 PROMPT = tuple(range(30, 62))
 LENGTH = 256
@@ -61,7 +59,7 @@ def main() -> None:
             folder / "model", seed=3, hidden_size=options.hidden, layers=options.layers,
             intermediate_size=4 * options.hidden,
         )  # fmt: skip
-        policy = load(folder / "model")
+        policy = load_policy(folder / "model", 1e-3)
         gigabytes = sum(weight.nbytes for _, weight in policy.named_weights()) / 1e9
         print(f"{gigabytes:.2f} GB of float32 weights; load of the machine {os.getloadavg()[0]:.1f}", flush=True)
         for name, placement in KINDS.items():
@@ -97,10 +95,7 @@ def step(engine: Engine, policy: Policy, options: argparse.Namespace, version: i
     requests = [Request(str(i), 0, ids, request_seed(version, i), sampling) for i, ids in enumerate(prompts)]
     rollouts = engine.generate(requests)
     rows = [training_sequence(prompts[int(r.prompt_id)], r.token_ids, r.logprobs, 1.0) for r in rollouts]
-    update = Update(
-        policy, lambda row, part, logprobs, _: policy_gradient(logprobs, row.advantages[part]), temperature=1.0,
-        engine_temperature=1.0,
-    )  # fmt: skip
+    update = plain_update(policy)
     update.add(pack(rows, 2048))
     policy.discard()
 
@@ -117,13 +112,6 @@ def refuse_others(engine: Engine, policy: Policy) -> None:
     gap = probe_logprobs(policy, engine, prompts, sampling=SamplingConfig(max_new_tokens=4), engine_temperature=1.0)
     if gap > 1e-4:
         raise SystemExit(f"the engine does not serve the trainer's weights: log-probs differ by {gap:.2g}")
-
-
-def load(checkpoint: Path) -> Policy:
-    return Policy(
-        checkpoint, OptimizerConfig(learning_rate=1e-3), ranks=Ranks(0, 1, torch.device("cpu")), dtype="float32",
-        total_steps=1, gradient_checkpointing=False, chunk_tokens=1024,
-    )  # fmt: skip
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def agree(run: RolloutRun, stats: UpdateStats, collected: Collected, sequences: 
         f"trainer and engine disagree about the same tokens: mean |log-prob difference| {stats.logprob_gap_mean:.3g} "
         f"(largest {stats.logprob_gap_max:.3g}), bound {run.max_gap:g}",
         f"furthest apart: {stats.worst}",
-        _tokens_found(collected.groups, sequences),
+        _tokens_found(collected.groups, sequences, run.context.ranks.gather),
         f"the engine serves version {run.engine.version}, the trainer is at {step}, the rollouts are of "
         f"{_versions(collected.groups)}",
     ]
@@ -94,13 +94,16 @@ def agree(run: RolloutRun, stats: UpdateStats, collected: Collected, sequences: 
     raise stop_with_rollouts(run, collected.groups, step, ".\n".join(findings))
 
 
-def _tokens_found(groups: Sequence[Group], sequences: Sequence[TrainingSequence]) -> str:
-    """Are the tokens that were scored the ones that were generated?"""
+def _tokens_found(
+    groups: Sequence[Group], sequences: Sequence[TrainingSequence], gather: Callable[[Any], list[Any]]
+) -> str:
+    """Are the tokens that were scored the ones that were generated? A collective call."""
     generated = Counter(tuple(rollout.token_ids) for group in groups for rollout in group.rollouts)
-    foreign = [s for s in sequences if not generated[tuple(s.completion_ids.tolist())]]
-    if foreign:
-        return f"{len(foreign)} of {len(sequences)} scored sequences are NOT what this rank's engine generated"
-    return f"all {len(sequences)} scored sequences are what the engine generated, token for token"
+    known = sum(generated[tuple(s.completion_ids.tolist())] > 0 for s in sequences)
+    scored, known = map(sum, zip(*gather((len(sequences), known)), strict=True))
+    if known < scored:
+        return f"{scored - known} of {scored} scored sequences are NOT what the engine generated"
+    return f"all {scored} scored sequences are what the engine generated, token for token"
 
 
 def _versions(groups: Sequence[Group]) -> str:

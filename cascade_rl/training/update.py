@@ -37,7 +37,7 @@ class UpdateStats:
     denominator: float
     """What the summed gradient is to be divided by."""
     worst: str = ""
-    """The token of this rank on which trainer and engine are furthest apart, in words."""
+    """The token on which trainer and engine are furthest apart, in words."""
     measures: dict[str, float] = field(default_factory=dict)
     """Means of what the update's ``measures`` gave."""
 
@@ -136,7 +136,7 @@ class Update:
         loss, entropy, gap, trained = totals.tolist()
         tokens = max(1.0, trained)  # none at all where every rollout was filtered out
         divisor = tokens if denominator is None else denominator
-        largest = ranks.max(self._largest_gap)
+        largest, worst = max(ranks.gather((self._largest_gap, self._worst)))
         return UpdateStats(
             loss / divisor,
             entropy / tokens,
@@ -144,7 +144,7 @@ class Update:
             largest,
             int(trained),
             divisor,
-            self._worst,
+            worst,
             {name: value / tokens for name, value in self._measured_everywhere().items()},
         )
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,6 +53,14 @@ def folders(root: Path, recipe: str = RECIPE) -> dict[str, Path]:
     """Where each stage of ``recipe`` lies or will lie."""
     plan = make_plan(load_recipe(REPOSITORY / recipe), Store(root))
     return {stage.name: stage.folder.path for stage in plan.stages}
+
+
+def copy_fine_tuned(undisturbed: Path, root: Path) -> Path:
+    """The stages before the RL stage of a whole run, copied to ``root``: a run there begins with RL."""
+    for folder in undisturbed.glob("store/*"):
+        if not folder.name.startswith("math-rl"):
+            shutil.copytree(folder, root / "store" / folder.name)
+    return root
 
 
 def finish(process: subprocess.Popen, root: Path, timeout_s: float = 600) -> str:

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -185,9 +184,7 @@ TWO_RANKS = ("-m", "accelerate.commands.launch", "--config_file", "launch/accele
 
 def test_two_ranks_with_an_engine_each(undisturbed, tmp_path):
     """From the same checkpoint, two ranks draw the same rollouts as one and make the same update."""
-    for folder in undisturbed.glob("store/*"):
-        if not folder.name.startswith("math-rl"):
-            shutil.copytree(folder, tmp_path / "store" / folder.name)
+    cascade.copy_fine_tuned(undisturbed, tmp_path)
     process = cascade.start(tmp_path, launcher=TWO_RANKS)
     output = cascade.finish(process, tmp_path)
     assert process.returncode == 0, output

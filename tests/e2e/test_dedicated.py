@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -17,17 +16,11 @@ DEDICATED = ("--set", "stages.math-rl.engine.placement=dedicated", "--set", "sta
 @pytest.fixture(scope="module")
 def dedicated(undisturbed, tmp_path_factory):
     root = tmp_path_factory.mktemp("dedicated")
-    prepare(undisturbed, root)
+    cascade.copy_fine_tuned(undisturbed, root)
     process = cascade.start(root, *DEDICATED)
     output = cascade.finish(process, root)
     assert process.returncode == 0, output
     return root
-
-
-def prepare(undisturbed, root):
-    for folder in undisturbed.glob("store/*"):
-        if not folder.name.startswith("math-rl"):
-            shutil.copytree(folder, root / "store" / folder.name)
 
 
 def servers(root) -> list[int]:
@@ -78,7 +71,7 @@ def launched(kind: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("launcher", [(), launched("cpu-2-fsdp2")], ids=["alone", "fsdp2"])
 def test_it_trains_while_others_are_generated(undisturbed, tmp_path, launcher):
     """Rollouts of very uneven lengths, rows of a few of them. Ranks that share weights do so in step."""
-    prepare(undisturbed, tmp_path)
+    cascade.copy_fine_tuned(undisturbed, tmp_path)
     process = cascade.start(
         tmp_path, *DEDICATED, "--set", "stages.math-rl.rollout.max_new_tokens=150", "--set", "stages.math-rl.steps=2",
         "--set", "stages.math-rl.tokens_per_micro_batch=64", "--set", "stages.math-rl.prompts_per_step=8",
@@ -108,7 +101,7 @@ def test_sharded_ranks_that_learn_while_they_generate_learn_the_same(undisturbed
     wishes = (*DEDICATED, "--set", "stages.math-rl.tokens_per_micro_batch=64", "--set", "evaluate.after_each_stage=[]",
               "--set", "stages.math-rl.steps=4")  # fmt: skip
     for root in roots:
-        prepare(undisturbed, root)
+        cascade.copy_fine_tuned(undisturbed, root)
         process = cascade.start(root, *wishes, launcher=launched("cpu-2-fsdp2"))
         if root is roots[1]:
             cascade.kill_at_state(process, root, 2)
@@ -124,7 +117,7 @@ def test_sharded_ranks_that_learn_while_they_generate_learn_the_same(undisturbed
 
 
 def test_a_server_that_is_killed_ends_the_attempt_and_the_next_one_goes_on(undisturbed, dedicated, tmp_path):
-    prepare(undisturbed, tmp_path)
+    cascade.copy_fine_tuned(undisturbed, tmp_path)
     process = cascade.start(tmp_path, *DEDICATED)
     cascade.wait_for(lambda: list(tmp_path.glob("store/math-rl-*/state/step-000002")))
     struck = servers(tmp_path)

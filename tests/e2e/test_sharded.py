@@ -1,7 +1,6 @@
 """The RL stage under each kind of sharding: two processes, an engine in each, gathered weights streamed into both."""
 
 import functools
-import shutil
 
 import pytest
 
@@ -20,13 +19,6 @@ def start(root, strategy):
     return cascade.start(root, *wishes, launcher=launcher)
 
 
-def with_parents(undisturbed, root):
-    for folder in undisturbed.glob("store/*"):
-        if not folder.name.startswith("math-rl"):
-            shutil.copytree(folder, root / "store" / folder.name)
-    return root
-
-
 def kill_after_two_steps(root, strategy):
     process = start(root, strategy)
     cascade.kill_at_state(process, root, 2)
@@ -38,7 +30,7 @@ def sharded(undisturbed, tmp_path_factory):
 
     @functools.cache
     def run(strategy):
-        root = with_parents(undisturbed, tmp_path_factory.mktemp(strategy))
+        root = cascade.copy_fine_tuned(undisturbed, tmp_path_factory.mktemp(strategy))
         process = start(root, strategy)
         output = cascade.finish(process, root)
         assert process.returncode == 0, output
@@ -62,7 +54,7 @@ def test_the_stage_learns_as_a_replicated_one_does(undisturbed, sharded, strateg
 
 @pytest.mark.parametrize("strategy", ["zero3", "fsdp2"])
 def test_killed_and_resumed_it_ends_in_the_same_weights(undisturbed, sharded, strategy, tmp_path):
-    root = with_parents(undisturbed, tmp_path)
+    root = cascade.copy_fine_tuned(undisturbed, tmp_path)
     kill_after_two_steps(root, strategy)
     process = start(root, strategy)
     output = cascade.finish(process, root)
@@ -73,7 +65,7 @@ def test_killed_and_resumed_it_ends_in_the_same_weights(undisturbed, sharded, st
 
 def test_a_state_goes_on_under_another_strategy(undisturbed, tmp_path):
     """Weights and moments lie by parameter name: begun under FSDP2 on two ranks, ended by one process alone."""
-    root = with_parents(undisturbed, tmp_path)
+    root = cascade.copy_fine_tuned(undisturbed, tmp_path)
     kill_after_two_steps(root, "fsdp2")
     wishes = ("--set", f"stages.math-rl.steps={STEPS}", "--set", "evaluate.after_each_stage=[]")
     process = cascade.start(root, *wishes)

@@ -83,9 +83,7 @@ def test_resuming_at_the_last_step(variants, tmp_path, name, steps):
 
 def test_a_disk_that_is_full_while_saving(undisturbed, tmp_path):
     """States that cannot be written cost nothing but themselves; a checkpoint that cannot be written says so."""
-    for folder in undisturbed.glob("store/*"):
-        if not folder.name.startswith("math-rl"):
-            shutil.copytree(folder, tmp_path / "store" / folder.name)
+    cascade.copy_fine_tuned(undisturbed, tmp_path)
     code, output = run(tmp_path, largest_file=100_000)  # metrics fit, weights do not
     assert code == 1
     assert "state of step 2 could not be" in output or "could not be saved" in output, output

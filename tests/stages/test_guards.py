@@ -94,7 +94,7 @@ def test_scored_tokens_that_nobody_generated_are_told(run):
     foreign = training_sequences([group([1.0, 0.0], name="x")], config())
     foreign[0].completion_ids[0] = 99
     agree(run, stats(gap=1.0), collected(), foreign, 4)
-    assert "1 of 2 scored sequences are NOT what this rank's engine generated" in run.out.getvalue()
+    assert "1 of 2 scored sequences are NOT what the engine generated" in run.out.getvalue()
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted_and_the_second_in_a_row_stops(run):

@@ -41,6 +41,7 @@ for _ in range(3):
     mine = sequences[ranks.rank :: ranks.world_size]
     stats = accumulate(mine)
     norm = policy.step(stats.denominator)
+assert len(set(ranks.gather(stats.worst))) == 1  # whichever rank had that token
 before = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
 nothing = accumulate([])  # all rollouts filtered out
 assert nothing.trained_tokens == 0 and policy.step(nothing.denominator) == 0.0

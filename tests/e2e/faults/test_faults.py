@@ -29,9 +29,7 @@ SAVED = 5
 @pytest.fixture
 def prepared(undisturbed, tmp_path):
     """A root with the SFT stages done."""
-    for folder in undisturbed.glob("store/*"):
-        if not folder.name.startswith("math-rl"):
-            shutil.copytree(folder, tmp_path / "store" / folder.name)
+    cascade.copy_fine_tuned(undisturbed, tmp_path)
     (tmp_path / "marks").mkdir()
     return tmp_path
 
