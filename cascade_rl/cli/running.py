@@ -7,8 +7,10 @@ import time
 
 from rich.console import Console
 
+from cascade_rl.orchestrator.gates import GateShut
 from cascade_rl.orchestrator.run import Wishes
 from cascade_rl.orchestrator.run import run as run_cascade
+from cascade_rl.orchestrator.supervisor import StageFailed
 from cascade_rl.recipe import LoadedRecipe
 from cascade_rl.report import load_run, print_matrix, write_report
 from cascade_rl.store import Store
@@ -16,7 +18,7 @@ from cascade_rl.types import CascadeError
 
 
 def run_here(loaded: LoadedRecipe, store: Store, wishes: Wishes) -> int:
-    """Run as the supervisor of this rank; rank 0 talks, and ends with the table and the report."""
+    """Run as the supervisor of this rank; rank 0 talks, and ends with the table and the report, if there was work."""
     main = os.environ.get("RANK", "0") == "0"
     console = Console(soft_wrap=True, highlight=False)
 
@@ -25,11 +27,14 @@ def run_here(loaded: LoadedRecipe, store: Store, wishes: Wishes) -> int:
             console.print(text, markup=False)
 
     started = time.monotonic()
-    name, code = wishes.branch or loaded.recipe.name, 1
+    name, code, refused = wishes.branch or loaded.recipe.name, 1, False
     try:
         name, code = run_cascade(loaded, store, wishes, say)
+    except CascadeError as error:
+        refused = not isinstance(error, StageFailed | GateShut)
+        raise
     finally:
-        if main and store.read_run(name) is not None:
+        if main and not refused and store.read_run(name) is not None:
             _show(store, name, console)
     if main and code == 0:
         say(f"done in {time.monotonic() - started:.0f} s")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from cascade_rl.orchestrator.plan import Plan, PlannedStage
 from cascade_rl.recipe import GateConfig, RewardModelStage, RolloutStage, SftStage
 from cascade_rl.store import StageFolder, Store
 from cascade_rl.types import CascadeError
+
+UNBOUNDED = 10_000
 
 
 def show_plan(plan: Plan, processes: int) -> None:
@@ -20,15 +25,14 @@ def show_plan(plan: Plan, processes: int) -> None:
     recipe = plan.loaded.recipe
     console.print(f"{plan.loaded.path}: ok", markup=False)
     console.print(f"run {plan.run}, model {recipe.model}, template {recipe.template.mode}, seed {recipe.seed}\n")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("stage", "kind", "from", "identity", "status", "arithmetic"):
-        table.add_column(column, overflow="fold")
-    for stage in plan.stages:
-        table.add_row(
+    rows = [
+        (
             stage.name, stage.config.kind, stage.parent, stage.identity,
             _state(stage.folder.status, stage.name in plan.rolled_back), arithmetic(stage, processes),
-        )  # fmt: skip
-    console.print(table)
+        )
+        for stage in plan.stages
+    ]  # fmt: skip
+    _show_table(console, ("stage", "kind", "from", "identity", "status", "arithmetic"), rows)
     todo = [stage.name for stage in plan.stages if not stage.folder.is_complete]
     console.print(f"\nwould run: {', '.join(todo) or 'nothing, all is complete'}", markup=False)
     names = ", ".join(b.config.name for b in plan.benchmarks) or "none"
@@ -36,6 +40,31 @@ def show_plan(plan: Plan, processes: int) -> None:
     if recipe.gates:
         told = "; ".join(f"{gate.benchmark} ({_wanted(gate)}): {gate.action}" for gate in recipe.gates)
         console.print(f"gates: {told}", markup=False)
+
+
+def _show_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A line for each stage. Where the terminal is too narrow, the last columns stand in a table below."""
+    count = len(columns)
+    while count > 2 and _width(console, _table(columns, rows, count)) > console.width:
+        count -= 1
+    console.print(_table(columns, rows, count))
+    if count < len(columns):
+        console.print()
+        _show_table(console, (columns[0], *columns[count:]), [(row[0], *row[count:]) for row in rows])
+
+
+def _width(console: Console, table: Table) -> int:
+    return Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).maximum
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], count: int) -> Table:
+    """The first ``count`` columns."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns[:count]:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row[:count]))
+    return table
 
 
 def _state(status: str, rolled_back: bool) -> str:
@@ -100,17 +129,15 @@ def status_of(store: Store, run: str) -> dict[str, Any]:
 def show_status(facts: dict[str, Any]) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"run {facts['run']}, model {facts['base']['model']}", markup=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("stage", "kind", "status", "steps", "time", "attempts", "evaluations", "folder"):
-        table.add_column(column, overflow="fold")
+    rows = []
     for stage in facts["stages"]:
         scores = "  ".join(f"{name} {100 * value:.1f}" for name, value in stage["evaluations"].items())
         seconds, state = stage["seconds"], _state(stage["status"], stage.get("rolled_back", False))
-        table.add_row(
-            stage["name"], stage["kind"], state, str(stage["steps_done"]),
-            f"{seconds:.0f} s" if seconds else "", str(stage["attempts"]), scores, stage["directory"],
-        )  # fmt: skip
-    console.print(table)
+        took = f"{seconds:.0f} s" if seconds else ""
+        name, kind, directory = (stage[key] for key in ("name", "kind", "directory"))
+        rows.append((name, kind, state, str(stage["steps_done"]), took, str(stage["attempts"]), directory, scores))
+    columns = ("stage", "kind", "status", "steps", "time", "attempts", "folder", "evaluations")
+    _show_table(console, columns, rows)
     for stage in facts["stages"]:
         if stage["error"] and stage["status"] == "failed":
             console.print(f"\n{stage['name']} failed: {stage['error']}", markup=False)

@@ -195,7 +195,7 @@ class RopeScaling(Section):
 class OptimizerConfig(Section):
     """AdamW and its schedule, shared by the kinds that train."""
 
-    learning_rate: float = Field(gt=0.0)
+    learning_rate: float = Field(gt=0.0, le=1.0)
     min_learning_rate: float = Field(0.0, ge=0.0)
     lr_schedule: Literal["constant", "cosine", "linear"] = "constant"
     lr_horizon_steps: int | None = Field(None, ge=1)

@@ -69,9 +69,11 @@ ELSEWHERE = {
     "max_steps": "steps",
     "num_train_epochs": "epochs",
     "lr": "learning_rate",
+    "from": "init",
+    "parent": "init",
     "max_grad_norm": "grad_clip",
 }
-"""What other frameworks call the keys of a stage."""
+"""What other frameworks, or common sense, call the keys of a stage."""
 
 
 def is_model(annotation: Any) -> bool:
@@ -91,7 +93,9 @@ def unknown_key(model: Model, keys: Keys) -> str:
         return "unknown key"
     own = _keys(section)
     if issubclass(model, StageConfig) and key in ELSEWHERE:
-        return f"unknown key; it is {ELSEWHERE[key]} here (docs/keys.md has a table of such names)"
+        return (
+            f"unknown key; it is {ELSEWHERE[key]} here (docs/keys.md has all keys, and what other frameworks call them)"
+        )
     around = [(where, home) for where, home in _homes(model) if home is not section]
     far = [(where, home) for where, home in _distant_homes(model) if home is not section]
     for where, home in around:

@@ -30,6 +30,16 @@ def test_check_shows_the_plan_and_the_arithmetic(tmp_path):
     assert not list(tmp_path.iterdir())  # looking leaves nothing
 
 
+@pytest.mark.parametrize("columns", [80, 200])
+def test_no_name_is_broken_in_a_narrow_terminal(tmp_path, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = [line.split() for line in cli("check", QUICKSTART, "--root", str(tmp_path)).stdout.splitlines()]
+    (stage,) = (line for line in lines if line[:3] == ["reward-model", "reward_model", "sft-2"])
+    assert len(stage[3]) == 12, "the identity, whole"
+    steps = next(line for line in lines if line[0:1] == ["reward-model"] and "steps;" in line)
+    assert (steps is stage) == (columns == 200)
+
+
 def test_check_shows_gates(tmp_path):
     gates = (
         "gates=[{benchmark: sums, max_drop: 3, min_value: 40, action: warn, exceptions: [{name: x, stages: [if-rl]}]}]"
@@ -55,6 +65,8 @@ def test_check_prints_the_resolved_recipe(tmp_path):
         (("check", QUICKSTART, "--set", "stages.math-rl.reward.use=rewards.math:verfy"), "did you mean verify?"),
         (("check", QUICKSTART, "--set", "stages.math-rl.rollout.max_new_tokens=4096"), "512"),
         (("check", QUICKSTART, "--set", "gates=[{benchmark: sms, max_drop: 3}]"), "did you mean sums?"),
+        (("check", QUICKSTART, "--set", "stages.math-rl.from=sft-1"), "it is init here"),
+        (("check", QUICKSTART, "--set", "stages.math-rl.learning_rate=1e6"), "must be above 0 and at most 1"),
         (("check", QUICKSTART, "--set", "seed=-1"), "seed: must be at least 0 and at most 4294967295, not -1"),
         (
             ("check", QUICKSTART, "--set", "stages.math-rl.betas=[0.9, 1.5]"),

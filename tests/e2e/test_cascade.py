@@ -177,6 +177,7 @@ def test_a_changed_finished_stage_stops_the_run_with_the_change_shown(undisturbe
     assert "would compute anew: sft-2, math-rl" in result.stderr
     assert "sft-2: config.learning_rate: 0.003 -> 0.001" in result.stderr
     assert "--branch NAME" in result.stderr
+    assert "accuracy after each stage" not in result.stdout, "nothing ran: the error stands alone"
 
 
 TWO_RANKS = ("-m", "accelerate.commands.launch", "--config_file", "launch/accelerate/cpu-2.yaml")

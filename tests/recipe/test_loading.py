@@ -121,7 +121,7 @@ WORDS = st.sampled_from([
 ])  # fmt: skip
 TEXT = WORDS | st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
-POSITIVE = st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False)
+RATES = st.floats(min_value=0, max_value=1, exclude_min=True)
 DECAYS = st.floats(0, 1, exclude_max=True)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1).filter(lambda n: n > -(2**63)) | FLOATS | TEXT,
@@ -136,12 +136,12 @@ SOURCES = st.fixed_dictionaries(
               "config": TEXT, "limit": st.integers(1, 10**6)},
 )  # fmt: skip
 SFT = st.fixed_dictionaries(
-    {"kind": st.just("sft"), "data": st.lists(SOURCES, min_size=1, max_size=2), "learning_rate": POSITIVE,
+    {"kind": st.just("sft"), "data": st.lists(SOURCES, min_size=1, max_size=2), "learning_rate": RATES,
      "steps": st.integers(1, 10**6)},
     optional={"packing": st.booleans(), "betas": st.tuples(DECAYS, DECAYS), "seed": st.integers(0, 99)},
 )  # fmt: skip
 RL = st.fixed_dictionaries(
-    {"kind": st.just("rl"), "data": st.lists(SOURCES, min_size=1, max_size=2), "learning_rate": POSITIVE,
+    {"kind": st.just("rl"), "data": st.lists(SOURCES, min_size=1, max_size=2), "learning_rate": RATES,
      "steps": st.integers(1, 10**6),
      "reward": st.fixed_dictionaries({"use": TEXT}, optional={"extra": VALUES, "failure": FLOATS})},
     optional={"rollout": st.fixed_dictionaries({}, optional={"top_p": st.floats(0.1, 1), "top_k": st.sampled_from([0, 2, 9])})},

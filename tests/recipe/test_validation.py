@@ -106,7 +106,7 @@ def test_wrong_names(problems, valid):
 def test_missing_keys_name_the_line_of_their_section(problems, valid):
     text = valid.replace("    learning_rate: 2e-6\n", "").replace('use: "rewards.math:verify"', "timeout_s: 3")
     assert set(problems(text)) == {
-        "recipe.yaml:9: stages.math.learning_rate: missing; must be a number, above 0",
+        "recipe.yaml:9: stages.math.learning_rate: missing; must be a number, above 0 and at most 1",
         "recipe.yaml:12: stages.math.reward.use: missing; must be text",
     }
 
@@ -156,7 +156,8 @@ def test_two_stages_on_one_line_are_told_apart(problems):
     stage = "{{name: {}, kind: sft, data: [{{source: x}}], steps: 1}}"
     found = problems(f"name: x\nmodel: y\nstages: [{stage.format('a')}, {stage.format('b')}]\n")
     assert found == [
-        f"recipe.yaml:3: stages.{name}.learning_rate: missing; must be a number, above 0" for name in ("a", "b")
+        f"recipe.yaml:3: stages.{name}.learning_rate: missing; must be a number, above 0 and at most 1"
+        for name in ("a", "b")
     ]
 
 
