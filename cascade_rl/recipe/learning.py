@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cascade_rl.recipe.parts import Section, stage_reference
+from cascade_rl.recipe.problems import Misfit
 
 
 class LossConfig(Section):
@@ -48,19 +49,23 @@ class MismatchConfig(Section):
     @model_validator(mode="after")
     def _bounds(self) -> MismatchConfig:
         if self.mask == "difference" and self.high is None:
-            raise ValueError("mask: difference needs `high`, the largest difference of probabilities (0.3, say)")
+            raise Misfit("mask", "mask: difference needs `high`, the largest difference of probabilities (0.3, say)")
         if self.mask in ("band", "geometric") and (self.low is None or self.high is None):
-            raise ValueError(f"mask: {self.mask} needs `low` and `high`, the smallest and largest ratio that stay")
+            raise Misfit("mask", f"mask: {self.mask} needs `low` and `high`, the smallest and largest ratio that stay")
         if self.low is not None and self.high is not None and self.low >= self.high:
-            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+            raise Misfit("low", f"low ({self.low:g}) must be below high ({self.high:g})")
         if self.mask == "none" and (self.low is not None or self.high is not None):
-            raise ValueError("`low` and `high` are the bounds of a `mask`: name one, or leave them out")
+            raise Misfit(
+                "low" if self.high is None else "high",
+                "`low` and `high` are the bounds of a `mask`: name one, or leave them out",
+            )
         if self.mask == "difference" and self.high is not None and self.high >= 1.0:
-            raise ValueError(f"high ({self.high:g}): probabilities never differ by 1, so this would mask nothing")
+            raise Misfit("high", f"high ({self.high:g}): probabilities never differ by 1, so this would mask nothing")
         if self.mask in ("band", "geometric") and not (self.low or 0.0) <= 1.0 <= (self.high or 0.0):
-            raise ValueError(
+            raise Misfit(
+                "high" if (self.high or 0.0) < 1.0 else "low",
                 f"low ({self.low:g}) and high ({self.high:g}) must lie on either side of 1, the ratio of a token that "
-                "trainer and engine agree about"
+                "trainer and engine agree about",
             )
         return self
 
@@ -157,7 +162,7 @@ class TeacherConfig(Section):
     @model_validator(mode="after")
     def _one_place(self) -> TeacherConfig:
         if (self.model is None) == (self.url is None):
-            raise ValueError("give exactly one of `model` and `url`")
+            raise Misfit("url", "give exactly one of `model` and `url`")
         return self
 
     @property

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from cascade_rl.recipe.problems import Misfit
+
 NOT_IDENTITY: dict[str, Any] = {"identity": False}
 NAME_PATTERN, NAME_LENGTH = r"^[a-z0-9][a-z0-9._-]*$", 64
 Name = Field(pattern=NAME_PATTERN, max_length=NAME_LENGTH)
@@ -132,13 +134,16 @@ class EngineConfig(Section):
     def _one_source_of_servers(self) -> EngineConfig:
         for url in self.urls:
             if not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", url):
-                raise ValueError(f"`urls` are addresses such as http://node2:8000, not {url!r}")
+                raise Misfit("urls", f"`urls` are addresses such as http://node2:8000, not {url!r}")
         if len(set(self.urls)) < len(self.urls):
-            raise ValueError("`urls` names a server twice")
+            raise Misfit("urls", "`urls` names a server twice")
         if self.placement == "colocated" and (self.urls or self.servers > 1):
-            raise ValueError("`urls` and `servers` go with `placement: dedicated`; colocated engines have no server")
+            raise Misfit(
+                "urls" if self.urls else "servers",
+                "`urls` and `servers` go with `placement: dedicated`; colocated engines have no server",
+            )
         if self.urls and self.servers > 1:
-            raise ValueError("`urls` names servers that run already, `servers` starts some: give one of them")
+            raise Misfit("servers", "`urls` names servers that run already, `servers` starts some: give one of them")
         return self
 
 
@@ -232,5 +237,5 @@ class Exclusion(Section):
         if sum((self.stage is not None, bool(self.data), bool(self.where))) != 1:
             raise ValueError("give exactly one of `stage`, `data` and `where`")
         if self.ngram is not None and self.where:
-            raise ValueError("`ngram` goes with `stage` or `data`; `where` compares values of columns")
+            raise Misfit("ngram", "`ngram` goes with `stage` or `data`; `where` compares values of columns")
         return self

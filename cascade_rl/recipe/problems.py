@@ -30,6 +30,16 @@ class Place:
         return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
 
 
+class Misfit(ValueError):
+    """Raised by a validator of a section: keys that do not go together; ``keys`` lead to the one that had better be
+    mended. Where it was not written the section itself is shown."""
+
+    def __init__(self, *keys_and_message: str) -> None:
+        *keys, message = keys_and_message
+        super().__init__(message)
+        self.keys = tuple(keys)
+
+
 class Locating(Protocol):
     """What knows where its values were written: a loaded recipe."""
 

@@ -31,6 +31,7 @@ from cascade_rl.recipe.parts import (
     Section,
     TemplateConfig,
 )
+from cascade_rl.recipe.problems import Misfit
 
 
 class StageConfig(OptimizerConfig):
@@ -82,7 +83,7 @@ class SftStage(StageConfig):
     @model_validator(mode="after")
     def _one_length(self) -> SftStage:
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give exactly one of `epochs` and `steps`")
+            raise Misfit("steps", "give exactly one of `epochs` and `steps`")
         return self
 
 
@@ -130,11 +131,13 @@ class RolloutStage(StageConfig):
     def _halves_and_weights(self) -> RolloutStage:
         weighted = [source.weight is not None for source in self.data]
         if any(weighted) and not all(weighted):
-            raise ValueError("either every source of `data` has a `weight`, or none")
+            raise Misfit("data", "either every source of `data` has a `weight`, or none")
         if self.lora is not None and self.lora.sync == "adapter" and self.engine.placement == "dedicated":
-            raise ValueError("lora.sync: adapter is for colocated engines; use lora.sync: merged with dedicated ones")
+            raise Misfit(
+                "lora", "sync", "lora.sync: adapter is for colocated engines; use lora.sync: merged with dedicated ones"
+            )
         if self.modes == "half" and self.prompts_per_step % 2:
-            raise ValueError(f"modes: half needs an even prompts_per_step, not {self.prompts_per_step}")
+            raise Misfit("prompts_per_step", f"modes: half needs an even prompts_per_step, not {self.prompts_per_step}")
         return self
 
     @property
@@ -153,11 +156,13 @@ class RolloutStage(StageConfig):
     @classmethod
     def _sampled(cls, rollout: SamplingConfig) -> SamplingConfig:
         if rollout.temperature == 0.0:
-            raise ValueError("temperature 0 makes the rollouts of a group identical; use a value above 0")
+            raise Misfit("temperature", "temperature 0 makes the rollouts of a group identical; use a value above 0")
         if rollout.temperature < LEAST_TEMPERATURE:
-            raise ValueError(f"vLLM samples at {LEAST_TEMPERATURE:g} whatever is asked below it: use that or more")
+            raise Misfit(
+                "temperature", f"vLLM samples at {LEAST_TEMPERATURE:g} whatever is asked below it: use that or more"
+            )
         if rollout.top_k == 1:
-            raise ValueError("top_k: 1 makes the rollouts of a group identical; use 0 (off) or more than 1")
+            raise Misfit("top_k", "top_k: 1 makes the rollouts of a group identical; use 0 (off) or more than 1")
         return rollout
 
 
@@ -197,14 +202,22 @@ class RlStage(RolloutStage):
     @model_validator(mode="after")
     def _one_reward(self) -> RlStage:
         if (self.reward is None) == (not self.rewards):
-            raise ValueError("give exactly one of `reward` and `rewards`")
+            raise Misfit("rewards" if self.rewards else "reward", "give exactly one of `reward` and `rewards`")
         if (self.overlong == "soft") != (self.overlong_buffer is not None):
-            raise ValueError("overlong: soft and `overlong_buffer` go together")
+            raise Misfit(
+                "overlong" if self.overlong_buffer is None else "overlong_buffer",
+                "overlong: soft and `overlong_buffer` go together",
+            )
         clips = self.loss is not None and self.loss.clip_high is not None
         if (self.updates_per_batch or 1) > 1 and not clips:
-            raise ValueError("several updates_per_batch leave the sampled policy: give `loss.clip_high` (0.2, say)")
+            raise Misfit(
+                "updates_per_batch",
+                "several updates_per_batch leave the sampled policy: give `loss.clip_high` (0.2, say)",
+            )
         if self.prompts_per_step < (self.updates_per_batch or 1):
-            raise ValueError("updates_per_batch is more than prompts_per_step: each update needs a prompt")
+            raise Misfit(
+                "updates_per_batch", "updates_per_batch is more than prompts_per_step: each update needs a prompt"
+            )
         return self
 
     @property
@@ -230,7 +243,7 @@ class DistillStage(RolloutStage):
     @model_validator(mode="after")
     def _one_teacher(self) -> DistillStage:
         if (self.teacher is None) == (not self.teachers):
-            raise ValueError("give exactly one of `teacher` and `teachers`")
+            raise Misfit("teachers" if self.teachers else "teacher", "give exactly one of `teacher` and `teachers`")
         return self
 
     @property
@@ -268,7 +281,7 @@ class RewardModelStage(StageConfig):
     @model_validator(mode="after")
     def _one_length(self) -> RewardModelStage:
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give exactly one of `epochs` and `steps`")
+            raise Misfit("steps", "give exactly one of `epochs` and `steps`")
         return self
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from cascade_rl.recipe.measuring import BenchmarkByName, BenchmarkConfig
-from cascade_rl.recipe.problems import Keys, Problem, suggestion
+from cascade_rl.recipe.problems import Keys, Misfit, Problem, suggestion
 from cascade_rl.recipe.schema import KINDS, Recipe, StageConfig
 from cascade_rl.recipe.sections import field_at, unknown_key
 from cascade_rl.recipe.tree import PlacedDict, PlacedList, place_of, plain, problem_at, stages_of
@@ -144,7 +144,9 @@ class _Validator:
         except ValidationError as error:
             for finding in error.errors():
                 if not (ignore and ignore(finding)):
-                    self.report(keys, finding["loc"], _in_plain_words(model, finding))
+                    misfit = finding.get("ctx", {}).get("error")
+                    within = misfit.keys if isinstance(misfit, Misfit) else ()
+                    self.report(keys, (*finding["loc"], *within), _in_plain_words(model, finding))
         return None
 
 

@@ -40,7 +40,7 @@ from cascade_rl.recipe import RecipeError
         ("overlong: filtre", "must be one of filter, penalise, score or soft, not 'filtre'; did you mean filter?"),
         ("rollout: 5", "rollout: must be a mapping with keys such as max_new_tokens, temperature, top_p, not 5"),
         ("rollout: {top_p: 1.5}", "rollout.top_p: must be above 0 and at most 1, not 1.5"),
-        ("rollout: {temperature: 0}", "rollout: temperature 0 makes the rollouts of a group identical"),
+        ("rollout: {temperature: 0}", "rollout.temperature: temperature 0 makes the rollouts of a group identical"),
         ("engine: [1]", "engine: must be a mapping with keys such as"),
         ("engine: {placement: dedicated, urls: [node2:8000]}", "addresses such as http://node2:8000, not 'node2:8000'"),
         ("engine: {placement: dedicated, urls: [http://a:1, http://a:1]}", "`urls` names a server twice"),
@@ -149,7 +149,23 @@ def test_no_usable_stages(problem, stages, message):
 
 def test_sft_wants_one_measure_of_length(problems, valid):
     found = problems(valid.replace("    steps: 10\n", "    steps: 10\n    epochs: 1\n"))
-    assert found == ["recipe.yaml:4: stages.sft-1: give exactly one of `epochs` and `steps`"]
+    assert found == ["recipe.yaml:8: stages.sft-1.steps: give exactly one of `epochs` and `steps`"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "place"),
+    [
+        ("updates_per_batch: 2", "15: stages.math.updates_per_batch: several"),
+        ("modes: half\nprompts_per_step: 3", "16: stages.math.prompts_per_step: modes: half needs an even"),
+        ("mismatch:\n  mask: band\n  low: 2\n  high: 3", "17: stages.math.mismatch.low: low (2)"),
+        ("overlong: penalise\noverlong_buffer: 4", "16: stages.math.overlong_buffer: overlong: soft and"),
+        ("lora:\n  rank: 4\n  sync: adapter\nengine: {placement: dedicated}", "17: stages.math.lora.sync: lora.sync"),
+        ("overlong: soft", "15: stages.math.overlong: overlong: soft and"),
+    ],
+)
+def test_keys_that_do_not_go_together_are_shown_where_one_stands(problem, valid, lines, place):
+    text = valid + "".join(f"    {line}\n" for line in lines.splitlines())
+    assert problem(text).startswith(f"recipe.yaml:{place}")
 
 
 def test_two_stages_on_one_line_are_told_apart(problems):

@@ -87,8 +87,10 @@ def test_an_optimizer_is_inherited_where_it_is_asked_for_and_rates_begin_anew(ch
 
 
 def test_it_stops_at_the_first_gradient_that_is_not_finite(checkpoint, tmp_path):
-    """Steps of such a size that the second one's loss is no number."""
+    """A decay of such a size that the second step's loss is no number."""
     with pytest.raises(CascadeError, match=r"step 2: the gradient is not finite \(norm nan\)"):
-        train(tmp_path / "s", checkpoint, {"steps": STEPS, "learning_rate": 1e30, "warmup_steps": 0})
+        train(
+            tmp_path / "s", checkpoint, {"steps": STEPS, "learning_rate": 1.0, "weight_decay": 1e30, "warmup_steps": 0}
+        )
     assert [path.name for path in (tmp_path / "s/state").iterdir()] == ["step-000001"]
     assert not (tmp_path / "s/checkpoint").exists()
