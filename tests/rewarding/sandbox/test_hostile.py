@@ -343,6 +343,7 @@ def _is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_all_of_this_holds_for_an_ordinary_user() -> None:
     import subprocess
