@@ -24,7 +24,8 @@ SHUT = ("warn", "stop", "rollback")
 
 
 class GateShut(CascadeError):
-    """A gate whose action is ``stop`` shut; the text says which, both values, and how to go on."""
+    """A gate ends the run after a stage: its action is ``stop``, or its roll-back needs leave to compute finished work
+    anew. The text says why, and how to go on."""
 
 
 @dataclass(frozen=True)

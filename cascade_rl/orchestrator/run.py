@@ -196,13 +196,16 @@ def _carry_out(plan: Plan, wishes: Wishes, supervisor: Supervisor, stop: StopReq
 def _at_gates(plan: Plan, stage: PlannedStage, wishes: Wishes, say: Say) -> Plan:
     """Ask the gates once ``stage`` is measured; returns the plan to go on with.
 
-    Raises GateShut where one says stop, and CascadeError where a roll-back would mean to compute finished work anew.
+    Raises GateShut where one says stop, and where a roll-back would mean to compute finished work anew.
     """
     if not plan.loaded.recipe.gates:
         return plan
     new, decisions = settled(plan)
     if new.rolled_back != plan.rolled_back:
-        refuse_silent_changes(new, decisions, wishes.accept_changes, say)
+        try:
+            refuse_silent_changes(new, decisions, wishes.accept_changes, say)
+        except CascadeError as error:
+            raise GateShut(str(error)) from None
     _note(new, decisions)
     of_stage = [decision for decision in decisions if decision.stage == stage.name]
     for decision in of_stage:
