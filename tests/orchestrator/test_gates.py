@@ -346,7 +346,7 @@ def test_one_found_shut_only_now_does_not_either(folder):
     """The benchmark is new as well: the roll-back is seen while the run goes on."""
     alone = "evaluate.after_each_stage=[]"
     walked(folder, "", FALLING, alone)
-    with pytest.raises(CascadeError, match="would compute anew: c, d"):
+    with pytest.raises(GateShut, match="would compute anew: c, d"):
         walked(folder, GATE % "rollback", FALLING)
     trained, _ = walked(folder, GATE % "rollback", FALLING, accept_changes=True)
     assert trained == [("c", "a"), ("d", "a")]
