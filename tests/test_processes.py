@@ -1,3 +1,5 @@
+import gc
+import importlib
 import os
 import signal
 import subprocess
@@ -6,7 +8,7 @@ import time
 
 import pytest
 
-from cascade_rl.processes import guarded
+from cascade_rl.processes import collector_paused, guarded
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's word to children is Linux")
 
@@ -70,3 +72,13 @@ def test_ctrl_c_is_left_to_the_owner():
     process.terminate()
     process.wait(20)
     assert gone(grandchild)
+
+
+def test_the_collector_pauses_for_imports_and_goes_on():
+    assert gc.isenabled()
+    with collector_paused():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ModuleNotFoundError), collector_paused():
+        importlib.import_module("no_module_of_this_name")
+    assert gc.isenabled()

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from cascade_rl.processes import guarded
 from cascade_rl.recipe import EngineConfig
+from cascade_rl.rollout.kv_cache import CPU_CACHE_VARIABLE, cpu_cache_bytes
 from cascade_rl.types import CascadeError
 
 START_S = 3600.0
@@ -64,6 +65,9 @@ def server_command(served: Served, port: int) -> list[str]:
         switches.append("enforce-eager")
     if served.cpu:
         switches.append("no-enable-chunked-prefill")  # seeded requests would kill the engine, see VllmEngine
+        if CPU_CACHE_VARIABLE not in os.environ:
+            cache = cpu_cache_bytes(served.checkpoint, config, served.max_model_len, served.dtype)
+            flags["kv-cache-memory-bytes"] = cache
     else:
         shared = EngineConfig.model_fields["gpu_memory_utilization"].default  # meant for a device with a trainer on it
         share = config.gpu_memory_utilization
@@ -88,7 +92,6 @@ def server_environment(served: Served, device: str | None, base: Mapping[str, st
         # The worker lives in the engine's process. In one of its own, as vLLM would have it for the sake of threads
         # that are bound to cores, the engine waits for it by spinning: a core that the trainer needs.
         environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        environment.setdefault("VLLM_CPU_KVCACHE_SPACE", str(served.config.cpu_kv_cache_gib))
         environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         environment.setdefault("TORCH_COMPILE_DISABLE", "1")
     if device is not None:

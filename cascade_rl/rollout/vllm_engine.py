@@ -19,22 +19,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cascade_rl.processes import collector_paused
 from cascade_rl.recipe import EngineConfig, LoraConfig
 from cascade_rl.rollout.adapters import Adapter, engine_arguments
 from cascade_rl.rollout.device_memory import DeviceMemory
 from cascade_rl.rollout.engine import EngineBase, Request
+from cascade_rl.rollout.kv_cache import CPU_CACHE_VARIABLE, cpu_cache_bytes
 from cascade_rl.rollout.sampling import sampling_fields, stop_of, text_of
 from cascade_rl.types import CascadeError, Rollout
 
 
-def prepare_environment(*, cpu: bool, kv_cache_gib: int) -> None:
-    """Settings that vLLM reads when it is imported; call before the first import of vllm. A user's own values win."""
+def prepare_environment(*, cpu: bool, kv_cache_gib: int | None = None) -> None:
+    """Set what vLLM reads from the environment; call before vllm is imported. A user's own values win.
+
+    ``kv_cache_gib``: the CPU engine's key-value cache, for a caller that does not pass ``kv_cache_memory_bytes``.
+    """
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # the engine core stays in this process
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_DO_NOT_TRACK", "1")
     if cpu:
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(kv_cache_gib))
+        if kv_cache_gib is not None:
+            os.environ.setdefault(CPU_CACHE_VARIABLE, str(kv_cache_gib))
         # vLLM would pin threads to cores: the trainer in this process and other ranks need them too.
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         _do_not_compile()
@@ -72,9 +78,13 @@ class VllmEngine(EngineBase):
     ) -> None:
         """``lora``: what is loaded are adapters of this kind, on the weights of ``checkpoint``."""
         super().__init__()
-        prepare_environment(cpu=cpu, kv_cache_gib=config.cpu_kv_cache_gib)
-        from vllm import LLM
+        prepare_environment(cpu=cpu)
+        with collector_paused():
+            from vllm import LLM
 
+        cache = None  # on a GPU, what gpu_memory_utilization leaves
+        if cpu and CPU_CACHE_VARIABLE not in os.environ:
+            cache = cpu_cache_bytes(checkpoint, config, max_model_len, dtype)
         self._can_sleep = not cpu  # on CPU vLLM ignores sleep and frees nothing
         self._asleep = False
         self.memory = DeviceMemory()
@@ -88,6 +98,7 @@ class VllmEngine(EngineBase):
                 max_num_batched_tokens=max(config.max_batched_tokens, max_model_len),
                 enforce_eager=cpu or config.enforce_eager,
                 gpu_memory_utilization=config.gpu_memory_utilization,
+                kv_cache_memory_bytes=cache,
                 enable_sleep_mode=self._can_sleep,
                 enable_prefix_caching=True,
                 # A prompt cut in two is sampled once too often, and vLLM then winds the request's random numbers

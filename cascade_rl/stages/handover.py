@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cascade_rl.data.template import Template, probe_difference
+from cascade_rl.processes import collector_paused
 from cascade_rl.recipe import SamplingConfig, TemplateConfig
 from cascade_rl.rollout.engine import Engine, Request, request_seed
 from cascade_rl.store.files import read_json, write_json
@@ -31,7 +32,8 @@ def load_tokenizer(checkpoint: str | Path, config: TemplateConfig) -> tuple[Any,
 
     Raises CascadeError when the tokenizer cannot be loaded, lacks the template's tokens, or renders differently now.
     """
-    from transformers import AutoTokenizer
+    with collector_paused():
+        from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint)

@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from cascade_rl.processes import die_with_parent
+from cascade_rl.processes import collector_paused, die_with_parent
 from cascade_rl.store import Job
 from cascade_rl.store.files import disk_fault, publishing, write_json
 from cascade_rl.types import EXIT_RESUME, CascadeError, Preempted
@@ -36,7 +36,8 @@ def divert_output(log: Path) -> TextIO:
 
 def perform(job: Job, out: TextIO) -> None:
     """Do ``job`` on this rank."""
-    from cascade_rl.stages.context import Context, StopFlag
+    with collector_paused():
+        from cascade_rl.stages.context import Context, StopFlag
 
     stop = StopFlag()
     stop.install()  # before the long imports: a stop asked for meanwhile must not be lost
@@ -99,7 +100,8 @@ def _stage_module(job: Job):
     import importlib
 
     assert job.stage is not None
-    return importlib.import_module(f"cascade_rl.stages.{job.stage['kind']}")
+    with collector_paused():
+        return importlib.import_module(f"cascade_rl.stages.{job.stage['kind']}")
 
 
 def main(job_file: str, outcome_file: str) -> int:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cascade_rl.algorithms.logprobs import Terms, TokenScores, chunked_logprobs, fused_token_loss
+from cascade_rl.processes import collector_paused
 from cascade_rl.training.attention import choose_attention
 from cascade_rl.training.forward import hidden_and_head
 from cascade_rl.training.fused_layers import fuse_layers
@@ -85,7 +86,8 @@ def load_model(checkpoint: Path, device: torch.device, *, keep_on_cpu: bool = Fa
     With ``keep_on_cpu`` its weights wait there for whoever cuts them into shards. Raises CascadeError when transformers
     cannot read it.
     """
-    from transformers import AutoModelForCausalLM
+    with collector_paused():
+        from transformers import AutoModelForCausalLM
 
     try:
         model, report = AutoModelForCausalLM.from_pretrained(

@@ -56,10 +56,10 @@ def test_a_server_is_no_rank_and_sees_its_device_alone():
         "HOME": "/h",
         "TORCH_COMPILE_DISABLE": "0",
     }
-    environment = server_environment(served(cpu_kv_cache_gib=3), None, ours)
+    environment = server_environment(served(), None, ours)
     assert environment == {
         "HOME": "/h", "VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1",
-        "VLLM_CPU_KVCACHE_SPACE": "3", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCH_COMPILE_DISABLE": "0",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCH_COMPILE_DISABLE": "0",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     }  # fmt: skip
     assert server_environment(served(cpu=False), "5", {})["CUDA_VISIBLE_DEVICES"] == "5"
