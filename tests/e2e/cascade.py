@@ -20,6 +20,8 @@ from cascade_rl.store import Store
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPE = "tests/e2e/tiny.yaml"
+NO_BENCHMARKS = ("--set", "evaluate.after_each_stage=[]")
+"""What is measured is no part of a stage's identity: a run that is compared by its weights does without."""
 
 
 def environment() -> dict[str, str]:

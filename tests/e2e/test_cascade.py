@@ -71,12 +71,12 @@ def test_the_checkpoint_is_a_plain_model(undisturbed):
     assert torch.isfinite(model(**ids).logits).all()
 
 
-def test_a_second_start_says_that_all_is_done(undisturbed):
-    before = cascade.weights(undisturbed)
-    result = cli(undisturbed, "run", cascade.RECIPE)
+def test_a_second_start_says_that_all_is_done(own):
+    before = cascade.weights(own)
+    result = cli(own, "run", cascade.RECIPE)
     assert result.returncode == 0, result.stderr
     assert "[1/3]" not in result.stdout
-    assert cascade.weights(undisturbed) == before
+    assert cascade.weights(own) == before
 
 
 def test_the_same_recipe_and_seed_give_the_same_run_again(undisturbed, tmp_path):
@@ -149,30 +149,28 @@ def test_a_second_run_of_the_same_recipe_is_told_who_holds_it(tmp_path):
         process.wait()
 
 
-def test_another_recipe_shares_the_stages_it_does_not_change(undisturbed):
-    result = cli(undisturbed, "run", cascade.RECIPE, "--set", "name=other", "--set", "stages.math-rl.steps=1")
+def test_another_recipe_shares_the_stages_it_does_not_change(own):
+    result = cli(own, "run", cascade.RECIPE, "--set", "name=other", "--set", "stages.math-rl.steps=1")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "sft-1" not in result.stdout.split("accuracy")[0]
     assert "[3/3] math-rl" in result.stdout
-    stages = {
-        run: json.loads((undisturbed / f"runs/{run}/run.json").read_text())["stages"] for run in ("tiny", "other")
-    }
+    stages = {run: json.loads((own / f"runs/{run}/run.json").read_text())["stages"] for run in ("tiny", "other")}
     same = [a["identity"] == b["identity"] for a, b in zip(stages["tiny"], stages["other"], strict=True)]
     assert same == [True, True, False]
 
 
-def test_from_computes_only_that_stage_and_comes_out_the_same(undisturbed):
-    before = cascade.weights(undisturbed)
-    result = cli(undisturbed, "run", cascade.RECIPE, "--from", "math-rl")
+def test_from_computes_only_that_stage_and_comes_out_the_same(own):
+    before = cascade.weights(own)
+    result = cli(own, "run", cascade.RECIPE, "--from", "math-rl")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "[1/3]" not in result.stdout
     assert "[3/3] math-rl" in result.stdout
-    assert cascade.weights(undisturbed) == before
-    assert not list(undisturbed.glob("store/*.superseded"))
+    assert cascade.weights(own) == before
+    assert not list(own.glob("store/*.superseded"))
 
 
-def test_a_changed_finished_stage_stops_the_run_with_the_change_shown(undisturbed):
-    result = cli(undisturbed, "run", cascade.RECIPE, "--set", "stages.sft-2.learning_rate=0.001")
+def test_a_changed_finished_stage_stops_the_run_with_the_change_shown(own):
+    result = cli(own, "run", cascade.RECIPE, "--set", "stages.sft-2.learning_rate=0.001")
     assert result.returncode == 1
     assert "would compute anew: sft-2, math-rl" in result.stderr
     assert "sft-2: config.learning_rate: 0.003 -> 0.001" in result.stderr
@@ -186,7 +184,7 @@ TWO_RANKS = ("-m", "accelerate.commands.launch", "--config_file", "launch/accele
 def test_two_ranks_with_an_engine_each(undisturbed, tmp_path):
     """From the same checkpoint, two ranks draw the same rollouts as one and make the same update."""
     cascade.copy_fine_tuned(undisturbed, tmp_path)
-    process = cascade.start(tmp_path, launcher=TWO_RANKS)
+    process = cascade.start(tmp_path, *cascade.NO_BENCHMARKS, launcher=TWO_RANKS)
     output = cascade.finish(process, tmp_path)
     assert process.returncode == 0, output
     alone, pair = cascade.metrics(undisturbed, "math-rl")[0], cascade.metrics(tmp_path, "math-rl")[0]
@@ -200,7 +198,7 @@ def test_two_ranks_with_an_engine_each(undisturbed, tmp_path):
 
 
 def test_two_ranks_fine_tune_as_one(undisturbed, tmp_path):
-    process = cascade.start(tmp_path, "--until", "sft-1", launcher=TWO_RANKS)
+    process = cascade.start(tmp_path, "--until", "sft-1", *cascade.NO_BENCHMARKS, launcher=TWO_RANKS)
     output = cascade.finish(process, tmp_path)
     assert process.returncode == 0, output
     for a, b in zip(cascade.metrics(undisturbed, "sft-1"), cascade.metrics(tmp_path, "sft-1"), strict=True):
@@ -213,7 +211,7 @@ def test_a_failing_rank_ends_both_with_one_message(tmp_path):
         tmp_path,
         "--set", "stages.sft-1.steps=1", "--until", "math-rl", "--set", "stages.sft-2.steps=1",
         "--set", "stages.math-rl.reward.use=tests.e2e.faulty:raises_on_rank_one",
-        "--set", "stages.math-rl.overlong=score", "--set", "evaluate.after_each_stage=[]",
+        "--set", "stages.math-rl.overlong=score", *cascade.NO_BENCHMARKS,
         launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
     )  # fmt: skip
     output = cascade.finish(process, tmp_path)
@@ -224,15 +222,15 @@ def test_a_failing_rank_ends_both_with_one_message(tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["hangs", "dies"])
-def test_rewards_that_hang_or_die_cost_their_rollouts_not_the_run(undisturbed, fault):
+def test_rewards_that_hang_or_die_cost_their_rollouts_not_the_run(own, fault):
     result = cli(
-        undisturbed, "run", cascade.RECIPE, "--set", f"name={fault}",
+        own, "run", cascade.RECIPE, "--set", f"name={fault}",
         "--set", f"stages.math-rl.reward.use=tests.e2e.faulty:{fault}", "--set", "stages.math-rl.reward.timeout_s=0.3",
         "--set", "stages.math-rl.reward.failure=-1", "--set", "stages.math-rl.steps=1",
-        "--set", "evaluate.after_each_stage=[]",
+        *cascade.NO_BENCHMARKS,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
-    (row,) = cascade.metrics(undisturbed, "math-rl", run=fault)
+    (row,) = cascade.metrics(own, "math-rl", run=fault)
     assert row["reward/timeouts"] > 0
     assert row["reward/error_rate"] == 0
     assert row["reward/mean"] < 1

@@ -10,7 +10,10 @@ import pytest
 from tests.e2e import cascade
 
 pytestmark = pytest.mark.slow
-DEDICATED = ("--set", "stages.math-rl.engine.placement=dedicated", "--set", "stages.math-rl.tokens_per_micro_batch=256")
+DEDICATED = (
+    "--set", "stages.math-rl.engine.placement=dedicated", "--set", "stages.math-rl.tokens_per_micro_batch=256",
+    *cascade.NO_BENCHMARKS,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,7 @@ def test_it_trains_while_others_are_generated(undisturbed, tmp_path, launcher):
         tmp_path, *DEDICATED, "--set", "stages.math-rl.rollout.max_new_tokens=150", "--set", "stages.math-rl.steps=2",
         "--set", "stages.math-rl.tokens_per_micro_batch=64", "--set", "stages.math-rl.prompts_per_step=8",
         "--set", "stages.math-rl.engine.max_num_seqs=8",  # some groups are whole before others begin
-        "--set", "evaluate.after_each_stage=[]", "--set", "name=uneven", launcher=launcher,
+        "--set", "name=uneven", launcher=launcher,
     )  # fmt: skip
     output = cascade.finish(process, tmp_path)
     assert process.returncode == 0, output
@@ -98,7 +101,7 @@ def test_it_trains_while_others_are_generated(undisturbed, tmp_path, launcher):
 def test_sharded_ranks_that_learn_while_they_generate_learn_the_same(undisturbed, tmp_path):
     """As one rank with an engine of its own, in the first step; and the same bits again after a kill."""
     roots = [tmp_path / "whole", tmp_path / "killed"]
-    wishes = (*DEDICATED, "--set", "stages.math-rl.tokens_per_micro_batch=64", "--set", "evaluate.after_each_stage=[]",
+    wishes = (*DEDICATED, "--set", "stages.math-rl.tokens_per_micro_batch=64",
               "--set", "stages.math-rl.steps=4")  # fmt: skip
     for root in roots:
         cascade.copy_fine_tuned(undisturbed, root)

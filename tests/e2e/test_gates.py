@@ -21,25 +21,25 @@ def cli(root, *arguments):
     )  # fmt: skip
 
 
-def test_a_gate_stops_the_run_until_it_is_told_to_let_the_stage_pass(undisturbed):
+def test_a_gate_stops_the_run_until_it_is_told_to_let_the_stage_pass(own):
     gated = ("run", cascade.RECIPE, "--set", "name=gated", "--set", ALWAYS % "stop")
     for _ in range(2):
-        result = cli(undisturbed, *gated)
+        result = cli(own, *gated)
         assert result.returncode == 1
         assert "error: the run stops at a gate" in result.stderr
         assert "Traceback" not in result.stderr
         assert "below the least value 101: stop" in result.stderr
     allowed = "gates.0.exceptions=[{name: accepted-sft-2, stages: [sft-2]}]"
     assert allowed in result.stderr
-    status = json.loads(cli(undisturbed, "status", "gated", "--json").stdout)
+    status = json.loads(cli(own, "status", "gated", "--json").stdout)
     assert [decision["verdict"] for decision in status["gates"]] == ["stop"]
-    result = cli(undisturbed, *gated, "--set", allowed)
+    result = cli(own, *gated, "--set", allowed)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "allowed by the exception accepted-sft-2" in result.stdout
     assert "[3/3] math-rl (rl" not in result.stdout  # all is complete: gates change no identity
 
 
-def test_a_rolled_back_stage_is_as_if_it_had_not_been(undisturbed):
+def test_a_rolled_back_stage_is_as_if_it_had_not_been(own):
     gated = (
         "run",
         cascade.RECIPE,
@@ -50,22 +50,18 @@ def test_a_rolled_back_stage_is_as_if_it_had_not_been(undisturbed):
         "--set",
         "stages.math-rl.steps=1",
     )
-    result = cli(undisturbed, *gated)
+    result = cli(own, *gated)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "sft-2 is rolled back: what would start from it starts from sft-1" in result.stdout
-    stages = {
-        stage["name"]: stage for stage in json.loads((undisturbed / "runs/rolled/run.json").read_text())["stages"]
-    }
+    stages = {stage["name"]: stage for stage in json.loads((own / "runs/rolled/run.json").read_text())["stages"]}
     assert (stages["sft-2"]["rolled_back"], stages["math-rl"]["parent"]) == (True, "sft-1")
-    record = json.loads((undisturbed / stages["math-rl"]["directory"] / "stage.json").read_text())
+    record = json.loads((own / stages["math-rl"]["directory"] / "stage.json").read_text())
     assert record["parent"] == {"name": "sft-1", "identity": stages["sft-1"]["identity"]}
-    assert "sft-2 (rolled back)" in (undisturbed / "runs/rolled/report/index.html").read_text()
-    again = cli(undisturbed, *gated)
+    assert "sft-2 (rolled back)" in (own / "runs/rolled/report/index.html").read_text()
+    again = cli(own, *gated)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "[3/3] math-rl (rl" not in again.stdout
-    skipped = cli(
-        undisturbed, "check", cascade.RECIPE, "--set", "stages.sft-2.skip=true", "--set", "stages.math-rl.steps=1"
-    )
+    skipped = cli(own, "check", cascade.RECIPE, "--set", "stages.sft-2.skip=true", "--set", "stages.math-rl.steps=1")
     assert stages["math-rl"]["identity"] in skipped.stdout  # and a recipe without the stage shares the result
-    difference = json.loads(cli(undisturbed, "diff", "tiny", "rolled", "--json").stdout)
+    difference = json.loads(cli(own, "diff", "tiny", "rolled", "--json").stdout)
     assert [stage["name"] for stage in difference["stages"] if stage["shared"]] == ["model", "sft-1", "sft-2"]

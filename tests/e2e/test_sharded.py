@@ -15,7 +15,7 @@ def start(root, strategy):
     launcher = (
         "-m", "accelerate.commands.launch", "--config_file", f"launch/accelerate/cpu-2-{strategy}.yaml",
     )  # fmt: skip
-    wishes = ("--set", f"stages.math-rl.steps={STEPS}", "--set", "evaluate.after_each_stage=[]")
+    wishes = ("--set", f"stages.math-rl.steps={STEPS}", *cascade.NO_BENCHMARKS)
     return cascade.start(root, *wishes, launcher=launcher)
 
 
@@ -67,7 +67,7 @@ def test_a_state_goes_on_under_another_strategy(undisturbed, tmp_path):
     """Weights and moments lie by parameter name: begun under FSDP2 on two ranks, ended by one process alone."""
     root = cascade.copy_fine_tuned(undisturbed, tmp_path)
     kill_after_two_steps(root, "fsdp2")
-    wishes = ("--set", f"stages.math-rl.steps={STEPS}", "--set", "evaluate.after_each_stage=[]")
+    wishes = ("--set", f"stages.math-rl.steps={STEPS}", *cascade.NO_BENCHMARKS)
     process = cascade.start(root, *wishes)
     output = cascade.finish(process, root)
     assert process.returncode == 0, output

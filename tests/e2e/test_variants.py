@@ -84,13 +84,13 @@ def test_resuming_at_the_last_step(variants, tmp_path, name, steps):
 def test_a_disk_that_is_full_while_saving(undisturbed, tmp_path):
     """States that cannot be written cost nothing but themselves; a checkpoint that cannot be written says so."""
     cascade.copy_fine_tuned(undisturbed, tmp_path)
-    code, output = run(tmp_path, largest_file=100_000)  # metrics fit, weights do not
+    code, output = run(tmp_path, *cascade.NO_BENCHMARKS, largest_file=100_000)  # metrics fit, weights do not
     assert code == 1
     assert "state of step 2 could not be" in output or "could not be saved" in output, output
     assert "Traceback" not in output
     stage = cascade.folders(tmp_path)["math-rl"]
     assert not (stage / "checkpoint").exists()
     assert not list(tmp_path.rglob("*.tmp*"))
-    code, output = run(tmp_path)
+    code, output = run(tmp_path, *cascade.NO_BENCHMARKS)
     assert code == 0, output
     assert cascade.weights(tmp_path) == cascade.weights(undisturbed)

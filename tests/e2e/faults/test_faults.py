@@ -39,7 +39,7 @@ def start(root, faults, *arguments, launcher=(), **environment):
     before = len((root / "output.txt").read_text()) if (root / "output.txt").exists() else 0
     with open(root / "output.txt", "a") as output:
         process = subprocess.Popen(
-            [sys.executable, *launcher, "-m", "cascade_rl", cascade.RECIPE, "--root", str(root), *arguments],
+            [sys.executable, *launcher, "-m", "cascade_rl", cascade.RECIPE, "--root", str(root), *cascade.NO_BENCHMARKS, *arguments],
             cwd=cascade.REPOSITORY, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             start_new_session=True,
             env={**cascade.environment(), "PYTHONPATH": f"{INJECT}:{cascade.REPOSITORY}",
