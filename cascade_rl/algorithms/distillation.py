@@ -21,8 +21,9 @@ def mopd_loss(
     ``step_denominator`` with aggregate "sequence". A token left out by w still counts in its response's length.
     """
     gap = logprob_gap(logprobs, engine_logprobs)
-    weight = torch.where(band_mask(gap, low, high), gap.exp(), 0.0)
-    return -weight * (teacher_logprobs - logprobs.detach()) * logprobs
+    # Chosen before the product: 0 times an infinity would be NaN.
+    weighted = torch.where(band_mask(gap, low, high), gap.exp() * (teacher_logprobs - logprobs.detach()), 0.0)
+    return -weighted * logprobs
 
 
 def mopd_measures(

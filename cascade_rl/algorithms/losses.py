@@ -14,6 +14,20 @@ from torch import Tensor
 KlEstimator = Literal["k1", "k2", "k3"]
 Aggregate = Literal["token", "sequence", "fixed"]
 
+LARGEST_LOG_RATIO = 20.0
+"""Log-ratios above this count as this: e^20 is 5e8. A ratio of float32 numbers overflows at 88.7, its infinity becomes
+NaN in the first product with 0, and one such token would spoil the gradient of the whole step."""
+
+
+def probability_ratio(log_ratio: Tensor) -> Tensor:
+    """Return exp(log_ratio), never above e^20, in value and in gradient alike. [T] -> [T].
+
+    Beyond the bound the gradient is that of the bound: it keeps its direction, where a plain clamp would have none.
+    """
+    finite = log_ratio.clamp(-1e4, 1e4)  # the difference of an infinity to itself is NaN
+    weight = finite.detach().clamp(max=LARGEST_LOG_RATIO).exp()
+    return weight * (finite - finite.detach()).exp()  # the second factor is 1; it carries the gradient
+
 
 def policy_gradient(logprobs: Tensor, advantages: Tensor) -> Tensor:
     """-A * log pi per token: strictly on-policy GRPO, where the importance ratio is 1 (P1 section 4.1).
@@ -43,7 +57,8 @@ def clipped_surrogate(
     without bound. ``cap`` truncates every weight: where r > cap and the token is not clipped, value and gradient are
     those of cap instead of r (d loss = -min(r, cap) A d log pi; truncated importance sampling).
     """
-    ratio = (logprobs - old_logprobs).exp()
+    log_ratio = logprobs - old_logprobs
+    ratio = probability_ratio(log_ratio)
     bounded = ratio.clamp(0.0 if clip_low is None else 1 - clip_low, None if clip_high is None else 1 + clip_high)
     gain, clipped = ratio * advantages, bounded * advantages
     if cap is None:
@@ -74,8 +89,8 @@ def kl_penalty(logprobs: Tensor, reference_logprobs: Tensor, estimator: KlEstima
         k3 = exp(d) - d - 1  value unbiased and never negative; the mean of its gradient, (1 - exp(d)) grad log pi, is
                              that of the other divergence, KL(reference || pi); for small d it is k2's
 
-    k3 is what TRL's ``beta`` and verl's ``low_var_kl`` add to the loss; k1 and k2 are verl's ``kl`` and ``mse``. None
-    is clamped: a token that pi itself drew has no huge d.
+    k3 is what TRL's ``beta`` and verl's ``low_var_kl`` add to the loss; k1 and k2 are verl's ``kl`` and ``mse``. In k3,
+    exp(d) is bounded as in ``probability_ratio``, far beyond any d of a token that pi itself is likely to draw.
     """
     difference = reference_logprobs - logprobs
     if estimator == "k1":
@@ -83,8 +98,14 @@ def kl_penalty(logprobs: Tensor, reference_logprobs: Tensor, estimator: KlEstima
     if estimator == "k2":
         return difference.square() / 2
     if estimator == "k3":
-        return difference.expm1() - difference
+        return _bounded_expm1(difference) - difference
     raise ValueError(f"no KL estimator {estimator!r}; there are k1, k2 and k3")
+
+
+def _bounded_expm1(log_ratio: Tensor) -> Tensor:
+    """exp(log_ratio) - 1, exact near 0, with the bound of ``probability_ratio``."""
+    within = log_ratio.clamp(max=LARGEST_LOG_RATIO)
+    return torch.where(log_ratio > LARGEST_LOG_RATIO, probability_ratio(log_ratio) - 1, within.expm1())
 
 
 def entropy_bonus(entropy: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cascade_rl.algorithms.losses import LARGEST_LOG_RATIO
+
 Mask = Literal["none", "band", "difference", "geometric"]
 
 
@@ -64,7 +66,8 @@ def geometric_mask(gap: Tensor, lengths: Tensor, low: float, high: float) -> Ten
 def mismatch_k3(gap: Tensor) -> Tensor:
     """k3 estimate of KL(pi_engine || pi_trainer) per token: r - 1 - log r with r = pi_trainer / pi_engine.
 
-    gap: [T], log r -> [T], never negative; the mean over tokens that the engine drew is unbiased. Published: 1e-5 to
-    1e-3 for dense models, 1e-3 to 1e-1 for mixtures of experts (shared notes "training", section 4).
+    gap: [T], log r -> [T], never negative; the mean over tokens that the engine drew is unbiased. r is bounded by e^20,
+    so that one token does not make the mean infinite. Usual values: 1e-5 to 1e-3 for dense models, 1e-3 to 1e-1 for
+    mixtures of experts.
     """
-    return gap.expm1() - gap
+    return gap.clamp(max=LARGEST_LOG_RATIO).expm1() - gap

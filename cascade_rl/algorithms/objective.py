@@ -81,17 +81,18 @@ class Objective:
         return terms
 
     def _policy_terms(self, advantages: Tensor, engine_logprobs: Tensor, logprobs: Tensor) -> Tensor:
+        kept = None if self.mask in ("none", "geometric") else self.kept(logprobs, engine_logprobs)
         if self.on_policy:
             terms = policy_gradient(logprobs, advantages)
             if self.cap is not None:
                 terms = terms * truncated_weight(logprob_gap(logprobs, engine_logprobs), self.cap)
         else:
+            if kept is not None:  # before a ratio is made: a product of 0 and its gradient could be NaN
+                engine_logprobs = torch.where(kept, engine_logprobs, logprobs.detach())
             terms = clipped_surrogate(
                 logprobs, engine_logprobs, advantages, clip_low=self.clip_low, clip_high=self.clip_high, cap=self.cap
             )
-        if self.mask in ("none", "geometric"):
-            return terms
-        return torch.where(self.kept(logprobs, engine_logprobs), terms, 0.0)
+        return terms if kept is None else torch.where(kept, terms, 0.0)
 
     @property
     def masks_rollouts(self) -> bool:

@@ -58,3 +58,11 @@ def test_measures_by_hand():
     expected = [math.log(0.8 / 0.5), math.log(0.9 / 0.2), math.log(0.3 / 0.4)]
     assert found["distill/advantage_mean"].tolist() == pytest.approx(expected, abs=1e-12)
     assert found["distill/masked"].tolist() == [0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("engine", [-900.0, 900.0])
+@pytest.mark.parametrize("teacher", [-1000.0, float("-inf")])
+def test_a_token_left_out_adds_nothing_whatever_its_teacher_says(engine, teacher):
+    student = torch.tensor([-1.0, -1.0], requires_grad=True)
+    loss = mopd_loss(student, torch.tensor([teacher, -0.5]), torch.tensor([engine, -1.0]))
+    assert torch.autograd.grad(loss.sum(), student)[0].tolist() == [0.0, -0.5]

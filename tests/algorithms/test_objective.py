@@ -187,3 +187,25 @@ def test_through_the_fused_head_it_equals_plain_autograd(objective):
     assert loss.item() == pytest.approx(plain.item(), abs=1e-12)
     for ours, theirs in zip(torch.autograd.grad(loss, (states, head)), expected, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-12)
+
+
+@pytest.mark.parametrize("gap", [89.0, -89.0, 1000.0, -1000.0, float("inf"), float("-inf")])
+@pytest.mark.parametrize("on_policy", [True, False])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {"mask": "band", "low": 0.5, "high": 5.0},
+        {"mask": "difference", "high": 1e-3},
+        {"mask": "band", "low": 0.5, "high": 5.0, "cap": 5.0, "clip_low": 0.2},
+    ],
+)
+def test_a_masked_token_has_a_gradient_of_zero(gap, on_policy, mask):
+    """However far trainer and engine are apart: nothing of the token reaches the others, and no NaN."""
+    objective = Objective(on_policy=on_policy, **mask)
+    logprobs = torch.tensor([-0.01, -1.0], requires_grad=True)
+    engine = torch.tensor([-0.01 - gap, -1.0])
+    terms = objective(torch.tensor([-1.0, -1.0]), engine, None, logprobs, torch.zeros(2))
+    assert terms.tolist() == [0.0, -1.0 if on_policy else 1.0]
+    assert torch.autograd.grad(terms.sum(), logprobs)[0].tolist() == [0.0, 1.0]
+    measured = objective.measures(torch.tensor([-1.0, -1.0]), engine.nan_to_num(neginf=-1e4), None, logprobs)
+    assert all(torch.isfinite(values).all() for values in measured.values())
