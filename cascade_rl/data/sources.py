@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cascade_rl.arguments import argument_problems
 from cascade_rl.data.reading import Row, data_files, file_rows, folder_rows, hub_rows
 from cascade_rl.importing import import_by_path
 from cascade_rl.recipe import DataSource
@@ -205,6 +206,8 @@ def _no_column(name: str, row: Row, source: DataSource, index: int) -> str:
 def _raw_rows(source: DataSource, recipe_path: Path) -> Iterator[Row]:
     if _generator(source):
         generate = import_by_path(source.source, _folders(recipe_path), "data source")
+        if wrong := list(argument_problems(generate, {"split": source.split, **source.args})):
+            raise CascadeError(f"data source {source.source}: args: {'; '.join(wrong)}")
         try:
             yield from generate(split=source.split, **source.args)
         except (TypeError, ValueError) as error:

@@ -18,6 +18,9 @@ BUILT_IN = {
 }
 """Name in a recipe -> module with ``build(directory, *, seed, **args)``, which writes a checkpoint folder, and
 ``MULTIPLES``, argument -> what it must be a multiple of."""
+# Not in the modules themselves: their source is part of the identity of every stage that starts from them.
+LARGEST = {"hidden_size": 4096, "layers": 128, "intermediate_size": 16384, "context": 1 << 20}
+"""Upper bounds of arguments. All together make 130 GB of weights, so a larger one is a mistyped number."""
 
 
 def build(name: str, directory: Path, *, seed: int, args: dict[str, Any]) -> None:
@@ -36,6 +39,8 @@ def argument_problems(name: str, args: Mapping[str, Any]) -> Iterator[tuple[str,
             yield key, f"must be a whole number, at least 1, not {value!r}"
         elif value % (multiple := module.MULTIPLES.get(key, 1)):
             yield key, f"must be a multiple of {multiple}, not {value}"
+        elif value > (most := LARGEST.get(key, value)):
+            yield key, f"must be at most {most}, not {value}"
 
 
 def builder_fingerprint(name: str) -> str:

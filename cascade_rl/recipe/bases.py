@@ -6,13 +6,16 @@ import os
 from pathlib import Path
 
 from cascade_rl.recipe.merging import merged_recipes
-from cascade_rl.recipe.problems import Problem, RecipeError
+from cascade_rl.recipe.problems import Problem, RecipeError, suggestion
 from cascade_rl.recipe.reading import read_yaml
-from cascade_rl.recipe.tree import PlacedDict, problem_at
+from cascade_rl.recipe.tree import PlacedDict, PlacedList, problem_at, stage_name, stage_names, stages_of
 
 
-def read_with_bases(path: Path) -> tuple[PlacedDict, tuple[Path, ...]]:
-    """The file laid on its ``base``, that on its own, and so on; and all files read, ``path`` first.
+def read_with_bases(path: Path) -> tuple[PlacedDict, tuple[Path, ...], list[Problem]]:
+    """Read a recipe and merge it onto its ``base``, which is merged onto its own base first, and so on.
+
+    Returns the merged tree, the files read (``path`` first), and the entries of ``stages`` that change a stage which
+    no base has. Such entries are not in the tree.
 
     Raises RecipeError for a file that cannot be read and for bases that go round in a circle.
     """
@@ -25,9 +28,41 @@ def read_with_bases(path: Path) -> tuple[PlacedDict, tuple[Path, ...]]:
         files.append(following)
         following = _base_of(tree, files)
     result = trees.pop()
-    for child in reversed(trees):
+    problems: list[Problem] = []
+    while trees:
+        child, base = trees.pop(), files[len(trees) + 1]
+        child, found = _without_strays(child, result, base)
+        problems += found
         result = merged_recipes(result, child)
-    return result, tuple(files)
+    return result, tuple(files), problems
+
+
+def _without_strays(child: PlacedDict, base: PlacedDict, base_file: Path) -> tuple[PlacedDict, list[Problem]]:
+    """``child`` without the entries of its ``stages`` that are neither a change to a stage of ``base`` nor a new stage.
+
+    A new stage says its ``kind`` or which stage it ``extends``. Problems number the entries as the child's file does.
+    """
+    names = stage_names(base)
+    if not isinstance(base.get("stages"), PlacedList) or not isinstance(child.get("stages"), PlacedList):
+        return child, []
+    stages, problems = PlacedList(stages_of(child).place), []
+    for index, (stage, place) in enumerate(zip(stages_of(child), stages_of(child).places, strict=True)):
+        if stage_name(stage) in names or (isinstance(stage, PlacedDict) and {"kind", "extends"} & stage.keys()):
+            stages.add(stage, place)
+        else:
+            problems.append(Problem(place, f"stages.{index}", _stray(stage, [n for n in names if n], base_file)))
+    return child.replaced("stages", stages, child.places["stages"]), problems
+
+
+def _stray(stage: object, names: list[str], base_file: Path) -> str:
+    """What is wrong with an entry that no stage of the base belongs to."""
+    if not isinstance(stage, PlacedDict):
+        return f"must be a mapping with the `name` of a stage of {base_file}, or a new stage with `kind`, not {stage!r}"
+    name = stage.get("name")
+    if name is None:
+        return f"has no `name`, so it belongs to no stage; {base_file} has {', '.join(names) or 'none'}"
+    hint = suggestion(str(name), names, "its stages are")
+    return f"{base_file} has no stage {name!r}; {hint} A new stage needs `kind` or `extends`."
 
 
 def _base_of(tree: PlacedDict, files: list[Path]) -> Path | None:

@@ -31,6 +31,8 @@ def structure_problems(
 ) -> list[Problem]:
     """``check_structure`` over what of a tree is valid so far: None stands for a stage or benchmark that is not."""
     problems = [*_unique_stage_names(root), *_unique_benchmarks(benchmarks, root)]
+    if isinstance(root.get("model"), str) and not root["model"].strip():
+        problems.append(problem_at(root, ("model",), "is empty; name a hub id, a folder, or a built-in model"))
     for index, stage in enumerate(stages):
         problems += references.parent(root, index, skipped)
         if stage is not None:

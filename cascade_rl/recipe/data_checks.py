@@ -14,6 +14,8 @@ BRACES = r"braces that belong to the text are written twice, as in \boxed{{}}"
 
 def source_problems(source: DataSource) -> Iterator[tuple[Keys, str]]:
     """Keys within the source, and what is wrong there."""
+    if not source.source.strip():
+        yield ("source",), "is empty; name a file, a hub data set, or a generator as package.module:function"
     if source.prompt is not None and (wrong := format_problem(source.prompt)):
         yield ("prompt",), wrong
     for column, pattern in source.extract.items():
@@ -26,7 +28,10 @@ def format_problem(text: str) -> str | None:
     if not text.strip():
         return "is empty; write a format string over columns, such as {question}, or leave the key out"
     try:
-        for name, conversion in _fields(text):
+        fields = list(_fields(text))
+        if not fields:
+            return "names no column, so every row would ask the same; write {question}, say, where the row's text goes"
+        for name, conversion in fields:
             if not re.split(r"[.\[]", name, maxsplit=1)[0] or re.match(r"\d+(?:[.\[]|$)", name):
                 what = f"{{{name}}}" if name else "an empty {}"
                 return f"has {what}, which names no column; write {{question}}, say; {BRACES}"

@@ -16,7 +16,7 @@ from cascade_rl.recipe.problems import Problem, RecipeError
 from cascade_rl.recipe.schema import Recipe, RewardModelStage, StageConfig
 from cascade_rl.recipe.stages import with_defaults, with_extends, without_skipped
 from cascade_rl.recipe.tree import stage_names
-from cascade_rl.recipe.validation import validate
+from cascade_rl.recipe.validation import skipped_problems, validate
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
@@ -26,14 +26,17 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe
     given twice, an absent base) is reported alone, since nothing can be said of the rest.
     """
     path = Path(path)
-    root, files = read_with_bases(path)
-    root, problems = with_overrides(root, overrides)
+    root, files, problems = read_with_bases(path)
+    root, found = with_overrides(root, overrides)
+    problems += found
     root, found = with_extends(root)
     problems += found
-    root, skipped, found = without_skipped(root)
+    root, left_out, found = without_skipped(root)
+    skipped = tuple(name or "" for name in stage_names(left_out))
     problems += found
     root, found = with_defaults(root)
     problems += found
+    problems += skipped_problems(with_defaults(left_out)[0])
     valid = validate(root)
     names = stage_names(root)
     stages = _with_parents(valid.stages, names)

@@ -7,6 +7,7 @@ an alias of aliases could grow without bound.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -171,6 +172,9 @@ class _Builder:
         try:
             if kind == "int":
                 return self._int(node.value)
+            if kind == "float" and not math.isfinite(number := self.loader.construct_object(node)):
+                self.problems.append((place, keys, f"must be a finite number, not {number}"))
+                return None
             if kind in ("float", "bool", "null"):
                 return self.loader.construct_object(node)
         except (ValueError, KeyError):  # only under an explicit tag: `!!int ten`
@@ -192,6 +196,9 @@ class _Builder:
     def _is_text(self, text: str, place: Place, keys: Keys) -> bool:
         if any("\ud800" <= character <= "\udfff" for character in text):
             self.problems.append((place, keys, "holds half of a surrogate pair; write the character itself"))
+            return False
+        if "\0" in text:
+            self.problems.append((place, keys, "holds a null character, which no name or path may have"))
             return False
         return True
 

@@ -11,7 +11,7 @@ from typing import Any
 from cascade_rl.recipe.merging import merged
 from cascade_rl.recipe.problems import Problem, suggestion
 from cascade_rl.recipe.schema import KINDS
-from cascade_rl.recipe.tree import PlacedDict, PlacedList, problem_at, stage_name, stage_names, stages_of
+from cascade_rl.recipe.tree import PlacedDict, PlacedList, problem_at, stage_names, stages_of
 
 NOT_INHERITED = ("name", "init", "extends", "skip")
 
@@ -57,18 +57,16 @@ def _wrong_extends(names: list[str | None], chain: tuple[int, ...], wanted: Any)
     return None
 
 
-def without_skipped(root: PlacedDict) -> tuple[PlacedDict, tuple[str, ...], list[Problem]]:
-    """The tree without stages that say ``skip: true``, and their names."""
-    kept, skipped, problems = PlacedList(stages_of(root).place), [], []
+def without_skipped(root: PlacedDict) -> tuple[PlacedDict, PlacedDict, list[Problem]]:
+    """Split the tree: one without the stages that say ``skip: true``, and one with these stages alone."""
+    kept, skipped, problems = PlacedList(stages_of(root).place), PlacedList(stages_of(root).place), []
     for index, (stage, place) in enumerate(zip(stages_of(root), stages_of(root).places, strict=True)):
         skip = stage.get("skip") if isinstance(stage, PlacedDict) else None
         if skip is not None and not isinstance(skip, bool):
             problems.append(problem_at(root, ("stages", index, "skip"), f"must be true or false, not {skip!r}"))
-        if skip is True:
-            skipped.append(stage_name(stage) or "")
-        else:
-            kept.add(stage.without("skip") if isinstance(stage, PlacedDict) else stage, place)
-    return _with_stages(root, kept), tuple(skipped), problems
+        stays = stage.without("skip") if isinstance(stage, PlacedDict) else stage
+        (skipped if skip is True else kept).add(stays, place)
+    return _with_stages(root, kept), _with_stages(root, skipped), problems
 
 
 def with_defaults(root: PlacedDict) -> tuple[PlacedDict, list[Problem]]:

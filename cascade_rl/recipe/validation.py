@@ -58,6 +58,14 @@ def validate(root: PlacedDict) -> Validated:
     return Validated(recipe, stages, benchmarks, validator.problems)
 
 
+def skipped_problems(root: PlacedDict) -> list[Problem]:
+    """What is wrong with the stages of ``root``, which are skipped: a misspelt key would wait there unseen."""
+    validator = _Validator(root)
+    for index, stage in enumerate(stages_of(root)):
+        validator.stage(stage, ("stages", index))
+    return validator.problems
+
+
 class _Validator:
     """Walks over a tree once; ``problems`` grows on the way."""
 

@@ -88,7 +88,7 @@ def test_generators_by_import_path(recipe):
         ({"source": "none.jsonl"}, "no data file none.jsonl"),
         ({"source": "no.such.module:f"}, "no module 'no'"),
         ({"source": "cascade_rl.data.procedural:additon"}, "did you mean addition"),
-        ({"source": "cascade_rl.data.procedural:addition", "args": {"row": 1}}, "unexpected keyword"),
+        ({"source": "cascade_rl.data.procedural:addition", "args": {"row": 1}}, "`row`.*rows"),
     ],
 )
 def test_messages(recipe, changes, message):

@@ -290,3 +290,21 @@ def test_the_stage_after_a_reward_model_does_not_start_from_it(tmp_path):
 def test_what_cannot_be_meant(tmp_path, change, message):
     with pytest.raises(RecipeError, match=message):
         chain(tmp_path, change)
+
+
+def test_a_prompt_that_names_no_column_is_refused(problem, valid):
+    found = problem(
+        valid.replace("{source: rows.jsonl}]\n    reward", '{source: rows.jsonl, prompt: "Add them."}]\n    reward')
+    )
+    assert "stages.math.data.0.prompt: " in found
+    assert "column" in found
+
+
+@pytest.mark.parametrize("source", ['""', '"  "'])
+def test_an_empty_source_is_refused(problem, valid, source):
+    found = problem(valid.replace("source: rows.jsonl", f"source: {source}", 1))
+    assert "stages.sft-1.data.0.source: " in found
+
+
+def test_an_empty_model_is_refused(problem, valid):
+    assert problem(valid.replace("model: tiny-qwen3", 'model: ""')).startswith("recipe.yaml:2: model: ")

@@ -119,7 +119,7 @@ WORDS = st.sampled_from([
     "no", "on", "2e-6", "1e3", "0o7", "~", "null", "", " x", "x ", "a: b", "- a", "#", "{", "<<", "=", "1_000", "12:30",
     "2026-11-24", "&a", "*a", "!t", "'", '"', "a\nb", "\n", "\t", "é\u2028😀\x85", "%",
 ])  # fmt: skip
-TEXT = WORDS | st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+TEXT = WORDS | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 RATES = st.floats(min_value=0, max_value=1, exclude_min=True)
 DECAYS = st.floats(0, 1, exclude_max=True)
@@ -131,7 +131,7 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 SOURCES = st.fixed_dictionaries(
-    {"source": TEXT},
+    {"source": TEXT.filter(str.strip)},
     optional={"args": st.dictionaries(TEXT, VALUES, max_size=3), "columns": st.dictionaries(TEXT, TEXT, max_size=2),
               "config": TEXT, "limit": st.integers(1, 10**6)},
 )  # fmt: skip

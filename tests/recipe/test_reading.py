@@ -161,3 +161,18 @@ def test_an_error_survives_pickling_with_its_problems():
     assert copy.problems == error.problems
     assert str(copy) == "x.yaml:3: a.b: wrong\n1 problem in x.yaml"
     assert (copy.problems[0].file, copy.problems[0].line) == ("x.yaml", 3)
+
+
+@pytest.mark.parametrize("text", [".inf", "-.inf", ".nan", "1e999"])
+def test_numbers_that_are_not_finite_are_refused_wherever_they_stand(text):
+    """Also under free keys such as `args`: an identity is made of JSON, which has none of these."""
+    with pytest.raises(RecipeError, match=r"2: a\.b: .*finite"):
+        parse(f"\na: {{b: {text}}}\n", "recipe.yaml")
+
+
+@pytest.mark.parametrize("text", ['"a\\0b"', '"\\0"'])
+def test_null_characters_are_refused_wherever_they_stand(text):
+    with pytest.raises(RecipeError, match=r"1: a: .*null"):
+        parse(f"a: {text}\n", "recipe.yaml")
+    with pytest.raises(RecipeError, match="null"):
+        parse(f"{text}: 1\n", "recipe.yaml")

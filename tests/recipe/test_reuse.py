@@ -230,3 +230,56 @@ def test_wrong_overrides_and_wrong_keys_come_in_one_message(load, valid):
         "recipe.yaml:2: modell: unknown key; did you mean model?",
         "3 problems in recipe.yaml",
     ]
+
+
+# entries of a derived recipe that change a stage which the base does not have
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["{name: maht, steps: 3}", "{name: maht, skip: true}", "{name: maht, skip: true, nonsense: 1}", "{name: maht}"],
+)
+def test_a_misspelt_stage_of_the_base_is_named_with_the_nearest(problem, valid, entry):
+    found = problem(f"base: base.yaml\nstages:\n  - {{name: sft-1, steps: 5}}\n  - {entry}\n", base=valid)
+    assert found.startswith("recipe.yaml:4: stages.1: ")  # its number in its own file, not in the merged list
+    assert "did you mean math?" in found
+
+
+@pytest.mark.parametrize("entry", ["math", "{nam: math, steps: 3}", "{steps: 3}", "{name: }"])
+def test_an_entry_without_a_name_is_counted_in_its_own_file(problem, valid, entry):
+    found = problem(f"base: base.yaml\nstages:\n  - {entry}\n", base=valid)
+    assert found.startswith("recipe.yaml:3: stages.0: ")
+    assert "name" in found
+
+
+def test_a_middle_base_may_change_the_bottom_one_only(problem, valid):
+    middle = "base: bottom.yaml\nstages:\n  - {name: math-3, steps: 3}\n"
+    found = problem("base: middle.yaml\nname: top\n", middle=middle, bottom=valid)
+    assert found.startswith("middle.yaml:3: stages.0: bottom.yaml has no stage 'math-3'")
+
+
+def test_new_stages_of_a_derived_recipe_say_what_they_are(load, valid):
+    child = "base: base.yaml\nstages:\n  - {name: math-2, extends: math, steps: 3}\n"
+    assert names(load(child, base=valid)) == ["sft-1", "math", "math-2"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key"), [("nonsense: 1", "nonsense"), ("steps: many", "steps"), ("kind: rll", "kind")]
+)
+def test_a_skipped_stage_is_read_like_the_others(problems, valid, wrong, key):
+    text = valid.replace("    kind: rl\n", "    kind: rl\n    skip: true\n")
+    if key in ("steps", "kind"):
+        text = "\n".join(
+            f"    {wrong}" if line.startswith(f"    {key}: ") and "sft" not in line else line
+            for line in text.splitlines()
+        )
+        text = text.replace("steps: many", "steps: 10", 1) if key == "steps" else text
+    else:
+        text += f"    {wrong}\n"
+    (found,) = problems(text + "\n")
+    assert f"stages.math.{key}: " in found
+
+
+def test_a_stage_that_is_skipped_from_nothing_is_refused(problem, valid):
+    found = problem(valid + "  - {name: never, skip: true}\n")
+    assert found.startswith("recipe.yaml:15: stages.never.kind: missing")

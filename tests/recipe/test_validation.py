@@ -32,7 +32,7 @@ from cascade_rl.recipe import RecipeError
         ('group_size: "8"', "not '8'; write 8 without quotes"),
         ("group_size:", "group_size: must be a whole number, not nothing"),
         ("weight_decay: -1", "weight_decay: must be at least 0, not -1"),
-        ("weight_decay: .inf", "weight_decay: must be a number, not inf"),
+        ("weight_decay: .inf", "weight_decay: must be a finite number, not inf"),
         ("betas: [0.9]", "betas.1: missing; must be a number"),
         ("betas: [0.9, x]", "betas.1: must be a number, not 'x'"),
         ("betas: 0.9", "betas: must be a list of 2 numbers, not 0.9"),
