@@ -9,6 +9,7 @@ computed name are not seen.
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import sys
@@ -83,15 +84,22 @@ def _find(name: str, top: str, roots: Iterable[Path]) -> Path | None:
 
 
 def _is_installed(root: Path) -> bool:
-    return "site-packages" in root.parts or "dist-packages" in root.parts or root == Path(sysconfig.get_path("stdlib"))
+    return "site-packages" in root.parts or "dist-packages" in root.parts or root == _standard_library()
 
 
-def _read(source: bytes, module: str, *, is_package: bool) -> tuple[set[str], bool]:
+@functools.cache
+def _standard_library() -> Path:
+    return Path(sysconfig.get_path("stdlib"))
+
+
+# A recipe names the same few modules in many stages and benchmarks. The key is the text itself: an edited file is new.
+@functools.lru_cache(maxsize=1024)
+def _read(source: bytes, module: str, *, is_package: bool) -> tuple[frozenset[str], bool]:
     """Absolute names of all that ``source`` imports, and whether it is more than a docstring."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return set(), True  # imported under a condition that does not hold here; its bytes still count
+        return frozenset(), True  # imported under a condition that does not hold here; its bytes still count
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -100,7 +108,7 @@ def _read(source: bytes, module: str, *, is_package: bool) -> tuple[set[str], bo
             base = _base(node, module, is_package)
             names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}  # a name may itself be a module
     has_code = any(not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in tree.body)
-    return names, has_code
+    return frozenset(names), has_code
 
 
 def _base(node: ast.ImportFrom, module: str, is_package: bool) -> str:
