@@ -13,6 +13,7 @@ from cascade_rl.stages.rollout_run import carry_out, check_engine, resume, save,
 from cascade_rl.stages.switching import Switch
 from cascade_rl.tracking.trace import Trace
 from cascade_rl.types import CascadeError, Rollout, Stop
+from tests.e2e import cascade
 from tests.stages.test_rl import config, make_context
 
 
@@ -114,7 +115,7 @@ def test_after_a_resume_the_engine_serves_the_state_and_not_the_checkpoint(tmp_p
     seen = []
     run = resumed(tmp_path, monkeypatch, 3, lambda run, step: seen.append((step, run.engine.weight)))
     assert seen == [(3, 2.0)]
-    assert "going on from step 3 of 4" in run.out.getvalue()
+    assert cascade.resumed(run.out.getvalue()) == 3
 
 
 def test_a_state_of_the_last_step_is_published_and_nothing_drawn(tmp_path, monkeypatch):
