@@ -86,7 +86,7 @@ def test_a_disk_that_is_full_while_saving(undisturbed, tmp_path):
     cascade.copy_fine_tuned(undisturbed, tmp_path)
     code, output = run(tmp_path, *cascade.NO_BENCHMARKS, largest_file=100_000)  # metrics fit, weights do not
     assert code == 1
-    assert 2 in cascade.unsaved(output), output
+    assert cascade.unsaved(output), output
     assert "Traceback" not in output
     stage = cascade.folders(tmp_path)["math-rl"]
     assert not (stage / "checkpoint").exists()
