@@ -84,7 +84,7 @@ def test_both_sides_run_and_the_ratio_is_printed(tmp_path):
         cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=800,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stdout.count("times as fast as TRL's best") == 2  # with a free and with a slow reward
+    assert result.stdout.count("TRL's best") == 2  # with a free and with a slow reward
     assert (tmp_path / "found.json").is_file()
 
 

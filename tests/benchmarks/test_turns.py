@@ -20,5 +20,5 @@ def test_sides_take_one_step_when_told_and_end_with_their_orders(tmp_path):
 def test_a_side_that_breaks_is_shown_with_the_end_of_its_log(tmp_path):
     with Side("a", "tests.benchmarks.echo", {"colour": "red"}, tmp_path / "a") as a:
         a.get_ready()
-        with pytest.raises(SystemExit, match="a ended early (.|\n)*broken as told"):
+        with pytest.raises(SystemExit, match="broken as told"):
             a.step({"break": True})

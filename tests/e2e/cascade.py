@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -107,6 +108,17 @@ def metrics(root: Path, stage: str, run: str = "tiny") -> list[dict]:
     entry = next(entry for entry in record["stages"] if entry["name"] == stage)
     rows = [json.loads(line) for line in (root / entry["directory"] / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if not k.startswith("time")} for row in rows]
+
+
+def resumed(output: str) -> int | None:
+    """The step from which a stage resumed, by the console lines of a run; of several the last, None without any."""
+    found = re.findall(r"going on from step (\d+)", output)
+    return int(found[-1]) if found else None
+
+
+def unsaved(output: str) -> list[int]:
+    """The steps whose state could not be saved, by the warnings of a run."""
+    return [int(step) for step in re.findall(r"WARNING: .*state of step (\d+) could not be saved", output)]
 
 
 def wait_for(condition, timeout_s: float = 300) -> None:

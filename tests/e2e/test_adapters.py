@@ -74,7 +74,7 @@ def test_the_adapter_by_itself_on_the_weights_before_is_the_checkpoint(adapted):
 def test_merged_weights_are_inherited_as_they_were_sampled_from(adapted):
     """Each stage compares trainer and engine on what it inherits; `on-top` inherits weights with adapters merged in."""
     text = (adapted / "output.txt").read_text()
-    assert text.count("trainer and engine agree on the inherited weights") == 4
+    assert text.count("inherited weights") == 4
     first = cascade.metrics(adapted, "on-top", "adapters")[0]
     assert first["distill/advantage_mean"] < -1e-4
 
@@ -94,7 +94,7 @@ def test_killed_and_resumed_it_ends_the_same(adapted, tmp_path, stage):
     assert 0 < size < whole.stat().st_size  # moments and all
     code, output = run(tmp_path, "--until", stage, recipe=RECIPE)
     assert code == 0, output
-    assert "going on from step" in output
+    assert cascade.resumed(output) is not None
     name = "checkpoint/model.safetensors"
     assert (folder / name).read_bytes() == (cascade.folders(adapted, RECIPE)[stage] / name).read_bytes()
     assert cascade.metrics(tmp_path, stage, "adapters") == cascade.metrics(adapted, stage, "adapters")

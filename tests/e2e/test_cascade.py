@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -143,7 +144,7 @@ def test_a_second_run_of_the_same_recipe_is_told_who_holds_it(tmp_path):
         cascade.wait_for(lambda: cascade.children(process.pid))
         second = cli(tmp_path, "run", cascade.RECIPE)
         assert second.returncode == 1
-        assert f"in use by process {process.pid}" in second.stderr
+        assert f"process {process.pid}" in second.stderr
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -172,10 +173,10 @@ def test_from_computes_only_that_stage_and_comes_out_the_same(own):
 def test_a_changed_finished_stage_stops_the_run_with_the_change_shown(own):
     result = cli(own, "run", cascade.RECIPE, "--set", "stages.sft-2.learning_rate=0.001")
     assert result.returncode == 1
-    assert "would compute anew: sft-2, math-rl" in result.stderr
+    assert ": sft-2, math-rl" in result.stderr
     assert "sft-2: config.learning_rate: 0.003 -> 0.001" in result.stderr
     assert "--branch NAME" in result.stderr
-    assert "accuracy after each stage" not in result.stdout, "nothing ran: the error stands alone"
+    assert "accuracy" not in result.stdout, "nothing ran: the error stands alone"
 
 
 TWO_RANKS = ("-m", "accelerate.commands.launch", "--config_file", "launch/accelerate/cpu-2.yaml")
@@ -217,7 +218,7 @@ def test_a_failing_rank_ends_both_with_one_message(tmp_path):
     output = cascade.finish(process, tmp_path)
     assert process.returncode != 0
     assert output.count("stage math-rl failed") == 1
-    assert "failed on 8 of 16 rollouts, above max_error_rate 0.05" in output
+    assert re.search("8 of 16 .*max_error_rate 0.05", output)
     assert "KeyError: 'no such thing'" in output
 
 

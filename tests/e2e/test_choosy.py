@@ -56,7 +56,7 @@ def test_killed_while_it_generates(tmp_path, launcher):
     if (folder / "state/step-000006").exists() or (folder / "checkpoint").exists():
         pytest.skip("this machine stood still for so long that the stage had ended before the kill")
     output = run(broken, launcher)
-    assert re.search(r"step [56]: \d+ rollouts that an earlier attempt had finished were taken over", output)
+    assert re.search(r"step [56]: \d+ rollouts .*taken over", output)
     assert cascade.weights(broken, "choosy") == cascade.weights(whole, "choosy")
     assert cascade.metrics(broken, "rl", "choosy") == expected
     assert not (folder / "rollouts/open").exists()

@@ -62,9 +62,9 @@ def test_what_a_stage_without_rewards_leaves(distilled):
     mean = sum(r["value"] * r["length"] for r in rows) / sum(r["length"] for r in rows)
     assert mean == pytest.approx(row["distill/advantage_mean"], abs=1e-4)
     assert (folder / "checkpoint/model.safetensors").is_file()
-    page = (distilled / "runs/distill/report/index.html").read_text()
-    assert "curves of student" in page
-    assert "curves of two-teachers" in page
+    figures = distilled / "runs/distill/report/figures"
+    assert (figures / "rl-student.png").is_file()
+    assert (figures / "rl-two-teachers.png").is_file()
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
@@ -83,7 +83,7 @@ def test_stopped_and_resumed_it_ends_the_same(distilled, tmp_path, name):
     assert not (folder / "checkpoint").exists()
     code, output = run(tmp_path, "--until", "student", recipe=RECIPE)
     assert code == 0, output
-    assert "going on from step" in output
+    assert cascade.resumed(output) is not None
     weights = "checkpoint/model.safetensors"
     assert (folder / weights).read_bytes() == (cascade.folders(distilled, RECIPE)["student"] / weights).read_bytes()
     assert cascade.metrics(tmp_path, "student", "distill") == cascade.metrics(distilled, "student", "distill")

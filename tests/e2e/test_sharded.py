@@ -1,6 +1,7 @@
 """The RL stage under each kind of sharding: two processes, an engine in each, gathered weights streamed into both."""
 
 import functools
+import re
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_killed_and_resumed_it_ends_in_the_same_weights(undisturbed, sharded, st
     process = start(root, strategy)
     output = cascade.finish(process, root)
     assert process.returncode == 0, output
-    assert "going on from step 2 of 4" in output
+    assert cascade.resumed(output) == 2
     assert cascade.weights(root)["math-rl"] == cascade.weights(sharded(strategy))["math-rl"]
 
 
@@ -71,7 +72,7 @@ def test_a_state_goes_on_under_another_strategy(undisturbed, tmp_path):
     process = cascade.start(root, *wishes)
     output = cascade.finish(process, root)
     assert process.returncode == 0, output
-    assert "resumed with 1 ranks where 2 ran before" in output
+    assert re.search("resumed .*1 ranks .* 2 ", output)
     assert len(cascade.metrics(root, "math-rl")) == STEPS
 
 
@@ -80,4 +81,4 @@ def test_a_recipe_that_asks_for_another_strategy_than_the_launcher_is_refused(tm
     process = cascade.start(tmp_path, "--set", "stages.math-rl.sharding={strategy: fsdp2}", launcher=launcher)
     output = cascade.finish(process, tmp_path)
     assert process.returncode != 0
-    assert "the recipe asks for fsdp2, the accelerate config for zero3" in output
+    assert re.search("fsdp2.* zero3", output)

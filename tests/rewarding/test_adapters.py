@@ -73,8 +73,8 @@ def test_their_columns_are_checked_like_any_reward_s(folder):
 
 
 def test_none_and_no_list_are_errors(folder):
-    assert "not meant for it" in (score("their_rewards:not_for_this_row", "x", {}, folder).error or "")
-    assert "must return a list of one value" in (score("their_rewards:wrong_shape", "x", {}, folder).error or "")
+    assert "gave None" in (score("their_rewards:not_for_this_row", "x", {}, folder).error or "")
+    assert "one value" in (score("their_rewards:wrong_shape", "x", {}, folder).error or "")
 
 
 @pytest.mark.slow
@@ -198,10 +198,10 @@ def test_the_same_scores_as_the_package_s_own(rubrics, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("comparing", "compares rollouts"),
-        ("ranking", "compares rollouts"),
-        ("nothing", "no reward functions"),
-        ("absent", "has no 'absent'"),
+        ("comparing", "compares"),
+        ("ranking", "compares"),
+        ("nothing", "functions"),
+        ("absent", "'absent'"),
     ],
 )
 def test_rubrics_that_cannot_be_used_say_so_at_the_start(rubrics, name, says):
@@ -230,11 +230,11 @@ def test_reasoning_gym_tasks_and_their_verifiers(name):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"name": "chain_sums", "rows": 3}, "did you mean chain_sum"),
-        ({"name": "chain_sum", "rows": 3, "colour": "red"}, "does not take"),
+        ({"name": "chain_sums", "rows": 3}, r"\bchain_sum\b"),
+        ({"name": "chain_sum", "rows": 3, "colour": "red"}, "colour"),
         (
             {"name": "chain_sum", "rows": 500, "min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
-            "has only",
+            r"only \d+",
         ),
     ],
 )
@@ -262,7 +262,7 @@ def test_ours_as_a_trl_function():
     thinking = trl_reward("rewards.math:verify", workers=1)
     assert thinking(["1+1?"], ["\\boxed{2}"], answer=["2"]) == [0.0]
     assert thinking(["1+1?"], ["<think>\n</think>\\boxed{2}"], answer=["2"]) == [1.0]
-    with pytest.raises(RewardError, match="mode must be"):
+    with pytest.raises(RewardError, match="mode.*'loud'"):
         trl_reward("rewards.math:verify", mode="loud")
 
 

@@ -1,6 +1,7 @@
 """Parameters by name: what a call receives, and what check says before there is one."""
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -46,9 +47,7 @@ def test_binding(project, parameters, expected):
 
 def test_a_row_without_a_needed_column_says_which(project):
     reward = project.load("def score(response, solution): return 0")
-    with pytest.raises(
-        TypeError, match=r"needs `solution`, which this row has no column for \(answer, level, prompt\)"
-    ):
+    with pytest.raises(TypeError, match=r"`solution`.*\(answer, level, prompt\)"):
         call_arguments(reward, CALL)
 
 
@@ -69,30 +68,28 @@ def test_keys_of_the_constructor_stay_out_of_double_star(project):
             "def score(response, answer): return 0",
             {},
             {"anwser", "id"},
-            ["needs `answer`, which is neither a column (anwser, id) nor a key of this section; "
-             "map it with columns: {answer: anwser}"],
+            [r"needs `answer`.*\(anwser, id\).*columns: {answer: anwser}"],
         ),
         (
             "def score(response, answer): return 0",
             {},
             set(),
-            ["needs `answer`, which is neither a column (there are none) nor a key of this section"],
+            ["needs `answer`.*none"],
         ),
-        ("def score(depth=1): return 0", {"dept": 2}, set(), ["takes no `dept`; did you mean depth?"]),
-        ("def score(): return 0", {"timeout": 2}, set(), ["takes no `timeout`; did you mean timeout_s?"]),
-        ("def score(): return 0", {"xyz": 2}, set(), ["takes no `xyz`"]),
+        ("def score(depth=1): return 0", {"dept": 2}, set(), [r"`dept`.*\bdepth\b"]),
+        ("def score(): return 0", {"timeout": 2}, set(), ["`timeout`.*timeout_s"]),
+        ("def score(): return 0", {"xyz": 2}, set(), ["`xyz`"]),
         (
             "def score(prompt): return 0",
             {"prompt": "be brief"},
             set(),
-            [": `prompt` is filled in by the framework; a parameter of the recipe needs another name"],
+            ["`prompt`.*framework"],
         ),
         (
             "class score:\n    def __init__(self, model): pass\n    def score(self, response): return 0",
             {"modell": 1},
             set(),
-            ["needs the key `model` in this section; did you mean modell by it?",
-             "takes no `modell`; did you mean model?"],
+            [r"needs .*`model`.*\bmodell\b", r"`modell`.*\bmodel\b"],
         ),
         (
             "class score:\n    def __init__(self, **keys): pass\n    def score(self, response): return 0",
@@ -111,8 +108,10 @@ def test_keys_of_the_constructor_stay_out_of_double_star(project):
 )  # fmt: skip
 def test_check_binding(project, source, keys, columns, problems):
     reward = project.load(source, **keys)
-    use = f"{project.module}:score"
-    assert check_binding(reward, columns) == [use + p if p.startswith(":") else f"{use} {p}" for p in problems]
+    found = check_binding(reward, columns)
+    assert len(found) == len(problems), found
+    for text, problem in zip(found, problems, strict=True):
+        assert re.match(f"{project.module}:score.*{problem}", text)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_the_domain_selects_the_reward(project):
     with DomainScorer({"a": scorer(project), "b": scorer(project, "two")}) as scorers:
         values = [scorers.submit_whole(prompt(domain), rollout()).result(30).value for domain in "abba"]
         assert values == [1.0, 2.0, 2.0, 1.0]
-        with pytest.raises(RewardError, match="is of domain 'c'; the stage has rewards for: a, b"):
+        with pytest.raises(RewardError, match="'c'.*: a, b"):
             scorers.submit_whole(prompt("c"), rollout())
 
 

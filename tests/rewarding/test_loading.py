@@ -13,21 +13,17 @@ from cascade_rl.types import CascadeError
 @pytest.mark.parametrize(
     ("source", "name", "message"),
     [
-        ("def score(response): return 0", "scor", r"has no 'scor'; did you mean score\?"),
-        ("score = 3", "score", "is int, not something that can be called"),
-        (
-            "import no_such_package",
-            "score",
-            r"importing it failed: .*no_such_package.*\(.*/reward_under_test_\d+.py:1\)",
-        ),
-        ("\n\n1 / 0", "score", r"importing it failed: ZeroDivisionError: division by zero \(.*under_test_\d+.py:3\)"),
-        ("def score(:", "score", r"importing it failed: SyntaxError: .* \(.*under_test_\d+.py:1\)"),
+        ("def score(response): return 0", "scor", r"'scor'.*\bscore\b"),
+        ("score = 3", "score", r"\bint\b"),
+        ("import no_such_package", "score", r"no_such_package.*\(.*/reward_under_test_\d+.py:1\)"),
+        ("\n\n1 / 0", "score", r"ZeroDivisionError: division by zero \(.*under_test_\d+.py:3\)"),
+        ("def score(:", "score", r"SyntaxError: .* \(.*under_test_\d+.py:1\)"),
         ("import json\njson.loads('{')", "score", r"JSONDecodeError: .* \(.*under_test_\d+.py:2\)"),
-        ("raise SystemExit(3)", "score", "its module calls sys.exit"),
-        ("class A: pass", "A", "is a class without a method `score`"),
-        ("def score(response, /): return 0", "score", "`response` is positional-only"),
-        ("class A:\n    def score(self, response, /): return 0", "A", "`response` is positional-only"),
-        ("score = dict.fromkeys", "score", "positional-only|parameters without names"),
+        ("raise SystemExit(3)", "score", "sys.exit"),
+        ("class A: pass", "A", "class.*`score`"),
+        ("def score(response, /): return 0", "score", "`response`.*positional-only"),
+        ("class A:\n    def score(self, response, /): return 0", "A", "`response`.*positional-only"),
+        ("score = dict.fromkeys", "score", "positional-only|without names"),
     ],
 )
 def test_what_cannot_be_loaded(project, source, name, message):
@@ -46,11 +42,11 @@ def test_messages_are_for_users(project):
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        ("nowhere_at_all:score", "no module 'nowhere_at_all' beside the recipe"),
-        ("nowhere", "must look like package.module:function"),
-        (":score", "must look like"),
-        ("rewards.maths:verify", r"no module 'rewards.maths' .*; did you mean rewards.math\?"),
-        ("my_reward:score", r"no module 'my_reward' .*; did you mean my_rewards\?"),
+        ("nowhere_at_all:score", "'nowhere_at_all'"),
+        ("nowhere", "package.module:function"),
+        (":score", "package.module:function"),
+        ("rewards.maths:verify", r"'rewards.maths'.*\brewards.math\b"),
+        ("my_reward:score", r"'my_reward'.*\bmy_rewards\b"),
     ],
 )
 def test_no_such_module(tmp_path, use, message):
@@ -65,9 +61,7 @@ def test_a_class_is_not_constructed_by_loading(project):
         name="A",
         model="stage:reward-model",
     )
-    with pytest.raises(
-        RewardError, match=r"cannot be constructed: OSError: no such checkpoint yet\n.*py:2 in __init__"
-    ):
+    with pytest.raises(RewardError, match=r"OSError: no such checkpoint yet\n.*py:2 in __init__"):
         _ = reward.function
 
 
@@ -115,7 +109,7 @@ def test_siblings_imported_late_are_found(project):
 @pytest.mark.parametrize("key", ["concurrency", "memory_limit_mib"])
 @pytest.mark.parametrize("value", [-1, 1.5, "many", True])
 def test_settings_must_be_sensible(project, key, value):
-    with pytest.raises(RewardError, match=f"{key} must be a whole number"):
+    with pytest.raises(RewardError, match=f"{key}.*{value!r}"):
         project.load("def score(response): return 0", **{key: value})
 
 

@@ -73,14 +73,14 @@ def test_one_conversation_that_is_too_long_costs_itself_only(folder):
     scores = RewardModel(folder).score([*CONVERSATIONS, long])
     assert scores[:-1] == RewardModel(folder).score(CONVERSATIONS)
     assert isinstance(scores[-1], RewardModelError)
-    assert "longer than the reward model" in str(scores[-1])
+    assert "longer" in str(scores[-1])
     assert "256" in str(scores[-1])
 
 
 def test_a_conversation_the_template_refuses_costs_itself_only(folder):
     late = (({"role": "user", "content": "x"}, {"role": "system", "content": "late"}), "y")
     first, second = RewardModel(folder).score([late, CONVERSATIONS[0]])
-    assert "cannot be rendered" in str(first)
+    assert "rendered" in str(first)
     assert isinstance(second, float)
 
 
@@ -89,16 +89,16 @@ def test_scores_that_are_not_finite_are_named(folder, tmp_path):
     model = RewardModel(broken)
     model.score([])
     model._model.score.weight.fill_(math.nan)
-    assert all("no finite number" in str(score) for score in model.score(CONVERSATIONS))
+    assert all("finite" in str(score) for score in model.score(CONVERSATIONS))
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"head": False}, "is no reward model: it is a Qwen3ForCausalLM"),
-        ({"labels": 2}, "has 2 labels; a reward model has one"),
-        ({"template": False}, "has no chat template"),
-        ({"pad": False}, "has no pad token"),
+        ({"head": False}, "Qwen3ForCausalLM"),
+        ({"labels": 2}, "2 labels"),
+        ({"template": False}, "chat template"),
+        ({"pad": False}, "pad token"),
     ],
 )
 def test_models_that_are_no_reward_models(tmp_path, options, says):
@@ -107,10 +107,10 @@ def test_models_that_are_no_reward_models(tmp_path, options, says):
 
 
 def test_missing_folders_and_weights(folder, tmp_path):
-    with pytest.raises(RewardModelError, match="there is no reward model in .*/nowhere: the folder does not exist"):
+    with pytest.raises(RewardModelError, match="/nowhere.*exist"):
         RewardModel(str(tmp_path / "nowhere")).score([])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RewardModelError, match="holds no model that transformers can read"):
+    with pytest.raises(RewardModelError, match="/empty .*transformers"):
         RewardModel(str(tmp_path / "empty")).score([])
     from safetensors.torch import load_file, save_file
 
@@ -118,7 +118,7 @@ def test_missing_folders_and_weights(folder, tmp_path):
     weights = load_file(headless / "model.safetensors")
     del weights["score.weight"]
     save_file(weights, headless / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(RewardModelError, match=r"lacks weights \(score.weight\)"):
+    with pytest.raises(RewardModelError, match=r"lacks.*score\.weight"):
         RewardModel(str(headless)).score([])
 
 
@@ -127,15 +127,15 @@ def test_a_pad_token_at_the_end_of_a_conversation_is_refused(tmp_path):
     template = folder / "chat_template.jinja"
     template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}<|endoftext|>")
     (score,) = RewardModel(str(folder)).score([(ASKED, "x")])
-    assert "takes for padding" in str(score)
+    assert "padding" in str(score)
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"dtype": "int8"}, "dtype must be one of"),
-        ({"tokens_per_micro_batch": 0}, "at least 1"),
-        ({"tokens_per_micro_batch": "many"}, "whole number"),
+        ({"dtype": "int8"}, "dtype"),
+        ({"tokens_per_micro_batch": 0}, "tokens_per_micro_batch.*, not 0"),
+        ({"tokens_per_micro_batch": "many"}, "tokens_per_micro_batch.*'many'"),
     ],
 )
 def test_options_that_make_no_sense(options, says):

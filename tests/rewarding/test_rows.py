@@ -1,6 +1,7 @@
 """Rows of a file: what is scored, in which order, and what is no row."""
 
 import json
+import re
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_in_order_whatever_takes_long_or_fails(project, ahead):
     assert [r.line for r in results] == [1, 2, 4, 5, 6, 7]  # blank lines are no rows
     assert [r.value for r in results] == [0.0, 1.0, None, 2.0, None, 4.0]
     assert [r.malformed for r in results] == [False, False, True, False, False, False]
-    assert "line 4: not valid JSON" in results[2].error
+    assert re.search("line 4.*JSON", results[2].error)
     assert "broken grader" in results[4].error
 
 
@@ -50,12 +51,12 @@ def test_modes_ids_and_given_columns(project):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("[1]", "must be an object, this is list"),
-        ("nonsense", "not valid JSON"),
-        ('{"answer": 1}', "needs a text column `response`.*there is none"),
-        ('{"response": 3}', "it is int"),
-        ('{"response": "x", "truncated": "no"}', "`truncated` must be true or false"),
-        ('{"response": "x", "messages": "hello"}', "must be a list of"),
+        ("[1]", r"\blist\b"),
+        ("nonsense", "JSON"),
+        ('{"answer": 1}', "`response`.*none"),
+        ('{"response": 3}', r"`response`.*\bint\b"),
+        ('{"response": "x", "truncated": "no"}', "`truncated`"),
+        ('{"response": "x", "messages": "hello"}', "`messages`"),
     ],
 )
 def test_what_is_no_row(line, message):

@@ -8,21 +8,21 @@ from cascade_rl.types import Score
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "returned NoneType; it must return a number or a Score"),
-        ("1", "returned str"),
-        ([1], "returned list"),
-        (1j, "returned complex"),
-        (float("nan"), "returned nan; scores must be finite"),
-        (float("-inf"), "returned -inf"),
-        (10**400, "returned int, which is no single number"),
-        (numpy.zeros(2), "returned ndarray, which is no single number"),
-        (Score(float("nan")), "returned nan"),
-        (Score("1"), "returned str"),
-        (Score(1.0, ["a"]), "returned a Score whose details are list, not a dict"),
+        (None, "NoneType"),
+        ("1", "str"),
+        ([1], "list"),
+        (1j, "complex"),
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+        (10**400, "int"),
+        (numpy.zeros(2), "ndarray"),
+        (Score(float("nan")), "nan"),
+        (Score("1"), "str"),
+        (Score(1.0, ["a"]), "details .*list"),
     ],
 )
 def test_what_is_no_score(value, message):
-    with pytest.raises((TypeError, ValueError), match=f"reward r:f {message}"):
+    with pytest.raises((TypeError, ValueError), match=rf"r:f .*(?<!\w){message}\b"):
         as_score(value, "r:f")
 
 
@@ -31,7 +31,7 @@ def test_a_forgotten_await_is_named():
         return 1.0
 
     coroutine = f()
-    with pytest.raises(TypeError, match="without await"):
+    with pytest.raises(TypeError, match="await"):
         as_score(coroutine, "r:f")
     coroutine.close()
 

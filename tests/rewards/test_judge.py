@@ -92,22 +92,21 @@ def test_after_a_bad_answer_the_judge_is_asked_again(before):
 @pytest.mark.parametrize(
     ("answers", "says", "asked"),
     [
-        (((500, "oh dear"),), "gave no answer in 2 tries; last: status 500: oh dear", 2),
-        (("<html>",), "not JSON: <html>", 2),
-        (((404, "no such model"),), "refused with status 404: no such model", 1),
-        ((said("Nice."),), "gave no verdict in 3 replies; the last: no JSON object in the reply; it said: 'Nice.'", 3),
-        ((said('{"score": NaN}'),), "gave no verdict in 3 replies", 3),
-        ((said('{"score": 9}'),), "must be a number from 1 to 5, not 9", 3),
-        (({"choices": []},), "sent no message", 1),
-        (({"choices": [{"message": {"content": None}}]},), "sent no message", 1),
-        (([1, 2],), "sent no message", 1),
+        (((500, "oh dear"),), "2 tries.*500: oh dear", 2),
+        (("<html>",), "JSON: <html>", 2),
+        (((404, "no such model"),), "404: no such model", 1),
+        ((said("Nice."),), "3 replies.*JSON.*'Nice.'", 3),
+        ((said('{"score": NaN}'),), "3 replies", 3),
+        ((said('{"score": 9}'),), "1 to 5.* 9", 3),
+        (({"choices": []},), "no message", 1),
+        (({"choices": [{"message": {"content": None}}]},), "no message", 1),
+        (([1, 2],), "no message", 1),
     ],
 )
 def test_without_a_verdict_there_is_no_score(answers, says, asked):
     with FakeServer(plan(*answers)) as server:
-        with pytest.raises(ServerDown) as caught:
+        with pytest.raises(ServerDown, match=says):
             graded(server, tries=2)
-        assert says in str(caught.value)
         assert len(server.asked) == asked
 
 
@@ -119,11 +118,11 @@ def test_another_reply_is_asked_for_with_another_seed_and_some_temperature():
 
 
 def test_no_server_at_all_and_one_that_hangs():
-    with pytest.raises(ServerDown, match="gave no answer in 2 tries; last: ConnectError"):
+    with pytest.raises(ServerDown, match="2 tries.*ConnectError"):
         asyncio.run(RubricJudge("http://127.0.0.1:9/v1", "m", tries=2).score("x", messages=ASKED))
     released = threading.Event()
     with FakeServer(lambda path, body: released.wait(60) and GOOD) as server:
-        with pytest.raises(ServerDown, match="last: ReadTimeout"):
+        with pytest.raises(ServerDown, match="ReadTimeout"):
             graded(server, tries=2, request_timeout_s=0.1)
         released.set()
 
@@ -135,7 +134,7 @@ def test_keys_and_addresses(monkeypatch):
         assert server.headers_seen[0]["Authorization"] == "Bearer secret"
     with pytest.raises(ServerDown, match="NO_SUCH_KEY"):
         RubricJudge("http://x/v1", "m", api_key_env="NO_SUCH_KEY")
-    with pytest.raises(ServerDown, match="starts with http://"):
+    with pytest.raises(ServerDown, match="http://"):
         RubricJudge("judge:8000/v1", "m")
 
 
@@ -361,10 +360,10 @@ def test_against_a_reference():
         assert [score.value for score in scores] == [0.0, 1.0, 0.5]
         assert scores[0].details == {"agreed": True}
         (score,) = scored(["a"], server, "PairwiseJudge", against="reference")
-        assert "needs a column `reference`" in str(score.error)
+        assert "`reference`" in str(score.error)
 
 
 @pytest.mark.parametrize("options", [{"against": "all"}, {"pairs": "some"}])
 def test_options_that_make_no_sense(options):
-    with pytest.raises(RewardError, match="must be"):
+    with pytest.raises(RewardError, match="|".join(options)):
         PairwiseJudge("http://x/v1", "m", **options)

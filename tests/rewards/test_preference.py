@@ -165,12 +165,12 @@ def test_another_language_of_the_same_script_counts_too():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"mixed_language": "forbid"}, "mixed_language must be"),
-        ({"detector": "fasttext"}, "detector must be one of"),
-        ({"dtype": "int8"}, "dtype must be"),
-        ({"read_at": "start"}, "read_at must be end_of_turn or template_end"),
-        ({"read_at": "start", "url": "http://x"}, "read_at must be end_of_turn or template_end"),
-        ({"url": "localhost:8000"}, "starts with http"),
+        ({"mixed_language": "forbid"}, "mixed_language"),
+        ({"detector": "fasttext"}, "detector"),
+        ({"dtype": "int8"}, "dtype"),
+        ({"read_at": "start"}, "read_at"),
+        ({"read_at": "start", "url": "http://x"}, "read_at"),
+        ({"url": "localhost:8000"}, "http"),
     ],
 )
 def test_options_that_make_no_sense(options, says):
@@ -202,7 +202,7 @@ def test_a_stage_scores_with_the_model_in_its_own_process_truncated_ones_too(fol
     group = group_of(["<think>a</think>blue", CUT, "красный"])
     before, (after,) = scored(config(model=folder), [group])
     # Nobody who asks for single scores takes the wait for zeros.
-    assert all("scores whole groups" in score.error for score in before[0].scores)
+    assert all("groups" in score.error for score in before[0].scores)
     blue, cut, red = RewardModel(folder).score([(ASKED, "blue"), (ASKED, "<think>never"), (ASKED, "красный")])
     assert [score.error for score in after.scores] == [None] * 3
     assert [score.value for score in after.scores] == [blue, cut, min(blue, cut, red) - 10]
@@ -210,15 +210,15 @@ def test_a_stage_scores_with_the_model_in_its_own_process_truncated_ones_too(fol
 
 
 def test_a_missing_model_stops_the_stage_with_its_name(tmp_path):
-    with pytest.raises(RewardModelError, match="there is no reward model in .*/none"):
+    with pytest.raises(RewardModelError, match="/none"):
         scored(config(model=str(tmp_path / "none")), [group_of(["a"])])
 
 
 def test_before_the_stage_nothing_is_looked_at():
     loaded = load_reward(config(model="stage:reward-model"), [])
     assert check_binding(loaded, set()) == []
-    assert "did you mean offload" in check_binding(load_reward(config(model="x", ofload=True), []), set())[0]
-    assert "needs the key `model`" in check_binding(load_reward(config(), []), set())[0]
+    assert "offload" in check_binding(load_reward(config(model="x", ofload=True), []), set())[0]
+    assert "`model`" in check_binding(load_reward(config(), []), set())[0]
     assert try_reward(config(model="stage:reward-model"), [], [Prompt("p", ASKED)], True).fatal == ""
 
 
@@ -336,13 +336,13 @@ def test_columns_and_options_reach_the_verifier(tmp_path):
         assert value("<think>x x</think>x", {"word": "x"}).value == 0.0
         assert value("<think></think>x x", {"word": "x", "other": 1}).value == 1.0
         assert value("x x", {"word": "x"}).value == 0.0  # no answer in thinking mode
-        assert "needs `word`, which this row has no column for" in value("</think>x", {}).error
+        assert "needs `word`" in value("</think>x", {}).error
         assert "returned dict" in value("</think>x", {"word": "x"}, ({"role": "user", "content": "x"},)).error
-    with pytest.raises(RewardError, match="takes no `neds`; did you mean needs"):
+    with pytest.raises(RewardError, match="`neds`.*needs"):
         load_reward(config("VerifiedPreference", **keys, neds=2), [tmp_path]).get_ready()
-    with pytest.raises(RewardError, match="is async"):
+    with pytest.raises(RewardError, match="async"):
         load_reward(config("VerifiedPreference", model="m", verifier="own_checks:later"), [tmp_path]).get_ready()
-    with pytest.raises(RewardError, match="offload: only for a reward model without url"):
+    with pytest.raises(RewardError, match="offload.*url"):
         load_reward(config("VerifiedPreference", **keys, url="http://x", offload=True), [tmp_path]).get_ready()
 
 
@@ -393,7 +393,7 @@ def test_the_server_gets_token_ids_and_is_asked_for_raw_scores(folder):
 
 
 def test_a_server_that_gives_probabilities_whatever_it_is_asked_is_refused(folder):
-    with FakeServer(plan(reply(0.7))) as server, pytest.raises(ServerDown, match="looks like|a probability, it seems"):
+    with FakeServer(plan(reply(0.7))) as server, pytest.raises(ServerDown, match="use_activation"):
         ask(folder, server)
     with FakeServer(plan(reply(-3.5))) as server:  # started without any activation: raw all the same
         assert ask(folder, server) == [-3.5]
@@ -402,16 +402,16 @@ def test_a_server_that_gives_probabilities_whatever_it_is_asked_is_refused(folde
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        ((500, "no luck"), "gave no answer in 2 tries; last: status 500: no luck"),
-        ((400, "This model's maximum context length is 8"), "refused with status 400: .*maximum context length"),
-        ("<html>", "not JSON"),
-        (json.dumps(reply(float("nan"))), "scored a conversation nan"),
-        (json.dumps(reply(float("inf"))), "scored a conversation inf"),
-        ({"data": [{"probs": [0.1, 0.9]}]}, "sent no single score"),
-        ({"data": []}, "sent no single score"),
-        ({"data": [{"embedding": [0.1]}]}, "sent no single score"),
-        ([], "sent no single score"),
-        (reply("high"), "sent no single score"),
+        ((500, "no luck"), "2 tries.*500: no luck"),
+        ((400, "This model's maximum context length is 8"), "400: .*maximum context length"),
+        ("<html>", "JSON"),
+        (json.dumps(reply(float("nan"))), r"\bnan\b"),
+        (json.dumps(reply(float("inf"))), r"\binf\b"),
+        ({"data": [{"probs": [0.1, 0.9]}]}, "single score"),
+        ({"data": []}, "single score"),
+        ({"data": [{"embedding": [0.1]}]}, "single score"),
+        ([], "single score"),
+        (reply("high"), "single score"),
     ],
 )
 def test_a_server_that_gives_no_score_is_an_error(folder, answer, says):
@@ -428,7 +428,7 @@ def test_a_stage_asks_the_server_while_others_generate(folder):
         assert [score.value for score in before[0].scores[:3]] == raws
         assert [score.value for score in after.scores[:3]] == [raws[0], raws[1], min(raws) - 10]
         assert after.scores[2].details["parts"] == {"rm": raws[2]}
-        assert "longer than the reward model" in after.scores[3].error
+        assert "longer" in after.scores[3].error
 
 
 def test_no_more_requests_at_once_than_asked_for(folder):

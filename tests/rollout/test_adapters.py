@@ -17,7 +17,7 @@ def test_room_for_the_rank():
     assert engine_arguments(None) == {}
     assert engine_arguments(LoraConfig(rank=4)) == {"enable_lora": True, "max_loras": 1, "max_lora_rank": 8}
     assert engine_arguments(LoraConfig(rank=64))["max_lora_rank"] == 64
-    with pytest.raises(CascadeError, match="up to rank 512, not 513"):
+    with pytest.raises(CascadeError, match="512.*513"):
         engine_arguments(LoraConfig(rank=513))
 
 
@@ -57,7 +57,7 @@ def test_each_version_takes_the_place_of_the_one_before():
 
 def test_an_adapter_that_is_not_taken_is_not_served():
     adapter = Adapter(Told(takes=False), LoraConfig())
-    with pytest.raises(CascadeError, match="did not take the adapter of step 3"):
+    with pytest.raises(CascadeError, match="step 3"):
         adapter.load([("a", torch.ones(1))], version=3)
     assert adapter.request is None
 

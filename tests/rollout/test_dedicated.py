@@ -45,17 +45,17 @@ def test_weights_go_through_files_unless_there_are_gpus():
     assert [transfer_of("auto", cpu=True), transfer_of("auto", cpu=False)] == ["files", "nccl"]
     assert [transfer_of("files", cpu=True), transfer_of("files", cpu=False)] == ["files", "files"]
     assert transfer_of("nccl", cpu=False) == "nccl"
-    with pytest.raises(CascadeError, match="needs GPUs"):
+    with pytest.raises(CascadeError, match="nccl.*GPUs"):
         transfer_of("nccl", cpu=True)
 
 
 def test_ranks_on_several_hosts_need_urls(tmp_path):
-    with pytest.raises(CascadeError, match="on several.*engine.urls"):
+    with pytest.raises(CascadeError, match="several.*engine.urls"):
         opened(served(tmp_path), place(tmp_path, world_size=4, ranks_here=2, gather=lambda value: [value] * 4))
 
 
 def test_servers_that_run_already_must_take_the_longest_sequence(tmp_path):
-    with FakeServer() as server, pytest.raises(CascadeError, match=r"takes 64 tokens.*need 96.*--max-model-len 96"):
+    with FakeServer() as server, pytest.raises(CascadeError, match=r"64.*96.*--max-model-len 96"):
         opened(served(tmp_path, urls=[server.url]), place(tmp_path))
 
 
@@ -280,6 +280,6 @@ def test_a_killed_server_is_an_error_that_names_its_log(server):
     (process,) = server._processes
     children = Path(f"/proc/{process._process.pid}/task/{process._process.pid}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)  # the API server, below its guard
-    with pytest.raises(CascadeError, match=r"no vLLM server is left: .*server-0\.log"):
+    with pytest.raises(CascadeError, match=r"left.*server-0\.log"):
         drain(server)
     process._process.wait(30)  # and the guard has ended what it left behind

@@ -69,7 +69,7 @@ def test_servers_take_the_devices_after_the_ranks():
     assert spare_devices(2, 6, None, 8) == ["6", "7"]
     assert spare_devices(1, 2, "4,5, 7", 3) == ["7"]
     assert spare_devices(1, 1, "GPU-a,GPU-b", 2) == ["GPU-b"]
-    with pytest.raises(CascadeError, match="engine.servers: 2.*3 trainer ranks.*shows 4 in all"):
+    with pytest.raises(CascadeError, match="engine.servers: 2.* 3 .* 4 "):
         spare_devices(2, 3, None, 4)
 
 
@@ -80,7 +80,7 @@ def python(code):
 def test_a_server_that_ends_while_it_starts_is_reported_with_the_end_of_its_log(tmp_path, monkeypatch):
     code = "import sys; print('\\n'.join(f'line {i}' for i in range(100))); sys.exit('no such model')"
     monkeypatch.setattr(server_process, "server_command", lambda served, port: python(code))
-    with pytest.raises(CascadeError, match=r"ended while it started(.|\n)*server-0\.log(.|\n)*no such model") as caught:
+    with pytest.raises(CascadeError, match=r"(?s)ended.*server-0\.log.*no such model") as caught:
         start_servers(served(), [None], tmp_path / "logs", print)
     assert "line 99" in str(caught.value)
     assert "line 50" not in str(caught.value)
@@ -91,7 +91,7 @@ def test_a_server_that_never_answers_is_given_up_and_ended(tmp_path, monkeypatch
     started = []
     real = ServerProcess.__init__
     monkeypatch.setattr(ServerProcess, "__init__", lambda self, *a: (started.append(self), real(self, *a))[1])
-    with pytest.raises(CascadeError, match="did not answer within 1 s"):
+    with pytest.raises(CascadeError, match="answer.* 1 s"):
         start_servers(served(), [None, None], tmp_path, print, timeout_s=1.0)
     assert [server.alive for server in started] == [False, False]
 

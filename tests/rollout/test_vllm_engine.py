@@ -205,7 +205,7 @@ def test_a_gpu_engine_wakes_in_stages_around_the_weights(monkeypatch):
         "empty cache", "wake weights", "reload_weights ['a', 'b']", "wake kv_cache", "reset",
     ]  # fmt: skip
     assert {key.split("/")[1].split("_")[0] for key in engine.memory.gib} == {"load", "sleep", "wake"}
-    with pytest.raises(CascadeError, match="could not forget"):
+    with pytest.raises(CascadeError, match="forget"):
         engine.load_weights(weights, version=3)
     assert engine._version == 2
 
@@ -215,7 +215,7 @@ def test_an_engine_that_dies_says_what_is_lost(engine, monkeypatch):
         raise RuntimeError("EngineCore died")
 
     monkeypatch.setattr(engine._llm.llm_engine, "step", dead)
-    with pytest.raises(CascadeError, match="failed with 3 rollouts unfinished: RuntimeError: EngineCore died"):
+    with pytest.raises(CascadeError, match="3 rollouts.*RuntimeError: EngineCore died"):
         draw(engine, requests(3))
     monkeypatch.undo()
     assert len(draw(engine, requests(3))) == 3
@@ -255,9 +255,9 @@ def test_requests_are_added_and_cancelled_while_others_generate(engine):
 
 def test_one_rollout_is_not_asked_for_twice_and_none_spans_two_versions(engine, policy):
     engine.submit(requests(1)[0])
-    with pytest.raises(ValueError, match="rollout 0 of prompt p0"):
+    with pytest.raises(ValueError, match=r"\b0\b.*\bp0\b"):
         engine.submit(requests(1)[0])
-    with pytest.raises(RuntimeError, match="1 rollouts are in flight"):
+    with pytest.raises(RuntimeError, match="1 rollouts"):
         engine.load_weights(policy.named_weights(), version=2)
     engine.clear()
     assert engine.in_flight == 0

@@ -8,9 +8,10 @@ from cascade_rl.stages.adapter_files import tell_lost
 from tests.stages.test_rl import make_context
 
 
-@pytest.mark.parametrize(("lost", "begins"), [(0.85, "      WARNING: the adapters"), (0.02, "      the adapters are")])
-def test_a_warning_where_much_is_lost(tmp_path, lost, begins):
+@pytest.mark.parametrize(("lost", "warned"), [(0.85, True), (0.02, False)])
+def test_a_warning_where_much_is_lost(tmp_path, lost, warned):
     out = io.StringIO()
     tell_lost(make_context(tmp_path, out), lost)
-    assert out.getvalue().startswith(begins)
-    assert f"by {100 * lost:.0f}% of what was learned. Unrounded they are in {tmp_path / 'adapter'}" in out.getvalue()
+    assert ("WARNING" in out.getvalue()) is warned
+    assert f"{100 * lost:.0f}%" in out.getvalue()
+    assert str(tmp_path / "adapter") in out.getvalue()

@@ -1,6 +1,7 @@
 """What a step collects, whatever the order in which things finish."""
 
 import random
+import re
 import threading
 from concurrent.futures import Future
 
@@ -212,8 +213,8 @@ def test_at_the_bound_it_trains_on_what_there_is_and_says_so():
     assert ids(got.groups) == [good]
     assert len(got.everything) == 12  # max_factor 3 times 4
     assert got.metrics["groups/replaced"] == 8
-    assert "12 prompts were asked" in said[0]
-    assert "3 of 4 groups are missing" in said[0]
+    assert "12 prompts" in said[0]
+    assert "3 of 4" in said[0]
 
 
 def test_a_broken_grader_is_not_taken_for_prompts_that_teach_nothing():
@@ -227,7 +228,7 @@ def test_a_broken_grader_is_not_taken_for_prompts_that_teach_nothing():
 
 
 def test_values_known_only_with_the_whole_step_cannot_be_sampled_dynamically():
-    with pytest.raises(CascadeError, match=r"stage m: dynamic_sampling.*combines_groups_alone = True"):
+    with pytest.raises(CascadeError, match=r"dynamic_sampling.*combines_groups_alone = True"):
         collector(FakeEngine(), FakeScorer(by_index, combines="step"), stage(**DYNAMIC))
     collector(FakeEngine(), FakeScorer(by_index, combines="step"), stage())
     collector(FakeEngine(), FakeScorer(by_index, combines="group"), stage(**DYNAMIC))
@@ -367,7 +368,7 @@ def test_a_group_that_is_lost_whole_is_none_of_the_rewards_business():
 
 
 def test_rollouts_of_other_weights_are_refused():
-    with pytest.raises(CascadeError, match="version 3, where it serves version 4"):
+    with pytest.raises(CascadeError, match="version 3.*version 4"):
         collector(FakeEngine(version=3), FakeScorer(by_index), stage()).collect(4, 4)
 
 
@@ -423,7 +424,7 @@ def test_the_engine_is_cleared_when_a_reward_fails_for_good():
 def test_an_engine_that_forgets_is_noticed():
     engine = FakeEngine()
     engine.poll = lambda timeout_s: engine.waiting.clear() or []
-    with pytest.raises(CascadeError, match="lost rollouts of 4 prompts"):
+    with pytest.raises(CascadeError, match="lost .*4 prompts"):
         collector(engine, FakeScorer(by_index), stage()).collect(0, 0)
 
 
@@ -508,7 +509,7 @@ def test_the_tail_says_what_is_waited_for():
     config = stage(group_size=8)  # 32 rollouts: three are a tail
     collector(engine, FakeScorer(by_index), config, phase=shown.append).collect(0, 0)
     assert "generating 1/32" in shown
-    assert "waiting for 3 rollouts of 1 prompt, the longest running 812 tokens" in shown
+    assert any(re.search("3 rollouts.* 1 prompt.* 812 tokens", text) for text in shown)
 
 
 def test_nothing_finished_is_no_sign_of_life():

@@ -164,7 +164,7 @@ def test_a_teacher_that_fails_stops_the_stage_with_state_and_rollouts_kept(tmp_p
         policy=SimpleNamespace(save=lambda folder: []), sampler=SimpleNamespace(state=dict), switch=SimpleNamespace(state=dict),
         skipped=0, saved=-1, phase=lambda text: None, journal=SimpleNamespace(drop_before=lambda done: None),
     )  # fmt: skip
-    with pytest.raises(CascadeError, match=r"(?s)step 5: the teacher is down.*rollouts are in"):
+    with pytest.raises(CascadeError, match=r"(?s)step 5: the teacher is down.*/rollouts"):
         ask(run, Down(), [group([0.0])], 4)
     assert (tmp_path / "rollouts/step-000005.parquet").is_file()
     payload = torch.load(tmp_path / "state/step-000004/state.pt", weights_only=False)

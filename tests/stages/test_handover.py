@@ -29,16 +29,15 @@ def test_another_template_is_shown_on_both_sides(checkpoint):
     with pytest.raises(CascadeError) as caught:
         load_tokenizer(checkpoint, TemplateConfig(system="Be brief."))
     text = str(caught.value)
-    assert "another rendering of conversations" in text
-    assert "then: '<|im_start|>system\\nYou are a helpful" in text
-    assert "now:  '<|im_start|>system\\nBe brief." in text
+    assert "'<|im_start|>system\\nYou are a helpful" in text
+    assert "'<|im_start|>system\\nBe brief." in text
 
 
 def test_another_vocabulary_is_refused(checkpoint):
     tokenizer, _ = load_tokenizer(checkpoint, TemplateConfig())
     tokenizer.add_tokens(["<new>"])
     tokenizer.save_pretrained(checkpoint)
-    with pytest.raises(CascadeError, match="another vocabulary"):
+    with pytest.raises(CascadeError, match="vocabulary"):
         load_tokenizer(checkpoint, TemplateConfig())
 
 
@@ -46,12 +45,12 @@ def test_another_eos_is_refused(checkpoint):
     contract = json.loads((checkpoint / CONTRACT).read_text())
     contract["eos_token_id"] += 1
     (checkpoint / CONTRACT).write_text(json.dumps(contract))
-    with pytest.raises(CascadeError, match="end-of-turn token id"):
+    with pytest.raises(CascadeError, match="end-of-turn"):
         load_tokenizer(checkpoint, TemplateConfig())
 
 
 def test_no_tokenizer_at_all(tmp_path):
-    with pytest.raises(CascadeError, match="no tokenizer could be loaded"):
+    with pytest.raises(CascadeError, match=f"loaded.*{tmp_path}"):
         load_tokenizer(tmp_path, TemplateConfig())
 
 
@@ -100,5 +99,5 @@ def test_a_checkpoint_that_reads_back_differently_is_an_error(checkpoint, tmp_pa
 
     monkeypatch.setattr(safetensors.torch, "load_file", damaged)
     (tmp_path / "out").mkdir()
-    with pytest.raises(CascadeError, match="reads back differently"):
+    with pytest.raises(CascadeError, match="differently"):
         write_checkpoint(model, tokenizer, template, tmp_path / "out", "float32")

@@ -71,7 +71,7 @@ def test_of_anything_else_nothing_is_taken_and_it_says_so(tmp_path, keys, step, 
     said = []
     again = make(tmp_path, say=said.append, **keys)
     assert again.begin(step, weights) == 0
-    assert f"they are of another {what}" in said[0]
+    assert f"another {what}" in said[0]
     assert "step 5" in said[0]
     assert again.kept(0, 0, 11) is None
     assert len(path.read_text().splitlines()) == 1  # the header of the new one
@@ -160,7 +160,7 @@ def test_a_full_disk_costs_the_journal_not_the_step(tmp_path, monkeypatch):
         one.close()
     assert len(said) == 1
     assert "No space left" in said[0]
-    assert "training goes on" in said[0]
+    assert "WARNING" in said[0]
     assert make(tmp_path).begin(4, "w") == 1  # what was whole before
     one.begin(6, "w")  # room again
     one.add_rollout(0, 1, rollout(0))
@@ -284,4 +284,5 @@ def test_the_ranks_say_how_much_was_taken_over(tmp_path):
         journal = make(tmp_path)
         journal.begin(0, "w")
         collector(FakeEngine(), FakeScorer(value), stage(), journal=journal, say=said.append).collect(0, 0)
-    assert said == ["step 1: 8 rollouts that an earlier attempt had finished were taken over"]
+    (text,) = said
+    assert "step 1: 8 rollouts" in text

@@ -73,7 +73,7 @@ def test_a_stage_can_have_one_mode_whatever_its_rows_say(tmp_path, tokenizer):
 
 def test_a_unified_row_without_a_flag_is_an_error_where_rows_decide(tmp_path, tokenizer):
     rows = [{"prompt": "1+1?"}]
-    with pytest.raises(CascadeError, match="every row must say `thinking: true` or `false`"):
+    with pytest.raises(CascadeError, match="template.mode.*`thinking: true`"):
         load(tmp_path, tokenizer, rows)
     assert len(load(tmp_path, tokenizer, rows, modes="half").prompts) == 1
 
@@ -82,7 +82,7 @@ def test_the_longest_rendering_counts(tmp_path, tokenizer):
     prompts = load(tmp_path, tokenizer, modes="half")
     assert prompts.longest == max(len(ids) for rendered in prompts.ids.values() for ids in rendered)
     limit = min(map(len, prompts.ids[True]))  # " /no_think" is longer
-    with pytest.raises(CascadeError, match="no prompts left"):
+    with pytest.raises(CascadeError, match="max_prompt_tokens"):
         load(tmp_path, tokenizer, modes="half", max_prompt_tokens=limit)
 
 
@@ -153,5 +153,5 @@ def test_excluded_rows_are_not_asked_and_the_others_keep_their_ids(tmp_path, tok
 
 def test_a_weighted_source_of_which_nothing_is_left_is_an_error(tmp_path, tokenizer):
     keys = mixture(tmp_path, exclude=[{"where": {"domain": ["left", "right"]}}])
-    with pytest.raises(CascadeError, match=r"source b\.jsonl has a weight, but no prompt"):
+    with pytest.raises(CascadeError, match=r"b\.jsonl .*weight"):
         make_sampler(load(tmp_path, tokenizer, **keys), 3)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import pytest
 import torch
@@ -85,9 +86,9 @@ def test_what_is_written_loads_anywhere_and_goes_on_with_its_head(checkpoint, tm
 def test_a_head_of_other_labels_is_refused(checkpoint, tmp_path):
     model = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=3)
     model.save_pretrained(tmp_path)
-    with pytest.raises(CascadeError, match="a classifier of 3 labels"):
+    with pytest.raises(CascadeError, match="3 labels"):
         load_reward_model(str(tmp_path), CPU, 1, PAD)
-    with pytest.raises(CascadeError, match="does not load"):
+    with pytest.raises(CascadeError, match="/nothing .*load"):
         load_reward_model(str(tmp_path / "nothing"), CPU, 1, PAD)
 
 
@@ -100,7 +101,7 @@ def test_padding_is_never_what_a_conversation_ends_with():
     choose_padding(tokenizer)
     assert tokenizer.pad_token == "<|endoftext|>"
     tokenizer.eos_token, tokenizer.pad_token = "<|endoftext|>", "<|endoftext|>"
-    with pytest.raises(CascadeError, match="no padding token other than"):
+    with pytest.raises(CascadeError, match="padding"):
         choose_padding(tokenizer)
 
 
@@ -113,7 +114,7 @@ def test_held_out_pairs_and_their_copies_are_not_trained_on():
     assert split(keys, 2, seed=7) == (train, apart)
     assert len({tuple(split(keys, 2, seed)[1]) for seed in range(20)}) > 1
     assert split(keys, 0, seed=7) == (list(range(7)), [])
-    with pytest.raises(CascadeError, match="held_out is 4, but there are 4 different pairs"):
+    with pytest.raises(CascadeError, match="held_out.* 4 .* pairs"):
         split(keys, 4, seed=7)
 
 
@@ -125,8 +126,8 @@ def test_long_pairs_and_ties_are_left_out_and_counted(context, tmp_path):
     (kept,) = training_pairs(context, stage(data, max_length=40), tokenizer)
     assert tokenizer.decode(kept["chosen_ids"]).endswith("sum? /think<|im_end|>\n<|im_start|>assistant\n2<|im_end|>")
     said = context.out.getvalue()
-    assert "1 of 2 pairs are longer than 40 tokens and were dropped" in said
-    assert "1 of 3 rows have no preference (ties) and were dropped" in said
+    assert re.search("1 of 2 .* 40 tokens", said)
+    assert re.search("1 of 3 .*ties", said)
 
 
 def test_a_score_does_not_depend_on_company(context, checkpoint):
@@ -154,7 +155,7 @@ def test_a_benchmark_leaves_out_what_cannot_be_told_apart_or_read(context, check
     measure(context, load_reward_model(str(checkpoint), CPU, 1, PAD), tokenizer, PairBenchmark(name="p", data=data), 4)
     result = json.loads((context.job.place.evals / "p.json").read_text())
     assert (result["rows"], list(result["categories"]), len(result["identity"])) == (1, ["a"], 12)
-    assert "of 3 rows, 1 have no better answer and 1 are longer than the model's 64 positions" in context.out.getvalue()
+    assert re.search("3 rows.* 1 .* 1 .* 64 positions", context.out.getvalue())
 
 
 def test_the_template_of_a_reward_model_is_used_without_parameters(checkpoint):

@@ -1,6 +1,7 @@
 """What the engine serves: the trainer's weights, from the first token on and after every resume, or the stage stops."""
 
 import io
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from cascade_rl.stages.rollout_run import carry_out, check_engine, resume, save,
 from cascade_rl.stages.switching import Switch
 from cascade_rl.tracking.trace import Trace
 from cascade_rl.types import CascadeError, Rollout, Stop
+from tests.e2e import cascade
 from tests.stages.test_rl import config, make_context
 
 
@@ -72,13 +74,13 @@ def test_the_engine_is_filled_from_the_trainer_before_anything_is_asked(tmp_path
     run = make_run(tmp_path, OneWeight(1.0), Follower(weight=9.0))
     check_engine(run)
     assert (run.engine.weight, run.engine.version) == (1.0, 0)
-    assert "trainer and engine agree on the inherited weights (largest log-prob gap 0.0e+00)" in run.out.getvalue()
+    assert "log-prob gap 0.0e+00" in run.out.getvalue()
 
 
 @pytest.mark.parametrize("weight", [1.1, float("nan")])
 def test_an_engine_that_reads_the_checkpoint_differently_is_refused(tmp_path, weight):
     run = make_run(tmp_path, OneWeight(1.0), Follower(weight, deaf=1))
-    with pytest.raises(CascadeError, match=r"different log-probs for checkpoint(.|\n)*bound 0\.01"):
+    with pytest.raises(CascadeError, match=r"log-probs .*bound 0\.01"):
         check_engine(run)
 
 
@@ -87,14 +89,14 @@ def test_weights_that_did_not_arrive_are_sent_again(tmp_path):
     sync(run, 3)
     assert (run.engine.weight, run.engine.loads) == (1.0, 2)
     assert run.journal.begun == [3]
-    assert "engine and trainer differ by 1 per token" in run.out.getvalue()
+    assert re.search("WARNING: .*step 3 .* 1 per token", run.out.getvalue())
     sync(run, 4)
     assert run.engine.loads == 3, "weights that arrive are sent once"
 
 
 def test_an_engine_that_goes_on_with_stale_weights_stops_the_stage(tmp_path):
     run = make_run(tmp_path, OneWeight(1.0), Follower(weight=2.0, deaf=9))
-    with pytest.raises(CascadeError, match=r"The engine says that it serves version 3, the trainer is at 3"):
+    with pytest.raises(CascadeError, match=r"twice.* version 3\b.* 3\b"):
         sync(run, 3)
     assert run.journal.begun == [], "nothing is kept of weights that are not served"
 
@@ -113,7 +115,7 @@ def test_after_a_resume_the_engine_serves_the_state_and_not_the_checkpoint(tmp_p
     seen = []
     run = resumed(tmp_path, monkeypatch, 3, lambda run, step: seen.append((step, run.engine.weight)))
     assert seen == [(3, 2.0)]
-    assert "going on from step 3 of 4; the engine is filled from the trainer's weights" in run.out.getvalue()
+    assert cascade.resumed(run.out.getvalue()) == 3
 
 
 def test_a_state_of_the_last_step_is_published_and_nothing_drawn(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from cascade_rl.store import Job, StageFolder
 from cascade_rl.training import state as states
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.types import CascadeError
+from tests.e2e import cascade
 
 SOURCE = {
     "source": "cascade_rl.data.procedural:addition", "prompt": "{problem}",
@@ -71,7 +72,7 @@ def test_it_goes_on_from_any_state_as_if_nothing_had_been(checkpoint, tmp_path, 
         folder = tmp_path / f"from-{step}"
         shutil.copytree(states.step_folder(whole.state, step), states.step_folder(folder / "state", step))
         again, said = train(folder, checkpoint, more)
-        assert f"going on from step {step} of {steps}" in said
+        assert cascade.resumed(said) == step
         assert metrics(again) == metrics(whole)[step:]
         assert (again.checkpoint / "model.safetensors").read_bytes() == weights, step
 
@@ -88,7 +89,7 @@ def test_an_optimizer_is_inherited_where_it_is_asked_for_and_rates_begin_anew(ch
 
 def test_it_stops_at_the_first_gradient_that_is_not_finite(checkpoint, tmp_path):
     """A decay of such a size that the second step's loss is no number."""
-    with pytest.raises(CascadeError, match=r"step 2: the gradient is not finite \(norm nan\)"):
+    with pytest.raises(CascadeError, match=r"step 2: .*gradient.*\bnan\b"):
         train(
             tmp_path / "s", checkpoint, {"steps": STEPS, "learning_rate": 1.0, "weight_decay": 1e30, "warmup_steps": 0}
         )

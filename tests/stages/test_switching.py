@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from pydantic import ValidationError
 
@@ -19,7 +21,7 @@ def test_it_holds_for_the_mean_of_a_whole_window():
         lower.observe({"completions/truncated": value})
     assert lower.reason is None  # (0.30 + 0.05 + 0.05) / 3 = 0.133
     lower.observe({"completions/truncated": 0.05})
-    assert lower.reason == "completions/truncated < 0.1 (mean of 3 steps: 0.05)"
+    assert re.search(r"completions/truncated < 0\.1 .*\b3\b.* 0\.05\b", lower.reason)
 
 
 def test_all_conditions_must_hold():
@@ -48,15 +50,16 @@ def test_its_window_is_saved():
     other.restore(one.state())
     for each in (one, other):
         each.observe({"reward/mean": 2.0})
-    assert one.reason == other.reason == "reward/mean > 0 (mean of 2 steps: 1.5)"
+    assert one.reason == other.reason
+    assert re.search(r"reward/mean > 0 .*\b2\b.* 1\.5\b", one.reason)
 
 
 def test_a_metric_that_does_not_exist_is_named_at_once():
-    with pytest.raises(CascadeError, match="no metric 'reward/meen'; did you mean reward/mean"):
+    with pytest.raises(CascadeError, match="'reward/meen'.*reward/mean"):
         switch(**{"reward/meen": "> 1"}).observe({"reward/mean": 1.0, "loss": 2.0})
 
 
 @pytest.mark.parametrize("text", ["0.1", "= 3", "< ten", "< 1 < 2", ""])
 def test_what_is_no_condition_is_refused(text):
-    with pytest.raises(ValidationError, match='write a sign and a number, like "< 0.10"'):
+    with pytest.raises(ValidationError, match='stop_when.*"< 0.10"'):
         switch(reward=text)

@@ -97,7 +97,7 @@ def test_a_server_that_stays_down_is_named_after_the_last_try():
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     waits = []
     teacher = ServerTeacher(url, tries=4, sleep=waits.append)
-    with pytest.raises(CascadeError, match=rf"no answer at {url}/models in 4 tries; last: ConnectError"):
+    with pytest.raises(CascadeError, match=rf"{url}/models .*4 tries.*ConnectError"):
         teacher.fill([sequence([1], [30])], 1.0)
     teacher.close()
     assert waits == [0.5, 1.0, 2.0]
@@ -109,7 +109,7 @@ def test_a_refusal_is_final():
 
     with FakeServer(refuses) as server:
         teacher = ServerTeacher(f"{server.url}/v1", sleep=lambda _: pytest.fail("asked again"))
-        with pytest.raises(CascadeError, match=r"status 400: prompt_logprobs is not allowed"):
+        with pytest.raises(CascadeError, match=r"400: prompt_logprobs is not allowed"):
             teacher.fill([sequence([1], [30])], 1.0)
         teacher.close()
 
@@ -130,13 +130,13 @@ def test_an_answer_about_other_tokens_is_no_answer(entries):
 
     with FakeServer(says) as server:
         teacher = ServerTeacher(f"{server.url}/v1")
-        with pytest.raises(CascadeError, match="did not give a log-prob for each of the 1 tokens"):
+        with pytest.raises(CascadeError, match=f"{server.url}.*log-prob.* 1 tokens"):
             teacher.fill([sequence([1], [30])], 1.0)
         teacher.close()
 
 
 def test_a_server_speaks_of_temperature_1_only(teacher):
-    with pytest.raises(CascadeError, match="temperature 1, the stage samples at 0.6"):
+    with pytest.raises(CascadeError, match=r"rollout\.temperature"):
         teacher.fill([sequence([1], [30])], 0.6)
 
 
@@ -145,9 +145,9 @@ def test_start_checks_show_both_sides(teacher):
         return [ord(c) for c in text]
 
     teacher.check(encode, ["ab", "c"], longest=63)
-    with pytest.raises(CascadeError, match=r"takes 64 tokens .*with its prompt 64, .*--max-model-len 65"):
+    with pytest.raises(CascadeError, match=r"64.*--max-model-len 65"):
         teacher.check(encode, ["ab"], longest=64)
-    with pytest.raises(CascadeError, match=r"(?s)another tokenizer.*text:    'c'\nstudent: \[5\]\nteacher: \[99\]"):
+    with pytest.raises(CascadeError, match=r"(?s)tokenizer.*'c'.*student: \[5\].*teacher: \[99\]"):
         teacher.check(lambda text: [5] if text == "c" else encode(text), ["ab", "c"], longest=10)
 
 
@@ -167,7 +167,7 @@ def test_many_are_asked_at_once_but_not_more_than_the_bound():
 
 
 def test_no_address():
-    with pytest.raises(CascadeError, match="starts with http"):
+    with pytest.raises(CascadeError, match="http"):
         ServerTeacher("localhost:8000")
 
 

@@ -54,7 +54,7 @@ def test_a_single_teacher_takes_all_domains():
 
 
 def test_a_domain_without_a_teacher():
-    with pytest.raises(CascadeError, match="domain 'swe'; the stage has teachers for: math, code"):
+    with pytest.raises(CascadeError, match="'swe'.*: math, code"):
         Teachers({"math": Constant(0), "code": Constant(0)}, {}).fill([sequence("swe")], 1.0)
 
 
@@ -74,15 +74,15 @@ class Words:
 
 def test_another_vocabulary_is_refused_with_both_sides_shown():
     same_vocabulary(Words("a", "b"), Words("a", "b"), "t", {"probe": "a b"})
-    with pytest.raises(CascadeError, match=r"2 tokens differ, the first 'a'\nstudent: 0 \(of 2\)\nteacher: 1 \(of 2\)"):
+    with pytest.raises(CascadeError, match=r"(?s)2 tokens.*'a'.*student: 0 .*2.*teacher: 1 .*2"):
         same_vocabulary(Words("a", "b"), Words("b", "a"), "t", {})
-    with pytest.raises(CascadeError, match=r"1 tokens differ, the first 'c'\nstudent: not there .*\nteacher: 2 \(of 3"):
+    with pytest.raises(CascadeError, match=r"(?s)1 tokens.*'c'.*student: .*2.*teacher: 2 .*3"):
         same_vocabulary(Words("a", "b"), Words("a", "b", "c"), "t", {})
 
 
 def test_another_way_to_split_text_is_refused():
     other = Words("a", "b", split=lambda text: text.split()[:1])
-    with pytest.raises(CascadeError, match=r"conversation 'probe'\nstudent: \[0, 1\]\nteacher: \[0\]"):
+    with pytest.raises(CascadeError, match=r"(?s)'probe'.*student: \[0, 1\].*teacher: \[0\]"):
         same_vocabulary(Words("a", "b"), other, "t", {"probe": "a b"})
 
 
@@ -117,7 +117,7 @@ def test_a_teacher_with_too_few_positions_is_refused(opened):
     teachers, run = opened
     positions = teachers.of("a").positions
     teachers.check(run(longest=positions - 10))
-    with pytest.raises(CascadeError, match=f"has {positions} positions, the longest rollout .* prompt {positions + 1}"):
+    with pytest.raises(CascadeError, match=f"{positions} positions.* {positions + 1}"):
         teachers.check(run(longest=positions - 9))
 
 
@@ -126,7 +126,7 @@ def test_a_teacher_with_too_small_a_head_is_refused(opened):
     student = run(longest=20)
     model = teachers.of("a")._model
     model.set_output_embeddings(type(model.lm_head)(64, 100, bias=False))
-    with pytest.raises(CascadeError, match=f"has 100 token ids, the student's tokenizer {len(student.tokenizer)}"):
+    with pytest.raises(CascadeError, match=f"100 .* {len(student.tokenizer)}"):
         teachers.check(student)
 
 
@@ -136,7 +136,7 @@ def test_a_teacher_trained_with_another_template_is_refused(opened, checkpoints)
     before = written.read_text()
     written.unlink()
     install_contract(checkpoints[1], TemplateConfig(system="Be brief."))
-    with pytest.raises(CascadeError, match="another rendering of conversations"):
+    with pytest.raises(CascadeError, match="rendering"):
         teachers.check(run(longest=20))
     written.write_text(before)
 

