@@ -208,10 +208,9 @@ def test_a_scratch_folder_of_its_own_that_is_empty_next_time():
     ],
 )
 def test_how_programs_fail(sandbox, source, status, says):
-    wall_s = 3 if "sleep" in source else 60  # a busy machine must not decide
     # Under bubblewrap a kill from within looks like the kernel's for computing too long, once that time has passed.
     cpu_s = 30 if "SIGKILL" in source else 1
-    limits = Limits(cpu_s=cpu_s, wall_s=wall_s, memory_mib=256, output_kib=512)
+    limits = Limits(cpu_s=cpu_s, blocked_s=2, memory_mib=256, output_kib=512)
     outcome = sandbox.run(script(source), limits)
     assert outcome.status == status, outcome
     assert says in outcome.stderr.decode()
