@@ -302,14 +302,14 @@ def test_no_endless_respawn(pool, tmp_path):
 
 
 def test_starting_does_not_count_against_the_deadline(pool):
-    one = pool(source="import time; time.sleep(1.5)\ndef score(response): return 1.0", timeout_s=0.5)
+    one = pool(source="import time; time.sleep(1.0)\ndef score(response): return 1.0", blocked_s=0.5)
     assert score(one, "x").value == 1.0
     assert one.summary()["restarts"] == 0
 
 
 def test_standing_in_line_does_not_count_against_the_deadline(pool):
     """Scoring begins when many rollouts end at once; each call has all of its time, from when a worker takes it."""
-    one = pool(source="import time\ndef score(response): time.sleep(0.4); return 1.0", timeout_s=1.0)
+    one = pool(source="import time\ndef score(response): time.sleep(0.4); return 1.0", blocked_s=1.0)
     assert [future.result(60).value for future in [one.submit(call("x")) for _ in range(4)]] == [1.0] * 4
     assert one.summary()["restarts"] == 0, "a second try would have hidden it"
 
@@ -357,8 +357,8 @@ def test_closing_reaps_everything_even_in_mid_call(pool):
 def test_closing_while_workers_start(project):
     project.write(
         "import time, sys\nfrom pathlib import Path\n"
-        f"mark = Path({str(project.folder / 'mark')!r})\n"
-        "if mark.exists(): time.sleep(3600)\nmark.touch()\n"
+        f"mark, again = Path({str(project.folder / 'mark')!r}), Path({str(project.folder / 'again')!r})\n"
+        "if mark.exists(): again.touch(); time.sleep(3600)\nmark.touch()\n"
         "def score(response): return 1.0"
     )
     settings = RewardSettings(f"{project.module}:score", {}, 5.0, 0.0)
@@ -366,7 +366,7 @@ def test_closing_while_workers_start(project):
         with RewardPool(settings, [project.folder], 1) as one:
             os.kill(one.pids[0], signal.SIGKILL)
             future = one.submit(call("x"))
-            time.sleep(0.5)  # its manager is now waiting for a worker that takes an hour to start
+            assert wait_until((project.folder / "again").exists)  # the new worker takes an hour to start
     finally:
         (project.folder / "mark").unlink()
     with pytest.raises(CancelledError):
@@ -374,7 +374,7 @@ def test_closing_while_workers_start(project):
 
 
 def test_a_cancelled_call_is_left_out(pool):
-    one = pool(1, timeout_s=2.0)
+    one = pool(1, timeout_s=0.5)
     first, second, third = (one.submit(call(r)) for r in ("loop", "two", "three"))
     assert second.cancel()
     assert (first.result(60).details, third.result(60).value) == ({"timeout": True}, 5.0)

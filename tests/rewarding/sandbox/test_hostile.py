@@ -316,7 +316,7 @@ def test_a_killed_interpreter_takes_its_program_along(sandbox: Sandbox) -> None:
 
     thread = threading.Thread(target=strike)
     thread.start()
-    sandbox.run(script("import time\ntime.sleep(20)"), Limits(blocked_s=8))
+    sandbox.run(script("import time\ntime.sleep(20)"), Limits(blocked_s=3))
     thread.join()
     assert running
     deadline = time.monotonic() + 20
