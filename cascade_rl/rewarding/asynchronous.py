@@ -18,6 +18,7 @@ from cascade_rl.rewarding.traces import short_trace
 from cascade_rl.rewarding.verdict import as_score
 from cascade_rl.types import Score
 
+
 class AsyncCaller:
     """Same face as ``RewardPool``; ``settings.concurrency`` calls are under way at once.
 
