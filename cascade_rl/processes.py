@@ -48,6 +48,13 @@ def die_with_parent(expected_parent: int | None = None, signal_number: int = sig
         os._exit(1)
 
 
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends (Linux; elsewhere nothing happens): prctl(2)."""
+    if sys.platform.startswith("linux"):
+        pr_set_child_subreaper = 36
+        ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+
+
 def guard(parent: int, command: Sequence[str], patience_s: float = 10.0) -> int:
     """Run ``command`` in a process group of its own that does not outlive ``parent``; returns its exit code.
 

@@ -14,7 +14,6 @@ import math
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -66,10 +65,10 @@ def verify(
 ) -> Score:
     """1 if the program passes every test, else 0; the rest is not run after the first failure.
 
-    ``tests``: see ``rewards.code_tests.read``. ``time_limit_s`` is of computing, for each test; ``total_limit_s`` is of
-    real time, for all (the section's own ``timeout_s`` ends the call whatever this says). ``memory_limit_mib`` is a
-    column; as a key of a section that name is the worker's, so that ``program_memory_mib`` is the key for rows without
-    one. ``compare``: ``lines``, ``livecodebench``, ``exact`` or ``unordered``; ``tolerance`` allows
+    ``tests``: see ``rewards.code_tests.read``. ``time_limit_s`` is CPU time of each test; ``total_limit_s`` is CPU time
+    and blocked time of all (the section's own ``timeout_s`` ends the call whatever this says). ``memory_limit_mib`` is
+    a column; as a key of a section that name is the worker's, so that ``program_memory_mib`` is the key for rows
+    without one. ``compare``: ``lines``, ``livecodebench``, ``exact`` or ``unordered``; ``tolerance`` allows
     numbers to differ; ``checker`` names a function of yours instead (see ``rewards.code_comparing``). ``partial``
     runs all tests and gives the share that passed. ``mixed_language``: the value of a completion that leaves its
     prompt's language (0 as published: -1 made coding worse; None: not looked at). ``require``, ``backend`` and
@@ -170,14 +169,14 @@ def _run_all(
     compared: Comparison,
     partial: bool,
 ) -> Score:
-    passed, failure = 0, None
-    deadline = time.monotonic() + total_limit_s
+    passed, failure, spent_s = 0, None, 0.0
     for number, test in enumerate(tests):
-        if time.monotonic() > deadline:
+        if spent_s > total_limit_s:
             failure = failure or {"test": number, "status": f"not reached in {total_limit_s:g} s"}
             break
         request = function(source, test.function, test.given) if test.function else script(source, test.given)
         outcome = sandbox.run(request, limits)
+        spent_s += outcome.cpu_s + outcome.blocked_s
         if outcome.status == "ok" and compared(test, outcome):
             passed += 1
             continue

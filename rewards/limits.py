@@ -21,7 +21,8 @@ class OutOfTime(BaseException):
 def within(seconds: float, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """``call(*args, **kwargs)``, or OutOfTime once it has computed for ``seconds`` (as soon as Python code runs).
 
-    Time of the processor, not of the clock: the same answer gets the same verdict on a busy machine. The alarm
+    Time of the processor (in user mode, of all threads of the process), not of the clock: the same answer gets the same
+    verdict on a busy machine. The alarm
     repeats until it is heard. A single one is lost when it strikes inside a destructor, a callback of the garbage
     collector or a bare ``except``, where Python swallows exceptions; the call would then run for ever.
 
@@ -60,3 +61,11 @@ class Budget:
         if left <= 0:
             raise OutOfTime(f"{self.total:g} s of computing are spent")
         return within(min(self.each, left), call, *args, **kwargs)
+
+    def uncounted(self, call: Callable[[], T]) -> T:
+        """``call()``, whose computing leaves the total as it is: loading a library belongs to no call."""
+        before = time.process_time()
+        try:
+            return call()
+        finally:
+            self._begun += time.process_time() - before

@@ -164,8 +164,12 @@ class RewardConfig(Section):
     use: str
     """``package.module:function`` or ``package.module:Class``, e.g. ``rewards.math:verify``."""
     timeout_s: float | None = Field(None, gt=0.0)
-    """Hard deadline of one call; the worker that passes it is killed. Default: what the reward names for itself by an
-    attribute ``timeout_s``, else 10."""
+    """Hard deadline of one call. A plain reward may compute for so long (CPU time of its worker and all that this
+    started, so that a busy machine changes no verdict) before the worker is killed; an async reward may take so long by
+    the clock. Default: what the reward names for itself by an attribute ``timeout_s``, else 10."""
+    blocked_s: float | None = Field(None, gt=0.0)
+    """Clock time that a call of a plain reward may be blocked (asleep, stopped, waiting for a server) before its worker
+    is killed. Default: five times ``timeout_s`` and 10 more."""
     failure: float = 0.0
     """Value of a response that hangs or kills its verifier twice, and of truncated ones under ``penalise``."""
     max_error_rate: float = Field(0.05, ge=0.0, le=1.0)

@@ -6,25 +6,25 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 from cascade_rl.rewarding.binding import call_arguments
+from cascade_rl.rewarding.deadline import START_COMPUTING_S, Deadline
 from cascade_rl.rewarding.loading import LoadedReward
+from cascade_rl.rewarding.process_tree import ThreadUsage
 from cascade_rl.rewarding.records import RewardError, ScoreCall
 from cascade_rl.rewarding.traces import short_trace
 from cascade_rl.rewarding.verdict import as_score
 from cascade_rl.types import Score
 
-START_BUDGET_S = 30.0
-"""For the constructor of a class with an async ``score``."""
-
 
 class AsyncCaller:
     """Same face as ``RewardPool``; ``settings.concurrency`` calls are under way at once.
 
-    A deadline passed here is an error, not a failure: a slow judge is not the response's fault. It starts when the
-    call does, not while it waits for its turn. Code that blocks without ``await`` holds up all calls alike.
+    Their deadline is one of clock time, because these calls wait for servers and compute little. A deadline passed here
+    is an error, not a failure: a slow judge is not the response's fault. It starts when the call does, not while it
+    waits for its turn. Code that blocks without ``await`` holds up all calls alike.
     """
 
     def __init__(self, loaded: LoadedReward) -> None:
@@ -39,10 +39,10 @@ class AsyncCaller:
         self._thread.start()
         try:
             # On the loop, because HTTP clients want to be made where they will be used.
-            self._start(self._construct()).result(START_BUDGET_S)
-        except TimeoutError:
+            self._wait_for(self._start(self._construct()))
+        except TimeoutError as error:
             self.close()
-            raise RewardError(f"reward {loaded.settings.use!r} was not constructed in {START_BUDGET_S:g} s") from None
+            raise RewardError(f"reward {loaded.settings.use!r} was not constructed after {error}") from None
         except BaseException:
             self.close()
             raise
@@ -66,6 +66,13 @@ class AsyncCaller:
         self._loop.call_soon_threadsafe(self._loop.stop)
         # A reward that blocks the loop cannot be stopped; its thread is a daemon and ends with the process.
         self._thread.join(timeout=5.0)
+
+    def _wait_for(self, constructed: Future[Any]) -> None:
+        """The constructor's own imports may take long on a loaded machine, which is no reason to give up."""
+        deadline = Deadline(ThreadUsage(self._thread), START_COMPUTING_S)
+        while not constructed.done():
+            wait([constructed], timeout=deadline.left())
+        constructed.result()
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
         with self._lock:

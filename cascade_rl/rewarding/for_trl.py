@@ -18,7 +18,7 @@ from cascade_rl.types import Message, Prompt, Rollout, Stop
 
 def trl_reward(
     use: str, *, mode: str = "thinking", workers: int | None = None, timeout_s: float = 30.0, failure: float = 0.0,
-    search: Sequence[Path] = (), **params: Any,
+    blocked_s: float | None = None, search: Sequence[Path] = (), **params: Any,
 ) -> Callable[..., list[float | None]]:  # fmt: skip
     """One of our rewards as a function for TRL's ``GRPOTrainer(reward_funcs=[...])``.
 
@@ -29,7 +29,7 @@ def trl_reward(
     """
     if mode not in ("thinking", "instruct"):
         raise RewardError(f"mode must be thinking or instruct, not {mode!r}")
-    settings = RewardSettings(use, params, timeout_s, failure)
+    settings = RewardSettings(use, params, timeout_s, failure, blocked_s=blocked_s)
     scorer = Scorer(settings, [*search, Path.cwd()], workers or cores(), mode == "thinking")
 
     def reward(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:

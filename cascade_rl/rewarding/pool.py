@@ -6,7 +6,9 @@
                           Future[Score]
 
 Time-outs by threads or alarms do not stop a C loop; only a kill does. A manager waits for the queue (freed by submit
-or close) or for its worker (freed by a verdict, the worker's death, or the deadline), and for nothing else.
+or close) or for its worker (freed by a verdict, the worker's death, or the deadline), and for nothing else. A deadline
+counts what a worker computes, not the clock, and starting a worker counts for no call: see ``deadline``. Async rewards
+are not called here: they wait for servers, and ``asynchronous`` gives them a deadline by the clock.
 """
 
 from __future__ import annotations
@@ -148,6 +150,8 @@ class RewardPool:
                 if last_try:
                     return self._failed(gone)
             else:
+                if process.is_spent:
+                    self._discard(index)
                 return self._counted(score, "errors" if score.error is not None else None)
         raise AssertionError("unreachable")
 

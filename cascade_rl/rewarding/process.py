@@ -11,18 +11,16 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from cascade_rl.rewarding import process_tree
+from cascade_rl.rewarding.deadline import START_COMPUTING_S, Deadline
+from cascade_rl.rewarding.process_tree import ProcessTree
 from cascade_rl.rewarding.records import RewardSettings
 from cascade_rl.rewarding.wire import Channel
 from cascade_rl.types import Score
-
-START_BUDGET_S = 30.0
-"""Starting, which includes the reward's own imports, does not count against a call's deadline."""
-
 
 WORKER = "CASCADE_RL_REWARD_WORKER"
 """Environment variable with the worker's number, when it is the first to have it: "0" may speak for all."""
@@ -72,20 +70,28 @@ class WorkerProcess:
             )
             undo.pop_all()
         self._channel = Channel(ours)
+        self._handle: int | None = None
+        with contextlib.suppress(AttributeError, OSError):  # not Linux, or a kernel without it
+            self._handle = os.pidfd_open(self._process.pid)
+        self.is_spent = False
+        """Whether it should be replaced before the next call."""
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def get_ready(self, budget_s: float = START_BUDGET_S) -> None:
-        """Hand over the reward and wait until it is loaded. Raises CannotStart."""
-        deadline = time.monotonic() + budget_s
+    def get_ready(self, computing_s: float = START_COMPUTING_S, blocked_s: float | None = None) -> None:
+        """Hand over the reward and wait until it is loaded, imports included; calls have deadlines of their own.
+
+        Raises CannotStart when the process ended, computed for ``computing_s``, or was blocked for ``blocked_s``.
+        """
+        deadline = self._deadline(computing_s, blocked_s, is_new=True)
         try:
             self._channel.send(pickle.dumps((self._settings, self._search, list(sys.path))), deadline)
             answer = json.loads(self._channel.receive(deadline))
-        except TimeoutError:
+        except TimeoutError as error:
             raise CannotStart(
-                f"a worker for reward {self._settings.use!r} was not ready in {budget_s:g} s", final=False
+                f"a worker for reward {self._settings.use!r} was not ready after {error}", final=False
             ) from None
         except (EOFError, OSError, ValueError):
             raise CannotStart(
@@ -97,24 +103,35 @@ class WorkerProcess:
 
     def score(self, command: bytes) -> Score:
         """The verdict on a pickled ScoreCall. Raises WorkerGone; the worker is of no more use then."""
-        deadline = time.monotonic() + self._settings.timeout_s
+        settings = self._settings
+        deadline = self._deadline(settings.timeout_s, settings.blocked_s)
         try:
             self._channel.send(command, deadline)
             answer = json.loads(self._channel.receive(deadline))
+            # A call that ends between two looks at it has the same limit as one that is caught by a look.
+            if answer["computed_s"] > settings.timeout_s:
+                raise WorkerGone("timeout")
             if "out_of_memory" in answer:
                 raise WorkerGone("memory", answer["out_of_memory"])
+            self.is_spent = answer["is_spent"]
             return Score(float(answer["value"]), answer["details"], answer["error"])
         except TimeoutError:
             raise WorkerGone("crashed" if self._has_ended() else "timeout") from None
         except (EOFError, OSError, ValueError, KeyError, TypeError):
             raise WorkerGone("crashed") from None
 
+    def _deadline(self, computing_s: float, blocked_s: float | None, *, is_new: bool = False) -> Deadline:
+        tree = ProcessTree(self._process.pid, from_birth=is_new)
+        return Deadline(tree, computing_s, blocked_s, is_new=is_new, process=self._handle)
+
     def kill(self) -> None:
         """SIGKILL to the worker and all it started. May be called from any thread; does not wait."""
         with self._reaping:
             if not self._reaped:  # afterwards the number may be another process's
+                elsewhere = process_tree.descendants(self._process.pid)  # some may have left the process group
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._process.pid, signal.SIGKILL)
+                process_tree.kill(elsewhere)
 
     def reap(self) -> None:
         """Kill, and leave no zombie and no descriptor behind. May be called twice."""
@@ -122,6 +139,9 @@ class WorkerProcess:
         with self._reaping:
             self._process.wait()
             self._reaped = True
+            if self._handle is not None:
+                os.close(self._handle)
+                self._handle = None
         self._channel.close()
 
     def _has_ended(self) -> bool:

@@ -34,12 +34,15 @@ class RewardSettings:
     params: Mapping[str, Any]
     """Keyword arguments from the recipe."""
     timeout_s: float
+    """Of computing for a plain reward, which runs in a worker process; of clock time for an async one."""
     failure: float
     concurrency: int = DEFAULT_CONCURRENCY
     memory_limit_mib: int = DEFAULT_MEMORY_LIMIT_MIB
     """0 sets no limit."""
     names_its_timeout: bool = False
     """Whether ``timeout_s`` is only what stands in until the reward is known, and can name its own."""
+    blocked_s: float | None = None
+    """Clock time that a call of a plain reward may be blocked; None is ``deadline.longest_blocked(timeout_s)``."""
 
     @classmethod
     def of(cls, config: RewardConfig | RewardSettings) -> RewardSettings:
@@ -60,7 +63,10 @@ class RewardSettings:
             params.pop(key, None)
         timeout_s = DEFAULT_TIMEOUT_S if config.timeout_s is None else config.timeout_s
         own = config.timeout_s is None
-        return cls(config.use, params, timeout_s, config.failure, **numbers, names_its_timeout=own)
+        return cls(
+            config.use, params, timeout_s, config.failure, **numbers,
+            names_its_timeout=own, blocked_s=config.blocked_s,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,9 @@ def try_reward(
         loaded = load_reward(config, search)
         if loaded.is_async:
             return Trial()
-        with Scorer(loaded.settings, search, workers=1, thinking_default=thinking) as scorer:
+        # A check must not wait long for a reward that sleeps.
+        settings = replace(loaded.settings, blocked_s=loaded.settings.blocked_s or loaded.settings.timeout_s)
+        with Scorer(settings, search, workers=1, thinking_default=thinking) as scorer:
             return _judged(loaded.settings.use, _Asked(scorer, thinking), prompts[:ROWS], loaded.has_combine)
     except RewardError as error:
         return Trial(fatal=str(error))

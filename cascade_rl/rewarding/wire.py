@@ -1,14 +1,18 @@
 """Messages between a pool and its workers: bytes with an 8-byte length before them, on a socket pair.
 
-A socket pair, not pipes: each direction can be given a deadline, so neither a half-written verdict nor a worker that
-stopped reading can hold its manager.
+A socket pair, not pipes: the manager waits for both directions under its deadline, so neither a half-written verdict
+nor a worker that stopped reading can hold it.
 """
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
-import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cascade_rl.rewarding.deadline import Deadline
 
 _HEADER = struct.Struct(">Q")
 _CHUNK = 1 << 16
@@ -20,20 +24,23 @@ class Channel:
     def __init__(self, end: socket.socket) -> None:
         self._end = end
 
-    def send(self, message: bytes, deadline: float | None = None) -> None:
-        """Raises TimeoutError past ``deadline`` (of ``time.monotonic``), OSError when the other side has gone."""
-        self._limit(deadline)
-        self._end.sendall(_HEADER.pack(len(message)) + message)
+    def send(self, message: bytes, deadline: Deadline | None = None) -> None:
+        """Raises TimeoutError past ``deadline``, EOFError or OSError when the other side has gone."""
+        left = memoryview(_HEADER.pack(len(message)) + message)
+        while left:
+            if deadline is None:
+                left = left[self._end.send(left) :]
+            else:
+                deadline.wait(self._end.fileno(), select.POLLOUT)
+                left = left[self._end.send(left, socket.MSG_DONTWAIT) :]
 
-    def receive(self, deadline: float | None = None) -> bytes:
-        """The next message; there is never more than one under way.
-
-        Raises TimeoutError past ``deadline``, EOFError or OSError when the other side has gone.
-        """
+    def receive(self, deadline: Deadline | None = None) -> bytes:
+        """The next message; there is never more than one under way. Raises as ``send`` does."""
         data = bytearray()
         wanted = _HEADER.size
         while len(data) < wanted:
-            self._limit(deadline)
+            if deadline is not None:
+                deadline.wait(self._end.fileno(), select.POLLIN)
             chunk = self._end.recv(_CHUNK)
             if not chunk:
                 raise EOFError
@@ -44,7 +51,3 @@ class Channel:
 
     def close(self) -> None:
         self._end.close()
-
-    def _limit(self, deadline: float | None) -> None:
-        # A time-out of zero would mean "do not wait at all" and raise BlockingIOError instead of TimeoutError.
-        self._end.settimeout(None if deadline is None else max(1e-3, deadline - time.monotonic()))

@@ -16,8 +16,11 @@ import resource
 import signal
 import socket
 import sys
+import time
+from typing import Any
 
-from cascade_rl.processes import die_with_parent
+from cascade_rl.processes import adopt_orphans, die_with_parent
+from cascade_rl.rewarding import process_tree
 from cascade_rl.rewarding.binding import call_arguments
 from cascade_rl.rewarding.loading import LoadedReward, load_reward
 from cascade_rl.rewarding.records import RewardError, RewardSettings
@@ -29,11 +32,14 @@ _SPARE = bytearray(1 << 20)
 """Given back after a MemoryError, so that there is room to say so."""
 _OUT_OF_THE_WAY = 100
 """Lowest number of the moved descriptor; rewards that juggle descriptors 0 to 9 never meet it."""
+_MOST_ZOMBIES = 64
+"""Ended children that nobody waited for, with which a worker goes on."""
 
 
 def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     die_with_parent(parent)
+    adopt_orphans()  # so that what a reward started is found, counted and killed wherever it moved to
     for stop in (signal.SIGINT, signal.SIGTERM):
         # Sent to the whole job by a terminal or scheduler, while the trainer still finishes its step with us. A
         # handler, not SIG_IGN, because that would be inherited by programs the reward starts.
@@ -73,18 +79,39 @@ def serve(channel: Channel) -> None:
 def judge(loaded: LoadedReward, command: bytes) -> tuple[bytes, bool]:
     """The verdict on one pickled ScoreCall as JSON, and whether this process may go on. What is raised is an error."""
     settings = loaded.settings
+    before_s = _computed_s()
     try:
         call = pickle.loads(command)
         score = as_score(loaded.function(**call_arguments(loaded, call)), settings.use)
         verdict = {"value": score.value, "details": score.details, "error": score.error}
-        return json.dumps(verdict).encode(), True
+        return _answer(verdict, before_s), True
     except MemoryError as error:
         # Earlier calls may have filled this process: the manager asks a fresh one before it believes this.
         _SPARE.clear()
-        return json.dumps({"out_of_memory": short_trace(error)}).encode(), False
+        return _answer({"out_of_memory": short_trace(error)}, before_s), False
     except BaseException as error:  # sys.exit() in a reward, or math-verify's TimeoutException, too
         text = f"reward {settings.use} raised {short_trace(error)}"
-        return json.dumps({"value": settings.failure, "details": {}, "error": text}).encode(), True
+        return _answer({"value": settings.failure, "details": {}, "error": text}, before_s), True
+
+
+def _answer(verdict: dict[str, Any], before_s: float) -> bytes:
+    facts = {"computed_s": _computed_s() - before_s, "is_spent": _is_spent()}
+    return json.dumps({**verdict, **facts}).encode()
+
+
+def _computed_s() -> float:
+    """CPU time of this process and of the children it waited for."""
+    waited_for = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + waited_for.ru_utime + waited_for.ru_stime
+
+
+def _is_spent() -> bool:
+    """Whether so many adopted children ended that a fresh process should take over. They are not waited for here: some
+    may be the reward's own, which it will ask for."""
+    with contextlib.suppress(ChildProcessError, AttributeError):
+        any_ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return any_ended and process_tree.zombies(os.getpid()) > _MOST_ZOMBIES
+    return False
 
 
 def _limit_resources(settings: RewardSettings) -> None:

@@ -226,7 +226,7 @@ def test_a_failing_rank_ends_both_with_one_message(tmp_path):
 def test_rewards_that_hang_or_die_cost_their_rollouts_not_the_run(own, fault):
     result = cli(
         own, "run", cascade.RECIPE, "--set", f"name={fault}",
-        "--set", f"stages.math-rl.reward.use=tests.e2e.faulty:{fault}", "--set", "stages.math-rl.reward.timeout_s=0.3",
+        "--set", f"stages.math-rl.reward.use=tests.e2e.faulty:{fault}", "--set", "stages.math-rl.reward.blocked_s=0.3",
         "--set", "stages.math-rl.reward.failure=-1", "--set", "stages.math-rl.steps=1",
         *cascade.NO_BENCHMARKS,
     )  # fmt: skip

@@ -77,5 +77,6 @@ def test_a_reward_that_hangs_costs_its_row_only(project):
         def score(response): time.sleep(3600 if response == "hang" else 0); return 1.0
     """)
     lines = [json.dumps({"response": f"</think>{text}"}) for text in ("a", "hang", "b")]
-    with Scorer(RewardConfig(use=f"{project.module}:score", timeout_s=0.5), [project.folder], 2, True) as scorer:
+    config = RewardConfig(use=f"{project.module}:score", blocked_s=0.5)
+    with Scorer(config, [project.folder], 2, True) as scorer:
         assert [r.value for r in score_lines(scorer, lines)] == [1.0, 0.0, 1.0]

@@ -209,3 +209,19 @@ def test_what_combine_may_not_do(scorer, returns, message):
 def test_numbers_of_any_kind_from_combine(scorer):
     one = scorer("Combines", returns="[(True, 2)]")
     assert values(one.combine([group(one, "a", "b")])) == [[1.0, 2.0]]
+
+
+def test_a_constructor_that_computes_too_long_is_given_up(project, monkeypatch):
+    from cascade_rl.rewarding import asynchronous
+
+    project.write("""
+        import time
+        class score:
+            def __init__(self):
+                end = time.thread_time() + 0.6
+                while time.thread_time() < end: pass
+            async def score(self, response): return 1.0
+    """)
+    monkeypatch.setattr(asynchronous, "START_COMPUTING_S", 0.2)
+    with pytest.raises(RewardError, match="constructed"):
+        Scorer(project.config(), [project.folder], 1, False)

@@ -1,12 +1,15 @@
 """The limit: heard whatever swallows it, gone afterwards, and blind to waiting."""
 
 import gc
+import os
 import signal
+import threading
 import time
 
 import pytest
 
 from rewards.limits import Budget, OutOfTime, within
+from tests.busy import busy_core
 
 
 def compute(seconds: float) -> str:
@@ -96,3 +99,43 @@ def test_a_budget_is_shared_by_its_calls():
         budget.run(compute, 0)
     budget.begin()
     assert budget.run(compute, 0) == "done"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="binds processes to a core")
+def test_a_busy_core_does_not_shorten_the_limit():
+    def wanted_past_the_limit_by_the_clock() -> str:
+        end = time.monotonic() + 0.8
+        while time.monotonic() < end:
+            pass
+        return "done"
+
+    with busy_core():
+        assert within(0.4, wanted_past_the_limit_by_the_clock) == "done"
+
+
+def test_computing_of_other_threads_counts():
+    """The timer is the process's. A main thread that waits for a lock hears nothing: then the pool's deadline ends it."""
+    ended = threading.Event()
+
+    def wait() -> None:
+        while True:
+            time.sleep(0.01)
+
+    def compute_elsewhere() -> None:
+        while not ended.is_set():
+            pass
+
+    thread = threading.Thread(target=compute_elsewhere)
+    thread.start()
+    try:
+        with pytest.raises(OutOfTime):
+            within(0.1, wait)
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_loading_a_library_is_not_taken_from_a_budget():
+    budget = Budget(each=5.0, total=0.2)
+    assert budget.uncounted(lambda: compute(0.3)) == "done"
+    assert budget.run(compute, 0.01) == "done"

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import resource
+import select
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cascade_rl.rewarding.deadline import Deadline
+from cascade_rl.rewarding.process_tree import ProcessTree
 from cascade_rl.rewarding.sandbox.client import (
     files_of,
     head,
@@ -91,16 +94,16 @@ class BubblewrapSandbox:
             env={"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
             start_new_session=True,
         )  # fmt: skip
-        usage, status, in_time = _wait(process, begun + limits["wall_s"])
+        tree = ProcessTree(process.pid, from_birth=True)
+        deadline = Deadline(tree, limits["cpu_s"], limits["blocked_s"], is_new=True)
+        usage, status, in_time = _wait(process, deadline)
         code = os.waitstatus_to_exitcode(status)
         if code > 128 and code - 128 < signal.NSIG:
             code = 128 - code  # bubblewrap's way of saying which signal ended its child
-        took = time.monotonic() - begun
-        # Bubblewrap does not say how much its program computed; the kernel kills one that did too much.
-        in_time = in_time and not (code == -signal.SIGKILL and took >= limits["cpu_s"])
+        # Bubblewrap does not wait for its program, so that its own usage says nothing of that one's.
         return {
-            "exit": code, "in_time": in_time, "wall_s": took,
-            "cpu_s": usage.ru_utime + usage.ru_stime, "memory_mib": usage.ru_maxrss >> 10,
+            "exit": code, "in_time": in_time, "wall_s": time.monotonic() - begun, "blocked_s": deadline.blocked_s,
+            "cpu_s": max(deadline.computed_s, usage.ru_utime + usage.ru_stime), "memory_mib": usage.ru_maxrss >> 10,
         }  # fmt: skip
 
     def _command(self, request: int, value: int) -> list[str]:
@@ -140,16 +143,15 @@ def _shown(path: str) -> list[str]:
     return ["--ro-bind", path, path]
 
 
-def _wait(process: subprocess.Popen[bytes], deadline: float) -> tuple[resource.struct_rusage, int, bool]:
+def _wait(process: subprocess.Popen[bytes], deadline: Deadline) -> tuple[resource.struct_rusage, int, bool]:
     """How it ended, and whether it did so by itself before ``deadline``."""
     watched = os.pidfd_open(process.pid)
+    in_time = True
     try:
-        import select
-
-        poll = select.poll()
-        poll.register(watched, select.POLLIN)
-        in_time = bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
-        if not in_time:
+        try:
+            deadline.wait(watched, select.POLLIN)
+        except TimeoutError:
+            in_time = False
             os.killpg(process.pid, signal.SIGKILL)  # and all of its namespace with it
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -17,23 +17,25 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cascade_rl.rewarding import process_tree
+from cascade_rl.rewarding.deadline import START_COMPUTING_S, Deadline
+from cascade_rl.rewarding.process_tree import ProcessTree
 from cascade_rl.rewarding.sandbox.inside import frames
 from cascade_rl.rewarding.sandbox.records import LEVELS, Limits, Outcome, Request, SandboxError, script
 
-START_S = 30.0
-GRACE_S = 15.0
-"""Past a test's own deadline, for clearing away what it left."""
+CLEARING_S = 15.0
+"""Of computing, for clearing away what a test left."""
 RECYCLE_AFTER = 20_000
 """Tests by one interpreter."""
 _HERE = Path(__file__).parent
@@ -67,6 +69,8 @@ class Sandbox:
         self._require = require
         self._level = ""
         self._process: subprocess.Popen[bytes] | None = None
+        self._init = 0
+        """The process that programs are forked from: the interpreter, or the one below it that is in the namespaces."""
         self._program: tuple[bytes, int] | None = None
         """The last program and its file, for its next test."""
         self._tests = 0
@@ -129,13 +133,12 @@ class Sandbox:
             self._program = None
 
     def _ask(self, request: Request, limits: Limits) -> Outcome:
-        sent = limits.as_sent()
-        deadline = time.monotonic() + sent["wall_s"] + GRACE_S
         details = json.dumps(dict(request.facts)).encode() if request.facts else b""
         with files_of([details, request.stdin], ("stdout", "stderr", "value", "problem")) as files:
-            header = {"mode": request.mode, "limits": sent}
-            frames.send(self._end, header, [self._file_of(request.program), *files], deadline)
-            answer, unasked = frames.receive(self._end, deadline)
+            header = {"mode": request.mode, "limits": limits.as_sent()}
+            frames.send(self._end, header, [self._file_of(request.program), *files])
+            blocked_s = self._keep_time(limits)
+            answer, unasked = frames.receive(self._end, self._deadline(CLEARING_S))
             for descriptor in unasked:
                 os.close(descriptor)
             ended = {key: kind(answer[key]) for key, kind in _ANSWER.items()}
@@ -146,7 +149,22 @@ class Sandbox:
         self._tests += 1
         if said:
             raise SandboxError(f"the sandbox cannot start a program: {said.decode(errors='replace')}")
-        return outcome_of(ended, outputs, limits)
+        return outcome_of({**ended, "blocked_s": blocked_s}, outputs, limits)
+
+    def _keep_time(self, limits: Limits) -> float:
+        """Wait for the answer; have the program stopped at its limits. Returns for how long it was blocked."""
+        program = ProcessTree(self._init, from_birth=True, with_root=False)
+        deadline = Deadline(program, limits.cpu_s, limits.blocked_s, is_new=True)
+        try:
+            deadline.wait(self._end.fileno(), select.POLLIN)
+        except TimeoutError:
+            frames.send(self._end, {"stop": True})
+        return deadline.blocked_s
+
+    def _deadline(self, computing_s: float, *, is_new: bool = False) -> Deadline:
+        """For the interpreter itself."""
+        assert self._process is not None
+        return Deadline(ProcessTree(self._process.pid, from_birth=is_new), computing_s, is_new=is_new)
 
     def _file_of(self, program: bytes) -> int:
         if self._program is None or self._program[0] != program:
@@ -204,7 +222,7 @@ class Sandbox:
                 )
             self._end = ours
             try:
-                answer, _ = frames.receive(ours, time.monotonic() + START_S)
+                answer, _ = frames.receive(ours, self._deadline(START_COMPUTING_S, is_new=True))
             except _LOST as error:
                 self.close()
                 raise SandboxError(f"the interpreter died or hung while starting: {error!r}") from None
@@ -217,6 +235,8 @@ class Sandbox:
         finally:
             shutil.rmtree(root, ignore_errors=True)  # the mount on it lives in another namespace
         self._level, self.has = level, tuple(answer["has"])
+        inits = process_tree.children(self._process.pid) if level == "namespaces" else []
+        self._init = inits[0] if inits else self._process.pid
         self._tests = 0
 
 
@@ -229,7 +249,7 @@ def _advice(require: str) -> str:
 def outcome_of(ended: dict[str, Any], outputs: dict[str, bytes], limits: Limits) -> Outcome:
     return Outcome(
         _status_of(ended, outputs, limits), outputs["stdout"], outputs["stderr"], outputs["value"],
-        ended["exit"], ended["cpu_s"], ended["wall_s"], ended["memory_mib"],
+        ended["exit"], ended["cpu_s"], ended["wall_s"], ended["blocked_s"], ended["memory_mib"],
     )  # fmt: skip
 
 

@@ -31,10 +31,10 @@ class Limits:
     """For one test. What passes a limit has failed."""
 
     cpu_s: float = 10.0
-    """Of all its threads. Children of a command that nobody waits for, because it ignores SIGCHLD, escape the count:
-    each of them has this limit for itself, and ``wall_s`` holds for all."""
-    wall_s: float | None = None
-    """Real time; None is twice ``cpu_s`` and two seconds, so that a busy machine does not decide verdicts."""
+    """CPU time of all its threads and processes together, so that a busy machine does not decide verdicts. The kernel
+    ends each process that reaches it; what they reach together is looked at at intervals."""
+    blocked_s: float | None = None
+    """Clock time in which none of them runs or waits for a processor; None is five times ``cpu_s`` and 10 s."""
     memory_mib: int = 1024
     """Address space that each process may take, beyond what the interpreter has before the program begins."""
     processes: int = 16
@@ -46,8 +46,7 @@ class Limits:
     """Of standard output, and of a returned value."""
 
     def as_sent(self) -> dict[str, Any]:
-        wall = 2 * self.cpu_s + 2 if self.wall_s is None else self.wall_s
-        return {**vars(self), "wall_s": wall}
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,8 @@ class Outcome:
     """Negative: the signal that ended it."""
     cpu_s: float = 0.0
     wall_s: float = 0.0
+    blocked_s: float = 0.0
+    """As in ``Limits``, as far as it was measured: short tests end before anybody looks at them."""
     memory_mib: int = 0
     """Most resident memory."""
 

@@ -14,8 +14,8 @@ from cascade_rl.rewarding.sandbox import Limits, Request, Sandbox, SandboxError,
 
 from .hostile import BOMBS, CROWDS, ESCAPES, FORGERIES, SECRET, THEFTS, TRACES
 
-LIMITS = Limits(cpu_s=1, wall_s=2, memory_mib=256, file_mib=4, output_kib=256)
-AMPLE = Limits(cpu_s=10, wall_s=120)
+LIMITS = Limits(cpu_s=1, blocked_s=2, memory_mib=256, file_mib=4, output_kib=256)
+AMPLE = Limits(cpu_s=10, blocked_s=120)
 """For programs that mean well: a busy machine must not decide what these tests say."""
 HELD = [SECRET, SECRET.encode()]
 """In this process's memory, as expected outputs are."""
@@ -296,7 +296,7 @@ def test_a_lost_interpreter_is_replaced(sandbox: Sandbox) -> None:
 def test_work_of_children_counts(walls: Sandbox) -> None:
     """A command that lets others compute and does not wait for them has computed all the same."""
     busy = "import os, time\nif os.fork() == 0:\n    while True: pass\ntime.sleep(3)\nprint('done')"
-    outcome = walls.run(_python(busy, walls), Limits(cpu_s=0.25, wall_s=60))
+    outcome = walls.run(_python(busy, walls), Limits(cpu_s=0.25, blocked_s=60))
     assert outcome.status == "time", outcome
 
 
@@ -316,7 +316,7 @@ def test_a_killed_interpreter_takes_its_program_along(sandbox: Sandbox) -> None:
 
     thread = threading.Thread(target=strike)
     thread.start()
-    sandbox.run(script("import time\ntime.sleep(20)"), Limits(wall_s=8))
+    sandbox.run(script("import time\ntime.sleep(20)"), Limits(blocked_s=3))
     thread.join()
     assert running
     deadline = time.monotonic() + 20

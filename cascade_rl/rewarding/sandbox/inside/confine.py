@@ -157,12 +157,10 @@ Planned = list[tuple[int, tuple[int, int]]]
 """Limits as ``setrlimit`` takes them."""
 
 
-def plan_limits(limits: Mapping[str, Any], base_mib: int, most_tasks: int, cpu_grace_s: int = 1) -> Planned:
-    """``cpu_grace_s``: between the signal that a program may catch and the end. None is needed where nobody can tell
-    afterwards how much it computed."""
+def plan_limits(limits: Mapping[str, Any], base_mib: int, most_tasks: int) -> Planned:
     cpu = max(1, math.ceil(limits["cpu_s"]))
     wanted = {
-        "RLIMIT_CPU": (cpu, cpu + cpu_grace_s),  # the first can be caught, the second cannot
+        "RLIMIT_CPU": (cpu, cpu + 1),  # the first can be caught, the second cannot
         "RLIMIT_AS": (base_mib + limits["memory_mib"]) << 20,
         "RLIMIT_FSIZE": limits["file_mib"] << 20,
         "RLIMIT_NOFILE": 256,

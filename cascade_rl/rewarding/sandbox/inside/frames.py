@@ -11,31 +11,37 @@ from __future__ import annotations
 import array
 import json
 import os
+import select
 import socket
 import struct
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 _LENGTH = struct.Struct(">I")
 _MOST_HEADER = 1 << 16
 _MOST_DESCRIPTORS = 16
 
 
+class Deadline(Protocol):
+    """What the supervisor waits with; it is ``cascade_rl.rewarding.deadline.Deadline``."""
+
+    def wait(self, descriptor: int, event: int) -> None: ...
+
+
 def send(
-    end: socket.socket, header: Mapping[str, Any], descriptors: Sequence[int] = (), deadline: float | None = None
+    end: socket.socket, header: Mapping[str, Any], descriptors: Sequence[int] = (), deadline: Deadline | None = None
 ) -> None:
-    """Raises TimeoutError past ``deadline`` (of ``time.monotonic``), OSError when the other side has gone."""
+    """Raises TimeoutError past ``deadline``, OSError when the other side has gone."""
     text = json.dumps(dict(header)).encode()
     message = _LENGTH.pack(len(text)) + text
-    _limit(end, deadline)
+    _wait(end, select.POLLOUT, deadline)
     sent = socket.send_fds(end, [message], descriptors) if descriptors else 0
     end.sendall(message[sent:])
 
 
-def receive(end: socket.socket, deadline: float | None = None) -> tuple[dict[str, Any], list[int]]:
+def receive(end: socket.socket, deadline: Deadline | None = None) -> tuple[dict[str, Any], list[int]]:
     """The next message. Raises TimeoutError, EOFError or OSError like ``send``, ValueError for nonsense."""
-    _limit(end, deadline)
+    _wait(end, select.POLLIN, deadline)
     first, descriptors = _first(end)
     try:
         (length,) = _LENGTH.unpack(first + _exactly(end, _LENGTH.size - len(first), deadline))
@@ -64,10 +70,10 @@ def _first(end: socket.socket) -> tuple[bytes, list[int]]:
     return data, list(descriptors)
 
 
-def _exactly(end: socket.socket, size: int, deadline: float | None) -> bytes:
+def _exactly(end: socket.socket, size: int, deadline: Deadline | None) -> bytes:
     data = bytearray()
     while len(data) < size:
-        _limit(end, deadline)
+        _wait(end, select.POLLIN, deadline)
         chunk = end.recv(size - len(data))
         if not chunk:
             raise EOFError
@@ -75,6 +81,6 @@ def _exactly(end: socket.socket, size: int, deadline: float | None) -> bytes:
     return bytes(data)
 
 
-def _limit(end: socket.socket, deadline: float | None) -> None:
-    # A time-out of zero would mean "do not wait at all" and raise BlockingIOError instead of TimeoutError.
-    end.settimeout(None if deadline is None else max(1e-3, deadline - time.monotonic()))
+def _wait(end: socket.socket, event: int, deadline: Deadline | None) -> None:
+    if deadline is not None:
+        deadline.wait(end.fileno(), event)

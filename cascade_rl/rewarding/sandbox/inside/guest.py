@@ -23,7 +23,7 @@ def main() -> None:
     is_function = request["mode"] == "function"
     is_command = request["mode"] == "command"
     limits = request["limits"]
-    limit_resources(plan_limits(limits, _BASE_MIB, limits["processes"] + 1, cpu_grace_s=0))
+    limit_resources(plan_limits(limits, _BASE_MIB, limits["processes"] + 1))
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     if filters.is_supported():
         filters.Filter(filters.instructions(is_command, attributes=not request["as_root"])).install()

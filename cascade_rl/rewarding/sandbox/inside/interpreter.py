@@ -5,6 +5,9 @@
 It answers ``{"ready": ..., "has": [...]}`` or ``{"failed": ...}``, then serves requests one at a time: the limits, and
 descriptors of what one test is given and of where its outputs go; back goes how it ended. It opens none of these
 itself: whatever it read would stay in its memory, which the next program is a copy of.
+
+The supervisor keeps the time: it sees in /proc what a program computes, which this interpreter cannot. When a limit is
+reached it sends ``{"stop": true}``.
 """
 
 from __future__ import annotations
@@ -86,8 +89,10 @@ def _offer_to_be_killed_first() -> None:
 def _serve(end: socket.socket, confinement: Confinement, jail: Jail | None) -> NoReturn:
     while True:
         request, descriptors = frames.receive(end)
+        if "stop" in request:  # it crossed with the answer to the last test
+            continue
         try:
-            answer = _test(request, descriptors, confinement, jail)
+            answer = _test(end, request, descriptors, confinement, jail)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -95,7 +100,11 @@ def _serve(end: socket.socket, confinement: Confinement, jail: Jail | None) -> N
 
 
 def _test(
-    request: Mapping[str, Any], descriptors: Sequence[int], confinement: Confinement, jail: Jail | None
+    end: socket.socket,
+    request: Mapping[str, Any],
+    descriptors: Sequence[int],
+    confinement: Confinement,
+    jail: Jail | None,
 ) -> dict[str, Any]:
     """``descriptors``: of the program, its details, standard input, output and error, the value, and the problem."""
     limits = request["limits"]
@@ -105,7 +114,7 @@ def _test(
     pid = os.fork()
     if pid == 0:
         _become(request, descriptors, confinement)
-    in_time = _wait(pid, begun + limits["wall_s"])
+    in_time = _ends_by_itself(pid, end)
     wall = time.monotonic() - begun
     if not in_time:
         os.kill(pid, signal.SIGKILL)
@@ -161,13 +170,20 @@ def _become(request: Mapping[str, Any], descriptors: Sequence[int], confinement:
     program.run_script(text)
 
 
-def _wait(pid: int, deadline: float) -> bool:
-    """Whether the process ended before ``deadline``. It is left to be reaped."""
+def _ends_by_itself(pid: int, end: socket.socket) -> bool:
+    """Wait until the process ended (True; it is left to be reaped) or the supervisor says stop (False).
+
+    Raises EOFError when the supervisor has gone.
+    """
     watched = os.pidfd_open(pid)
     try:
         poll = select.poll()
         poll.register(watched, select.POLLIN)
-        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+        poll.register(end, select.POLLIN)
+        if watched in dict(poll.poll()):
+            return True
+        frames.receive(end)
+        return False
     finally:
         os.close(watched)
 
