@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cascade_rl.algorithms.ratios import LOG_RATIO_BOUND, ratio_of
+
 KlEstimator = Literal["k1", "k2", "k3"]
 Aggregate = Literal["token", "sequence", "fixed"]
 
@@ -42,21 +44,31 @@ def clipped_surrogate(
     Clipping bounds what can be gained, so it leaves one case open: a token with A < 0 that has become likelier weighs r
     without bound. ``cap`` truncates every weight: where r > cap and the token is not clipped, value and gradient are
     those of cap instead of r (d loss = -min(r, cap) A d log pi; truncated importance sampling).
+
+    r is bounded (``ratio_of``): an unclipped, uncapped token has no gradient where r is above e^20. With ``cap`` it has
+    that of cap, however large r is.
     """
-    ratio = (logprobs - old_logprobs).exp()
+    log_ratio = logprobs - old_logprobs
+    ratio = ratio_of(log_ratio)
     bounded = ratio.clamp(0.0 if clip_low is None else 1 - clip_low, None if clip_high is None else 1 + clip_high)
     gain, clipped = ratio * advantages, bounded * advantages
     if cap is None:
         return -torch.minimum(gain, clipped)
     truncated = gain * (cap / ratio.detach()).clamp(max=1.0)
+    # Where the ratio is beyond its bound it has no gradient, but the cap still has one.
+    at_cap = cap * advantages * (1 + logprobs - logprobs.detach())
+    truncated = torch.where(log_ratio > LOG_RATIO_BOUND, at_cap, truncated)
     return -torch.where(clipped < gain, clipped, truncated)
 
 
 def is_clipped(
     log_ratio: Tensor, advantages: Tensor, *, clip_low: float | None = None, clip_high: float | None = None
 ) -> Tensor:
-    """Where ``clipped_surrogate`` has no gradient: A > 0 above 1 + clip_high, A < 0 below 1 - clip_low. [T] -> bool."""
-    ratio = log_ratio.exp()
+    """Where clipping leaves ``clipped_surrogate`` no gradient: A > 0 above 1 + clip_high, A < 0 below 1 - clip_low.
+
+    log_ratio, advantages: [T] -> [T] bool.
+    """
+    ratio = ratio_of(log_ratio)
     above = torch.zeros_like(ratio, dtype=torch.bool) if clip_high is None else ratio > 1 + clip_high
     below = torch.zeros_like(ratio, dtype=torch.bool) if clip_low is None else ratio < 1 - clip_low
     return (above & (advantages > 0)) | (below & (advantages < 0))
@@ -74,8 +86,11 @@ def kl_penalty(logprobs: Tensor, reference_logprobs: Tensor, estimator: KlEstima
         k3 = exp(d) - d - 1  value unbiased and never negative; the mean of its gradient, (1 - exp(d)) grad log pi, is
                              that of the other divergence, KL(reference || pi); for small d it is k2's
 
-    k3 is what TRL's ``beta`` and verl's ``low_var_kl`` add to the loss; k1 and k2 are verl's ``kl`` and ``mse``. None
-    is clamped: a token that pi itself drew has no huge d.
+    k3 is what TRL's ``beta`` and verl's ``low_var_kl`` add to the loss; k1 and k2 are verl's ``kl`` and ``mse``.
+
+    In k3, d is bounded from above at 20, since exp(89) overflows in float32: beyond it the value is that of the bound
+    and the gradient is 0 (see ``ratio_of``). A negative d, where pi has left the reference, is not bounded: k3 grows
+    linearly there, with a gradient of 1 - exp(d).
     """
     difference = reference_logprobs - logprobs
     if estimator == "k1":
@@ -83,6 +98,7 @@ def kl_penalty(logprobs: Tensor, reference_logprobs: Tensor, estimator: KlEstima
     if estimator == "k2":
         return difference.square() / 2
     if estimator == "k3":
+        difference = difference.clamp(max=LOG_RATIO_BOUND)
         return difference.expm1() - difference
     raise ValueError(f"no KL estimator {estimator!r}; there are k1, k2 and k3")
 

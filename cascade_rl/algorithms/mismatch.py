@@ -16,6 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cascade_rl.algorithms.ratios import LOG_RATIO_BOUND, ratio_of
+
 Mask = Literal["none", "band", "difference", "geometric"]
 
 
@@ -26,15 +28,16 @@ def logprob_gap(trainer_logprobs: Tensor, engine_logprobs: Tensor) -> Tensor:
 
 def truncated_weight(gap: Tensor, cap: float) -> Tensor:
     """min(pi_trainer / pi_engine, cap): truncated importance sampling, token by token. gap: [T] -> [T]."""
-    return gap.exp().clamp(max=cap)
+    return ratio_of(gap).clamp(max=cap)
 
 
 def band_mask(gap: Tensor, low: float, high: float) -> Tensor:
     """True where low <= pi_trainer / pi_engine <= high. gap: [T] -> [T] bool.
 
     IcePop (arXiv 2510.18855) weighs these tokens by the ratio itself and the others by 0: that is this mask together
-    with ``truncated_weight`` at cap = high, which within the band never acts.
+    with ``truncated_weight`` at cap = high, which within the band never acts. A gap that is NaN is out of the band.
     """
+    # Not ``ratio_of``: nothing is multiplied here, infinity compares as it should, and ``high`` may be above any bound.
     ratio = gap.exp()
     return (ratio >= low) & (ratio <= high)
 
@@ -65,6 +68,8 @@ def mismatch_k3(gap: Tensor) -> Tensor:
     """k3 estimate of KL(pi_engine || pi_trainer) per token: r - 1 - log r with r = pi_trainer / pi_engine.
 
     gap: [T], log r -> [T], never negative; the mean over tokens that the engine drew is unbiased. Published: 1e-5 to
-    1e-3 for dense models, 1e-3 to 1e-1 for mixtures of experts (shared notes "training", section 4).
+    1e-3 for dense models, 1e-3 to 1e-1 for mixtures of experts (shared notes "training", section 4). The gap is bounded
+    from above as in ``ratio_of``, so that one token cannot make the mean infinite.
     """
+    gap = gap.clamp(max=LOG_RATIO_BOUND)
     return gap.expm1() - gap

@@ -39,7 +39,9 @@ class Objective:
     log-probs are the engine's, so that nothing is computed twice: the ratio trainer / engine holds both the mismatch
     and what earlier updates changed, ``cap`` truncates it (``clipped_surrogate``), and the masks act on it too.
 
-    Neither ``cap`` nor ``mask`` touches the KL penalty, the entropy bonus or the denominator.
+    Neither ``cap`` nor ``mask`` touches the KL penalty, the entropy bonus or the denominator. A token with advantage 0, or
+    left out by ``mask``, has a policy term of exactly 0 with gradient 0, whatever its log-probs are; log-probs that are
+    NaN in any other token stay NaN, so that the step is noticed and skipped.
 
     **Support.** Engine, reference and policy log-probs must be at one temperature. Where top-p or top-k truncate
     sampling, the engine reports raw log-probs (temperature 1, whole vocabulary), and the ratio is that of the raw
@@ -81,6 +83,11 @@ class Objective:
         return terms
 
     def _policy_terms(self, advantages: Tensor, engine_logprobs: Tensor, logprobs: Tensor) -> Tensor:
+        taught = advantages != 0
+        if self.mask not in ("none", "geometric"):
+            taught = taught & self.kept(logprobs, engine_logprobs)
+        # A token that teaches nothing is taken out before ratios are made, not after: 0 times infinity is NaN.
+        logprobs, engine_logprobs = (torch.where(taught, values, 0.0) for values in (logprobs, engine_logprobs))
         if self.on_policy:
             terms = policy_gradient(logprobs, advantages)
             if self.cap is not None:
@@ -89,9 +96,7 @@ class Objective:
             terms = clipped_surrogate(
                 logprobs, engine_logprobs, advantages, clip_low=self.clip_low, clip_high=self.clip_high, cap=self.cap
             )
-        if self.mask in ("none", "geometric"):
-            return terms
-        return torch.where(self.kept(logprobs, engine_logprobs), terms, 0.0)
+        return torch.where(taught, terms, 0.0)
 
     @property
     def masks_rollouts(self) -> bool:
