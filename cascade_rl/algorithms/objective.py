@@ -39,9 +39,9 @@ class Objective:
     log-probs are the engine's, so that nothing is computed twice: the ratio trainer / engine holds both the mismatch
     and what earlier updates changed, ``cap`` truncates it (``clipped_surrogate``), and the masks act on it too.
 
-    Neither ``cap`` nor ``mask`` touches the KL penalty, the entropy bonus or the denominator. A token with advantage 0, or
-    left out by ``mask``, has a policy term of exactly 0 with gradient 0, whatever its log-probs are; log-probs that are
-    NaN in any other token stay NaN, so that the step is noticed and skipped.
+    Neither ``cap`` nor ``mask`` touches the KL penalty, the entropy bonus or the denominator. A token with advantage 0,
+    or left out by ``mask``, has a policy term of exactly 0 with gradient 0, whatever its log-probs are. Log-probs that
+    are NaN in any other token stay NaN, so that the step is noticed and skipped.
 
     **Support.** Engine, reference and policy log-probs must be at one temperature. Where top-p or top-k truncate
     sampling, the engine reports raw log-probs (temperature 1, whole vocabulary), and the ratio is that of the raw

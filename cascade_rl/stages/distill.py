@@ -43,7 +43,7 @@ def train(run: RolloutRun, first_step: int, teachers: Teachers) -> None:
     """Sync weights, roll out, ask the teachers, update; ``config.steps`` times, or until it may stop."""
     step = first_step
     while step < run.config.steps and not run.switch.reason:
-        begin_step(run)
+        begin_step(run, step)
         sync(run, version=step)
 
         collected = run.collector.collect(step, version=step, trace=run.trace)

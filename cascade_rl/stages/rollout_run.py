@@ -289,8 +289,10 @@ def sync(run: RolloutRun, version: int) -> None:
     )
 
 
-def begin_step(run: RolloutRun) -> None:
-    """The clock and the sampler's position from which a step goes, and may have to go again."""
+def begin_step(run: RolloutRun, step: int) -> None:
+    """Set the learning rate of ``step``, start its clock, and note the sampler's position in case the step is done
+    again."""
+    run.policy.begin_step(step)
     run.trace = Trace()
     run.position = run.sampler.state()
 

@@ -75,15 +75,16 @@ class TestClippedSurrogate:
         assert is_clipped(gaps, downs, clip_low=0.2, clip_high=0.2).tolist() == [False, True] * 3
 
 
-class TestObjective:
-    BAND = {"mask": "band", "low": 0.5, "high": 2.0}
-    KINDS = [
-        Objective(**BAND),
-        Objective(cap=2.0, **BAND),
-        Objective(on_policy=False, clip_low=0.2, clip_high=0.2, **BAND),
-        Objective(on_policy=False, clip_low=0.2, clip_high=0.2, cap=2.0, **BAND),
-    ]
+BAND = {"mask": "band", "low": 0.5, "high": 2.0}
+KINDS = [
+    Objective(**BAND),
+    Objective(cap=2.0, **BAND),
+    Objective(on_policy=False, clip_low=0.2, clip_high=0.2, **BAND),
+    Objective(on_policy=False, clip_low=0.2, clip_high=0.2, cap=2.0, **BAND),
+]
 
+
+class TestObjective:
     @pytest.mark.parametrize("objective", KINDS)
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize("advantage", [1.0, -1.0])
@@ -113,7 +114,7 @@ class TestObjective:
         assert math.isnan(terms.item())
 
     def test_metrics_of_extremes_are_finite(self):
-        objective = Objective(on_policy=False, clip_low=0.2, clip_high=0.2, kl=0.1, cap=2.0, **self.BAND)
+        objective = Objective(on_policy=False, clip_low=0.2, clip_high=0.2, kl=0.1, cap=2.0, **BAND)
         new, far = torch.full((4,), -1.0), tensor(-90.0, 88.0, -1001.0, 999.0)
         found = objective.measures(torch.ones(4), far, far, new)
         assert all(bool(values.isfinite().all()) for values in found.values())

@@ -94,6 +94,7 @@ def train(policy: Policy, steps: int, first: int = 0) -> list[tuple[float, float
     """(loss, norm) of each step."""
     found = []
     for step in range(first, first + steps):
+        policy.begin_step(step)
         stats = accumulate(policy, sequences(seed=step))
         found.append((stats.loss, policy.step(stats.denominator)))
     return found
@@ -135,9 +136,6 @@ def against_ddp(folder: Path, ranks: Ranks, how: dict, dtype: str = "float32", c
     found["kept"] = max(distance(before, kept), distance(before, weights(policy)))
     accumulate(policy, sequences(seed=9))
     policy.discard()
-    policy.scheduler.step(), plain.scheduler.step()  # the step without gradient made one
-    if policy.scheduler.last_epoch != plain.scheduler.last_epoch:
-        plain.scheduler.step()
     found["ddp_after"], found["own_after"] = train(plain, 1, 3), train(policy, 1, 3)
     found["after"] = distance(weights(plain), weights(policy))
     return found

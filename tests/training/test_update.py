@@ -138,8 +138,9 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(checkpoint):
 
 
 def test_resumed_policy_goes_on_bit_for_bit(checkpoint, tmp_path):
-    def steps(policy, count):
-        for _ in range(count):
+    def steps(policy, count, first=0):
+        for step in range(first, first + count):
+            policy.begin_step(step)
             accumulate(policy, pack(sequences(), 24), temperature=1.0, engine_temperature=1.0)
             policy.step()
 
@@ -150,8 +151,7 @@ def test_resumed_policy_goes_on_bit_for_bit(checkpoint, tmp_path):
     second = make_policy(checkpoint, warmup_steps=3)
     first.save(tmp_path)
     second.load(tmp_path)
-    assert second.learning_rate == first.learning_rate
-    steps(second, 2)
+    steps(second, 2, first=2)
     for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -166,7 +166,7 @@ def test_inherited_optimizer_brings_moments_but_not_rates(checkpoint, tmp_path):
     key = next(iter(child.optimizer.state))
     assert torch.equal(child.optimizer.state[key]["exp_avg"], next(iter(parent.optimizer.state.values()))["exp_avg"])
     assert child.optimizer.param_groups[0]["weight_decay"] == 0.5
-    assert child.scheduler.last_epoch == 0
+    assert child.learning_rate == 1e-3
 
 
 def test_a_tied_head_is_sent_to_the_engine(checkpoint):
@@ -226,3 +226,16 @@ def test_masked_rollouts_teach_nothing(checkpoint, of, engine_temperature):
     assert float((ours - expected).norm() / expected.norm()) < 1e-5
     assert stats.measures["mismatch/masked"] == pytest.approx(20 / 44)
     assert stats.trained_tokens == 44  # in the denominator they stay
+
+
+def test_the_rate_belongs_to_the_step_not_to_its_updates(checkpoint):
+    """4 steps of a linear decay from 1e-3: 1, 3/4, 1/2, 1/4 of it, for each of the two updates of a step."""
+    policy, rates = make_policy(checkpoint, lr_schedule="linear", lr_horizon_steps=4), []
+    for step in range(4):
+        policy.begin_step(step)
+        for _ in range(2):
+            accumulate(policy, pack(sequences(), 1000), temperature=1.0, engine_temperature=1.0)
+            rates.append(policy.learning_rate)
+            policy.step()
+    assert rates == pytest.approx([1e-3, 1e-3, 7.5e-4, 7.5e-4, 5e-4, 5e-4, 2.5e-4, 2.5e-4])
+    assert {group["lr"] for group in policy.optimizer.param_groups} == {rates[-1]}
