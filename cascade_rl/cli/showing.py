@@ -14,6 +14,7 @@ from rich.text import Text
 from cascade_rl.orchestrator.plan import Plan, PlannedStage
 from cascade_rl.recipe import GateConfig, RewardModelStage, RolloutStage, SftStage
 from cascade_rl.store import StageFolder, Store
+from cascade_rl.store.rollouts import read_rollouts
 from cascade_rl.types import CascadeError
 
 UNBOUNDED = 10_000
@@ -149,13 +150,11 @@ def show_status(facts: dict[str, Any]) -> None:
 
 def show_rollouts(store: Store, run: str, stage: str, step: int | None, limit: int, worst: bool) -> None:
     """Print ``limit`` rollouts of a step. Raises CascadeError where there are none."""
-    import pyarrow.parquet
-
     by_step = store.rollouts_of(run, stage)
     chosen = by_step.get(max(by_step) if step is None else step)
     if chosen is None:
         raise CascadeError(f"no rollouts of step {step}; there are steps {min(by_step)} to {max(by_step)}")
-    rows = pyarrow.parquet.read_table(chosen).to_pylist()
+    rows = read_rollouts(chosen)
     if worst:
         rows.sort(key=lambda row: row["value"])
     for row in rows[:limit]:

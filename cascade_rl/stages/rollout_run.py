@@ -18,7 +18,7 @@ from cascade_rl.data.template import Template
 from cascade_rl.recipe import RolloutStage
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.rewarding import DomainScorer
-from cascade_rl.rollout.archive import rows_of, write_rollouts
+from cascade_rl.rollout.archive import joined, rows_of, write_rollouts
 from cascade_rl.rollout.engine import Engine
 from cascade_rl.stages.adapter_files import publish_adapter
 from cascade_rl.stages.collect import Collector
@@ -141,8 +141,7 @@ def opened(
         make_scorer(template, search) as scorer,
         Benchmarks(context, template, search, live=True) as benchmarks,
     ):
-        longest = prompts.longest + max(config.rollout.max_new_tokens, config.instruct_max_new_tokens or 0)
-        longest = max(longest, benchmarks.longest if job.evaluate_every else 0)
+        longest = max(prompts.longest + config.longest_completion, benchmarks.longest if job.evaluate_every else 0)
         engine = context.engine(job.checkpoint, tokenizer, config.engine, config.rollout, longest, lora=config.lora)
         yield RolloutRun(
             context=context,
@@ -341,7 +340,7 @@ def archive(run: RolloutRun, groups: Sequence[Group], step: int) -> None:
     shares = run.context.ranks.gather(rows_of(groups, step + 1))
     if run.context.ranks.is_main:
         try:
-            write_rollouts(run.context.job.place.rollouts, step + 1, [row for share in shares for row in share])
+            write_rollouts(run.context.job.place.rollouts, step + 1, joined(shares))
         except OSError as error:
             run.context.say(f"WARNING: rollouts of step {step + 1} could not be written: {error}")
 

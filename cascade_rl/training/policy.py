@@ -223,8 +223,8 @@ class Policy:
         return written
 
     def load(self, folder: Path) -> None:
-        """Go on from the state in ``folder``, written by any number of ranks under any strategy; ``begin_step`` sets the
-        learning rate. A collective call.
+        """Go on from the state in ``folder``, written by any number of ranks under any strategy. The learning rate is
+        that of ``begin_step``. A collective call.
 
         Raises CascadeError when it is the state of another model, or files of it are missing.
         """

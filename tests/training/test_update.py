@@ -239,3 +239,38 @@ def test_the_rate_belongs_to_the_step_not_to_its_updates(checkpoint):
             policy.step()
     assert rates == pytest.approx([1e-3, 1e-3, 7.5e-4, 7.5e-4, 5e-4, 5e-4, 2.5e-4, 2.5e-4])
     assert {group["lr"] for group in policy.optimizer.param_groups} == {rates[-1]}
+
+
+def test_a_kl_penalty_does_not_change_whose_tokens_are_measured(checkpoint):
+    """Beside two rollouts with an advantage, a KL penalty has two without go through the policy: entropy, gap and
+    mismatch stay those of the first two; ``loss/kl`` and the guard's own gap are over all."""
+    policy = make_policy(checkpoint)
+    given = with_engine_logprobs(policy, 1.0, "logprobs")
+    flat = [
+        dataclasses.replace(s, advantages=0 * s.advantages, engine_logprobs=s.engine_logprobs - 3) for s in given[2:]
+    ]
+    plain = StageLoss(Objective(cap=2.0), "token", 1)
+    alone, _ = run_update(policy, pack(given[:2], 1000), plain, 1.0, 1.0, measures=plain.measures, taught=plain.taught)
+    penalised = StageLoss(Objective(cap=2.0, kl=0.1), "token", 1)
+    every = [dataclasses.replace(s, reference_logprobs=s.engine_logprobs) for s in (*given[:2], *flat)]
+    with_kl, _ = run_update(
+        policy, pack(every, 1000), penalised, 1.0, 1.0, measures=penalised.measures, taught=penalised.taught
+    )
+    for name in ("policy/entropy", "mismatch/k3", "mismatch/cut"):
+        assert with_kl.metrics()[name] == pytest.approx(alone.metrics()[name], abs=1e-6), name
+    assert with_kl.metrics()["sampling/logprob_gap_max"] < 1e-4
+    assert (alone.trained_tokens, with_kl.trained_tokens) == (29, 44)
+    assert with_kl.logprob_gap_mean == pytest.approx(3 * 15 / 44, rel=1e-4)
+    # k3 of d = -3 on 15 of 44 tokens, 0 on the others
+    assert with_kl.measures["loss/kl"] == pytest.approx((math.exp(-3) + 3 - 1) * 15 / 44, rel=1e-4)
+
+
+def test_nothing_measured_is_no_number(checkpoint):
+    """A step without any advantage has no entropy: 0 would look like a policy that has collapsed."""
+    policy = make_policy(checkpoint)
+    loss = StageLoss(Objective(), "token", 1)
+    flat = [dataclasses.replace(s, advantages=0 * s.advantages) for s in sequences()]
+    stats, _ = run_update(policy, pack(flat, 1000), loss, 1.0, 1.0, measures=loss.measures, taught=loss.taught)
+    assert stats.trained_tokens == 44
+    for name in ("policy/entropy", "sampling/logprob_gap_mean", "sampling/logprob_gap_max", "mismatch/k3"):
+        assert math.isnan(stats.metrics()[name]), name
