@@ -24,6 +24,7 @@ from cascade_rl.recipe import (
     RewardConfig,
     RewardModelStage,
     RlStage,
+    RolloutStage,
     Stage,
     TeacherConfig,
     TemplateConfig,
@@ -238,7 +239,7 @@ def _plan_stage(
     inputs: dict[str, Any] = {
         "kind": config.kind,
         "name": config.name,
-        "config": identity_fields(config, _BY_THEMSELVES),
+        "config": _config(config),
         "parent": parent_identity,
         "data": _data(config.data, loaded),
         "template": identity_fields(recipe.template),
@@ -264,6 +265,19 @@ def _plan_stage(
     return PlannedStage(
         config, parent, parent_identity, checkpoint, parent_folder, inputs, identity, folder, keep_optimizer
     )
+
+
+def _config(config: Stage) -> dict[str, Any]:
+    """The stage's keys as its identity has them. A stage that is computed as it was before a key existed keeps its
+    identity; one that is computed otherwise now gets another."""
+    fields = identity_fields(config, _BY_THEMSELVES)
+    chosen = fields.pop("weight_decay_on", None) or "matrices"
+    before = "all" if isinstance(config, RolloutStage) else "matrices"  # what each kind did before there was a choice
+    if config.weight_decay and chosen != before:
+        fields["weight_decay_on"] = chosen
+    if isinstance(config, RlStage) and (config.updates_per_batch or 1) > 1:
+        fields["updates"] = "cut over all ranks, one learning rate a step"
+    return fields
 
 
 def model_inputs(

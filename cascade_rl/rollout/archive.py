@@ -18,7 +18,7 @@ import numpy
 from cascade_rl.types import Group
 
 TOKENS = ("prompt_token_ids", "token_ids", "logprobs")
-"""Columns with a list for each rollout: int32, int32 and float32. Files of versions before 5 lack them."""
+"""Columns with a list for each rollout: int32, int32 and float32. Older files lack them."""
 
 
 def rows_of(groups: Iterable[Group], step: int) -> list[dict[str, Any]]:
