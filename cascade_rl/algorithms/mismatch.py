@@ -3,7 +3,8 @@
 Two programs compute the same policy with other kernels, and the ratio pi_trainer / pi_engine is not 1 as the algorithm
 assumes. Weights and masks here correct for that; none carries a gradient. ``gap`` is the logarithm of that ratio, per
 token. Both of its sides must describe the same distribution: the same temperature and the same support. Where top-p or
-top-k truncate sampling, that is the whole vocabulary on both sides, not the engine's renormalised rest.
+top-k truncate sampling, that is the whole vocabulary on both sides, or with ``mismatch.support: kept`` the tokens that
+were kept, on both sides.
 
 Nothing here multiplies ratios over a rollout: over 32K tokens a mean gap of 1e-4 makes a product of e^3, so that such a
 weight or mask would measure length (shared notes "training", section 4).

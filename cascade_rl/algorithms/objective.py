@@ -47,8 +47,9 @@ class Objective:
     sampling, the engine reports raw log-probs (temperature 1, whole vocabulary), and the ratio is that of the raw
     probabilities: hand in engine_logprobs brought to the temperature of ``logprobs``, raw engine + logprobs - raw
     trainer (``on_support``). Then the ratio's value is raw trainer / raw engine, and its gradient is that of log pi
-    at the sampling temperature. That both sides ought to be renormalised over the kept tokens cancels in the ratio as
-    far as both keep the same.
+    at the sampling temperature. It is not the ratio of the probabilities that tokens were drawn by: those are
+    renormalised over the kept tokens, whose share of the whole changes with the policy too. With ``mismatch.support:
+    kept`` all log-probs handed in are over the kept tokens, and the ratio is the latter.
     """
 
     on_policy: bool = True

@@ -17,8 +17,9 @@ import numpy
 
 from cascade_rl.types import Group
 
-TOKENS = ("prompt_token_ids", "token_ids", "logprobs")
-"""Columns with a list for each rollout: int32, int32 and float32. Older files lack them."""
+TOKENS = ("prompt_token_ids", "token_ids", "logprobs", "kept_token_ids")
+"""Columns with a list for each rollout: int32, int32, float32, and a list of int32 for each token (only where the stage
+has ``mismatch.support: kept``). Older files lack them."""
 
 
 def rows_of(groups: Iterable[Group], step: int) -> list[dict[str, Any]]:
@@ -43,6 +44,7 @@ def rows_of(groups: Iterable[Group], step: int) -> list[dict[str, Any]]:
             "prompt_token_ids": numpy.asarray(group.prompt_token_ids, numpy.int32),
             "token_ids": numpy.asarray(rollout.token_ids, numpy.int32),
             "logprobs": numpy.asarray(rollout.logprobs, numpy.float32),
+            **({} if rollout.kept is None else {"kept_token_ids": [ids[ids >= 0] for ids in rollout.kept]}),
         }
         for number, group in enumerate(groups)
         for rollout, score in zip(group.rollouts, group.scores, strict=True)
@@ -70,7 +72,8 @@ def write_rollouts(folder: Path, step: int, rows: Sequence[dict[str, Any]]) -> P
     table = pyarrow.Table.from_pylist([{k: v for k, v in row.items() if k not in TOKENS} for row in rows])
     for name in (name for name in TOKENS if rows and name in rows[0]):
         kind = pyarrow.list_(pyarrow.float32() if name == "logprobs" else pyarrow.int32())
-        table = table.append_column(name, pyarrow.array([row[name] for row in rows], kind))
+        kind = pyarrow.list_(kind) if name == "kept_token_ids" else kind
+        table = table.append_column(name, pyarrow.array([row.get(name) for row in rows], kind))
     try:
         pyarrow.parquet.write_table(table, temporary, compression="zstd", **_encodings(table.column_names))
         os.replace(temporary, path)
@@ -86,6 +89,6 @@ def _encodings(names: Sequence[str]) -> dict[str, Any]:
         return {}
     plain = [name for name in names if name not in TOKENS]
     return {
-        "use_dictionary": [*plain, "prompt_token_ids.list.element", "token_ids.list.element"],
+        "use_dictionary": [*plain, *(f"{name}.list.element" for name in ("prompt_token_ids", "token_ids"))],
         "use_byte_stream_split": ["logprobs.list.element"],
     }

@@ -150,6 +150,7 @@ def training_sequences(groups: Sequence[Group]) -> list[TrainingSequence]:
             0.0,  # known once the trainer has scored them
             1.0 / len(rollout.token_ids),
             group.prompt.domain,
+            rollout.kept,
         )
         for group in groups
         for rollout in group.rollouts

@@ -53,6 +53,7 @@ def training_sequences(groups: Sequence[Group], config: RlStage, loss: StageLoss
             group.rollouts[i].logprobs,
             advantage,
             loss.weight(len(group.rollouts[i].token_ids)),
+            kept=group.rollouts[i].kept,
         )
         for (group, indices), row in zip(kept, advantages, strict=True)
         for i, advantage in zip(indices, row, strict=True)

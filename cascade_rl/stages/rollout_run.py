@@ -16,6 +16,7 @@ import torch
 
 from cascade_rl.data.template import Template
 from cascade_rl.recipe import RolloutStage
+from cascade_rl.recipe.choices import notes
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.rewarding import DomainScorer
 from cascade_rl.rollout.archive import joined, rows_of, write_rollouts
@@ -142,7 +143,12 @@ def opened(
         Benchmarks(context, template, search, live=True) as benchmarks,
     ):
         longest = max(prompts.longest + config.longest_completion, benchmarks.longest if job.evaluate_every else 0)
-        engine = context.engine(job.checkpoint, tokenizer, config.engine, config.rollout, longest, lora=config.lora)
+        for note in notes(config):
+            context.say(note)
+        kept = config.mismatch is not None and config.mismatch.support == "kept"
+        engine = context.engine(
+            job.checkpoint, tokenizer, config.engine, config.rollout, longest, lora=config.lora, kept=kept
+        )
         yield RolloutRun(
             context=context,
             config=config,

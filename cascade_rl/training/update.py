@@ -97,7 +97,7 @@ class Update:
             taught = self._taught(row)
             row = self._screened(row)
             loss, scores = self._policy.backward(row, self._temperature, functools.partial(self._terms, row))
-            ours = scores.raw_logprobs if self._engine_temperature == 1.0 else scores.logprobs
+            ours = scores.logprobs if self._engine_temperature == self._temperature else scores.raw_logprobs
             gap = (ours - row.engine_logprobs).abs()
             self._totals += torch.tensor(
                 [loss, float(gap.double().sum()), len(gap), int(taught.sum())], dtype=torch.float64

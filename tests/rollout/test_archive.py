@@ -1,5 +1,8 @@
 """Stored rollouts: a step can be recomputed from its file."""
 
+import dataclasses
+
+import numpy
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -71,3 +74,12 @@ def test_files_without_tokens_are_read_as_they_are(tmp_path):
 
 def test_a_step_without_rollouts_is_a_file_without_rows(tmp_path):
     assert read_rollouts(write_rollouts(tmp_path, 1, joined([[], []])), tokens=True) == []
+
+
+def test_what_was_kept_lies_beside_the_tokens(tmp_path):
+    made = group("a", [[5, 6]], [1.0])
+    (rollout,) = made.rollouts
+    kept = numpy.array([[5, 9], [6, -1]], numpy.int32)
+    made = dataclasses.replace(made, rollouts=[dataclasses.replace(rollout, kept=kept)])
+    (row,) = read_rollouts(write_rollouts(tmp_path, 1, rows_of([made], 1)), tokens=True)
+    assert row["kept_token_ids"] == [[5, 9], [6]]

@@ -274,3 +274,35 @@ def test_nothing_measured_is_no_number(checkpoint):
     assert stats.trained_tokens == 44
     for name in ("policy/entropy", "sampling/logprob_gap_mean", "sampling/logprob_gap_max", "mismatch/k3"):
         assert math.isnan(stats.metrics()[name]), name
+
+
+def test_kept_tokens_travel_with_their_sequence_and_change_the_policy(checkpoint):
+    """Rows cut anyhow score each token over its own kept ids; a policy that says the same as the engine has ratio 1."""
+    policy, generator = make_policy(checkpoint), torch.Generator().manual_seed(2)
+    given = []
+    for s in sequences():
+        n, width = len(s.completion_ids), 3 + len(s.completion_ids) % 3
+        kept = torch.randint(0, 300, (n, width), generator=generator, dtype=torch.int32).numpy()
+        kept[:, 0] = s.completion_ids
+        kept[:, -1] = -1
+        given.append(dataclasses.replace(s, kept=kept))
+
+    def scored(rows):
+        values = {}
+        for row in rows:
+            parts = policy.score(row, 0.7).logprobs.split(row.lengths.tolist())
+            for ids, part in zip(row.targets.split(row.lengths.tolist()), parts, strict=True):
+                values[tuple(ids.tolist())] = part
+        return [values[tuple(s.completion_ids.tolist())] for s in given]
+
+    together, apart = scored(pack(given, 1000)), scored(pack(given, 24))
+    for one, other in zip(together, apart, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    whole = policy.score(pack(sequences(), 1000)[0], 0.7).logprobs
+    assert float((torch.cat(together) - whole).min()) > 1.0  # 3 to 5 tokens instead of some 400
+    agreeing = [dataclasses.replace(s, engine_logprobs=v.numpy()) for s, v in zip(given, together, strict=True)]
+    objective = Objective(on_policy=False, clip_low=0.01, clip_high=0.01)
+    loss = StageLoss(objective, "token", 1)
+    stats, _ = run_update(policy, pack(agreeing, 24), loss, 0.7, 0.7, measures=loss.measures)
+    assert stats.logprob_gap_max < 1e-5
+    assert stats.measures == {"mismatch/k3": pytest.approx(0.0, abs=1e-9), "loss/clipped": 0.0}
