@@ -85,7 +85,7 @@ def updates_of(positions: Sequence[Sequence[int]], teaches: Sequence[Sequence[bo
         for position, taught in zip(own, which, strict=True)
     )
     count = max(1, min(count, sum(taught for _, taught in step)))
-    found = {}
+    found: dict[int, int] = {}
     for kind in (True, False):
         those = [position for position, taught in step if taught is kind]
         found |= {position: number * count // len(those) for number, position in enumerate(those)}
