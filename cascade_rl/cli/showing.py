@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cascade_rl.orchestrator.plan import Plan, PlannedStage
-from cascade_rl.recipe import GateConfig, RewardModelStage, RolloutStage, SftStage
+from cascade_rl.recipe import GateConfig, RewardModelStage, RlStage, RolloutStage, SftStage
 from cascade_rl.store import StageFolder, Store
 from cascade_rl.store.rollouts import read_rollouts
 from cascade_rl.types import CascadeError
@@ -85,9 +85,11 @@ def arithmetic(stage: PlannedStage, processes: int) -> str:
     config = stage.config
     if isinstance(config, RolloutStage):
         rollouts = config.prompts_per_step * config.group_size
+        updates = (config.updates_per_batch or 1) if isinstance(config, RlStage) else 1
         return (
             f"{config.steps} steps; each {config.prompts_per_step} prompts x {config.group_size} = {rollouts} rollouts "
-            f"of <= {config.rollout.max_new_tokens} tokens ({rollouts // processes} per rank), 1 update"
+            f"of <= {config.longest_completion} tokens ({rollouts // processes} per rank), {updates} "
+            f"update{'s' * (updates > 1)}"
         )
     assert isinstance(config, SftStage | RewardModelStage)
     length = f"{config.steps} steps" if config.steps else f"{config.epochs:g} epochs"

@@ -15,6 +15,7 @@ from cascade_rl.data.exclusion import exclusion_inputs, stages_data
 from cascade_rl.data.sources import fingerprint as data_fingerprint
 from cascade_rl.evals.registry import pairs_identity, resolve_benchmark, resolve_pairs
 from cascade_rl.models import BUILT_IN, builder_fingerprint
+from cascade_rl.orchestrator.stage_inputs import config_inputs
 from cascade_rl.recipe import (
     DataSource,
     DistillStage,
@@ -24,7 +25,6 @@ from cascade_rl.recipe import (
     RewardConfig,
     RewardModelStage,
     RlStage,
-    RolloutStage,
     Stage,
     TeacherConfig,
     TemplateConfig,
@@ -40,10 +40,6 @@ from cascade_rl.types import CascadeError
 
 BASE = "model"
 """The name under which a recipe's base model stands among its stages."""
-
-
-_BY_THEMSELVES = frozenset({"kind", "name", "init", "data", "exclude", "reward", "rewards", "teacher", "teachers"})
-"""Keys of a stage that enter its identity as what they lead to."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +235,7 @@ def _plan_stage(
     inputs: dict[str, Any] = {
         "kind": config.kind,
         "name": config.name,
-        "config": _config(config),
+        "config": config_inputs(config),
         "parent": parent_identity,
         "data": _data(config.data, loaded),
         "template": identity_fields(recipe.template),
@@ -265,19 +261,6 @@ def _plan_stage(
     return PlannedStage(
         config, parent, parent_identity, checkpoint, parent_folder, inputs, identity, folder, keep_optimizer
     )
-
-
-def _config(config: Stage) -> dict[str, Any]:
-    """The stage's keys as its identity has them. A stage that is computed as it was before a key existed keeps its
-    identity; one that is computed otherwise now gets another."""
-    fields = identity_fields(config, _BY_THEMSELVES)
-    chosen = fields.pop("weight_decay_on", None) or "matrices"
-    before = "all" if isinstance(config, RolloutStage) else "matrices"  # what each kind did before there was a choice
-    if config.weight_decay and chosen != before:
-        fields["weight_decay_on"] = chosen
-    if isinstance(config, RlStage) and (config.updates_per_batch or 1) > 1:
-        fields["updates"] = "cut over all ranks, one learning rate a step"
-    return fields
 
 
 def model_inputs(

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from cascade_rl.orchestrator.plan import make_plan
-from cascade_rl.recipe import load_recipe
+from cascade_rl.orchestrator.stage_inputs import config_inputs
+from cascade_rl.recipe import RlStage, SftStage, load_recipe
 from cascade_rl.store import Store
 
 ROW = {"prompt": "1+1?", "answer": "2", "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}  # fmt: skip
@@ -39,22 +40,16 @@ def test_decaying_as_the_kind_did_before_keeps_the_identity(identity, kind, befo
     assert without == {identity(kind)}  # nothing decays
 
 
-def test_shipped_hashes_do_not_know_the_key(identity):
+def test_shipped_hashes_do_not_know_the_key():
     """What a hash is made of, for a decay as each kind had it: no new key."""
-    from cascade_rl.orchestrator.plan import _config
-    from cascade_rl.recipe import RlStage, SftStage
-
     base = {"name": "s", "data": [{"source": "x"}], "learning_rate": 1e-6, "steps": 4, "weight_decay": 0.1}
     rl = RlStage.model_validate({**base, "reward": {"use": "a:b"}, "weight_decay_on": "all"})
     for config in (rl, SftStage.model_validate(base)):
-        assert not {"weight_decay_on", "updates"} & set(_config(config))
+        assert not {"weight_decay_on", "updates"} & set(config_inputs(config))
 
 
-def test_several_updates_are_another_stage_than_before(identity):
-    from cascade_rl.orchestrator.plan import _config
-    from cascade_rl.recipe import RlStage
-
+def test_several_updates_are_another_stage_than_before():
     base = {"name": "s", "data": [{"source": "x"}], "learning_rate": 1e-6, "steps": 4, "reward": {"use": "a:b"}}
     several = RlStage.model_validate({**base, "updates_per_batch": 2, "loss": {"clip_high": 0.2}})
-    assert "updates" in _config(several)
-    assert "updates" not in _config(RlStage.model_validate({**base, "updates_per_batch": 1}))
+    assert "updates" in config_inputs(several)
+    assert "updates" not in config_inputs(RlStage.model_validate({**base, "updates_per_batch": 1}))
