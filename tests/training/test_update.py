@@ -228,6 +228,18 @@ def test_masked_rollouts_teach_nothing(checkpoint, of, engine_temperature):
     assert stats.trained_tokens == 44  # in the denominator they stay
 
 
+def test_a_skipped_step_does_not_hold_up_the_schedule(checkpoint):
+    """Warm-up over 4 steps: the third is at 3/4, whatever became of the second."""
+    policy = make_policy(checkpoint, warmup_steps=4)
+    policy.begin_step(1)
+    accumulate(policy, pack(sequences(), 1000), temperature=1.0, engine_temperature=1.0)
+    next(policy.model.parameters()).grad[0, 0] = math.nan
+    with pytest.raises(NonFinite):
+        policy.step()
+    policy.begin_step(2)
+    assert policy.learning_rate == pytest.approx(7.5e-4)
+
+
 def test_the_rate_belongs_to_the_step_not_to_its_updates(checkpoint):
     """4 steps of a linear decay from 1e-3: 1, 3/4, 1/2, 1/4 of it, for each of the two updates of a step."""
     policy, rates = make_policy(checkpoint, lr_schedule="linear", lr_horizon_steps=4), []
