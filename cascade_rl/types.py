@@ -70,6 +70,9 @@ class Rollout:
     stop: Stop
     version: int
     """Optimizer step whose weights produced it."""
+    kept: Any = field(default=None, compare=False)
+    """Array [n, K] of int32, filled up with -1: the ids that top-k and top-p left for each token, itself among them.
+    None where nobody asked for them."""
 
     @property
     def truncated(self) -> bool:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cascade_rl.algorithms.mismatch import band_mask, logprob_gap
+from cascade_rl.algorithms.ratios import ratio_of
 
 
 def mopd_loss(
@@ -18,12 +19,15 @@ def mopd_loss(
 
     logprobs (with gradient), teacher_logprobs, engine_logprobs: [T], of the sampled tokens, all at one temperature and
     on one support -> [T]. The loss is the mean over each response's tokens, then over responses: ``rollout_weight`` and
-    ``step_denominator`` with aggregate "sequence". A token left out by w still counts in its response's length.
+    ``step_denominator`` with aggregate "sequence". A token left out by w still counts in its response's length; its
+    value and gradient are 0 whatever its log-probs are, infinite ones too.
     """
     gap = logprob_gap(logprobs, engine_logprobs)
-    # Chosen before the product: 0 times an infinity would be NaN.
-    weighted = torch.where(band_mask(gap, low, high), gap.exp() * (teacher_logprobs - logprobs.detach()), 0.0)
-    return -weighted * logprobs
+    kept = band_mask(gap, low, high)
+    # Before anything is multiplied: 0 times infinity is NaN.
+    gap, logprobs, teacher_logprobs = (torch.where(kept, values, 0.0) for values in (gap, logprobs, teacher_logprobs))
+    weight = torch.where(kept, ratio_of(gap), 0.0)
+    return -weight * (teacher_logprobs - logprobs.detach()) * logprobs
 
 
 def mopd_measures(

@@ -46,7 +46,7 @@ class TokenScores:
     entropy: Tensor
     """Of the distribution at the sampling temperature, nats."""
     raw_logprobs: Tensor
-    """At temperature 1."""
+    """At temperature 1, over the whole vocabulary; where tokens were kept and the temperature is 1, over those."""
 
     @classmethod
     def empty(cls, count: int, device: torch.device, dtype: torch.dtype = torch.float32) -> TokenScores:
@@ -55,14 +55,22 @@ class TokenScores:
 
 @torch.no_grad()
 def chunked_logprobs(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, temperature: float = 1.0, chunk_tokens: int | None = None
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float = 1.0,
+    chunk_tokens: int | None = None,
+    kept: Tensor | None = None,
 ) -> TokenScores:
     """Scores of ``targets`` under softmax(hidden @ weight.T / temperature), without gradient.
 
     hidden: [T, H]   weight: [V, H]   targets: [T] int64   chunk_tokens: default ``chunk_size``
+    kept: [T, K] int: the ids that each token was drawn from, the target among them, filled up with -1. The softmax is
+    over these alone. Default: over all.
     Raises ValueError for a temperature that is not positive.
     """
-    head = _Head(hidden, weight, temperature, chunk_tokens)
+    head = _Head(hidden, weight, temperature, chunk_tokens, kept)
     scores = TokenScores.empty(len(targets), hidden.device, head.wide)
     for part in head.parts(len(targets)):
         with torch.autocast(hidden.device.type, enabled=False):
@@ -72,6 +80,8 @@ def chunked_logprobs(
             weights = shifted.exp()
             total = weights.sum(1)
             scores.logprobs[part][rows] -= total.log()
+            if kept is not None:  # 0 times minus infinity is NaN
+                shifted.clamp_(min=torch.finfo(shifted.dtype).min)
             scores.entropy[part][rows] = total.log() - weights.mul_(shifted).sum(1) / total
         head.copy_raw(scores, part)
     return scores
@@ -85,15 +95,17 @@ def fused_token_loss(
     *,
     temperature: float = 1.0,
     chunk_tokens: int | None = None,
+    kept: Tensor | None = None,
 ) -> tuple[Tensor, TokenScores]:
     """(sum of ``terms`` over T tokens, scores): the sum is differentiable, once, in hidden and weight.
 
     hidden: [T, H]   weight: [V, H]   targets: [T] int64   chunk_tokens: default ``chunk_size``
+    kept: as in ``chunked_logprobs``; tokens that are not kept have probability 0 and no gradient.
     ``terms`` is called once per chunk, in order, and may be any element-wise function of a token's log-prob and
     entropy; one that uses the entropy costs one more product with the head. Raises ValueError for a temperature that
     is not positive.
     """
-    head = _Head(hidden, weight, temperature, chunk_tokens)
+    head = _Head(hidden, weight, temperature, chunk_tokens, kept)
     scores = TokenScores.empty(len(targets), hidden.device, head.wide)
     with torch.autocast(hidden.device.type, enabled=False):  # it would round the products
         return _FusedTokenLoss.apply(hidden, weight, targets, terms, head, scores), scores
@@ -157,10 +169,12 @@ class _FusedTokenLoss(torch.autograd.Function):
 class _Head:
     """The head's products with chunks of hidden states, in one table that is used again for each chunk."""
 
-    def __init__(self, hidden: Tensor, weight: Tensor, temperature: float, chunk_tokens: int | None) -> None:
+    def __init__(
+        self, hidden: Tensor, weight: Tensor, temperature: float, chunk_tokens: int | None, kept: Tensor | None
+    ) -> None:
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, not {temperature}")
-        self.temperature = temperature
+        self.temperature, self._kept = temperature, kept
         # Half-precision states need no more of the head: its master weights are rounded to them, once for all chunks.
         self.operand = hidden.dtype if hidden.dtype.itemsize < 4 else torch.promote_types(hidden.dtype, weight.dtype)
         self.wide = torch.promote_types(torch.promote_types(hidden.dtype, weight.dtype), torch.float32)
@@ -185,6 +199,8 @@ class _Head:
                 scores.raw_logprobs[part][rows] = chosen[rows] - table[rows].logsumexp(1)
             table.div_(self.temperature)
             chosen = chosen / self.temperature
+        if self._kept is not None:
+            _keep_alone(table, self._kept[part])
         top = table.amax(1)
         scores.logprobs[part] = chosen - top
         return table, top
@@ -200,7 +216,7 @@ class _Head:
         return table, top, total
 
     def copy_raw(self, scores: TokenScores, part: slice) -> None:
-        """At temperature 1 the two are one."""
+        """At temperature 1 the two are one, over the kept tokens too."""
         if self.temperature == 1.0:
             scores.raw_logprobs[part] = scores.logprobs[part]
 
@@ -211,6 +227,15 @@ class _Head:
         halves = torch.empty_like(table, dtype=self.operand)
         torch.div(table, total[:, None], out=halves)
         return halves, halves.sum(1, dtype=self.wide)
+
+
+def _keep_alone(table: Tensor, kept: Tensor) -> None:
+    """Minus infinity everywhere in ``table`` [n, V] but at the ids ``kept`` [n, K], which -1 fills up; in place."""
+    outside = kept < 0
+    ids = kept.clamp(min=0).long()
+    values = table.gather(1, ids).masked_fill_(outside, -torch.inf)
+    table.fill_(-torch.inf)
+    table.scatter_reduce_(1, ids, values, "amax")  # what fills up stands at id 0, and must not hide it
 
 
 def _differentiate(terms: Terms, part: slice, scores: TokenScores) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -11,22 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cascade_rl.algorithms.ratios import LOG_RATIO_BOUND, ratio_of
+
 KlEstimator = Literal["k1", "k2", "k3"]
 Aggregate = Literal["token", "sequence", "fixed"]
-
-LARGEST_LOG_RATIO = 20.0
-"""Log-ratios above this count as this: e^20 is 5e8. A ratio of float32 numbers overflows at 88.7, its infinity becomes
-NaN in the first product with 0, and one such token would spoil the gradient of the whole step."""
-
-
-def probability_ratio(log_ratio: Tensor) -> Tensor:
-    """Return exp(log_ratio), never above e^20, in value and in gradient alike. [T] -> [T].
-
-    Beyond the bound the gradient is that of the bound: it keeps its direction, where a plain clamp would have none.
-    """
-    finite = log_ratio.clamp(-1e4, 1e4)  # the difference of an infinity to itself is NaN
-    weight = finite.detach().clamp(max=LARGEST_LOG_RATIO).exp()
-    return weight * (finite - finite.detach()).exp()  # the second factor is 1; it carries the gradient
 
 
 def policy_gradient(logprobs: Tensor, advantages: Tensor) -> Tensor:
@@ -56,22 +44,31 @@ def clipped_surrogate(
     Clipping bounds what can be gained, so it leaves one case open: a token with A < 0 that has become likelier weighs r
     without bound. ``cap`` truncates every weight: where r > cap and the token is not clipped, value and gradient are
     those of cap instead of r (d loss = -min(r, cap) A d log pi; truncated importance sampling).
+
+    r is bounded (``ratio_of``): an unclipped, uncapped token has no gradient where r is above e^20. With ``cap`` it has
+    that of cap, however large r is.
     """
     log_ratio = logprobs - old_logprobs
-    ratio = probability_ratio(log_ratio)
+    ratio = ratio_of(log_ratio)
     bounded = ratio.clamp(0.0 if clip_low is None else 1 - clip_low, None if clip_high is None else 1 + clip_high)
     gain, clipped = ratio * advantages, bounded * advantages
     if cap is None:
         return -torch.minimum(gain, clipped)
     truncated = gain * (cap / ratio.detach()).clamp(max=1.0)
+    # Where the ratio is beyond its bound it has no gradient, but the cap still has one.
+    at_cap = cap * advantages * (1 + logprobs - logprobs.detach())
+    truncated = torch.where(log_ratio > LOG_RATIO_BOUND, at_cap, truncated)
     return -torch.where(clipped < gain, clipped, truncated)
 
 
 def is_clipped(
     log_ratio: Tensor, advantages: Tensor, *, clip_low: float | None = None, clip_high: float | None = None
 ) -> Tensor:
-    """Where ``clipped_surrogate`` has no gradient: A > 0 above 1 + clip_high, A < 0 below 1 - clip_low. [T] -> bool."""
-    ratio = log_ratio.exp()
+    """Where clipping leaves ``clipped_surrogate`` no gradient: A > 0 above 1 + clip_high, A < 0 below 1 - clip_low.
+
+    log_ratio, advantages: [T] -> [T] bool.
+    """
+    ratio = ratio_of(log_ratio)
     above = torch.zeros_like(ratio, dtype=torch.bool) if clip_high is None else ratio > 1 + clip_high
     below = torch.zeros_like(ratio, dtype=torch.bool) if clip_low is None else ratio < 1 - clip_low
     return (above & (advantages > 0)) | (below & (advantages < 0))
@@ -89,8 +86,11 @@ def kl_penalty(logprobs: Tensor, reference_logprobs: Tensor, estimator: KlEstima
         k3 = exp(d) - d - 1  value unbiased and never negative; the mean of its gradient, (1 - exp(d)) grad log pi, is
                              that of the other divergence, KL(reference || pi); for small d it is k2's
 
-    k3 is what TRL's ``beta`` and verl's ``low_var_kl`` add to the loss; k1 and k2 are verl's ``kl`` and ``mse``. In k3,
-    exp(d) is bounded as in ``probability_ratio``, far beyond any d of a token that pi itself is likely to draw.
+    k3 is what TRL's ``beta`` and verl's ``low_var_kl`` add to the loss; k1 and k2 are verl's ``kl`` and ``mse``.
+
+    In k3, d is bounded from above at 20, since exp(89) overflows in float32: beyond it the value is that of the bound
+    and the gradient is 0 (see ``ratio_of``). A negative d, where pi has left the reference, is not bounded: k3 grows
+    linearly there, with a gradient of 1 - exp(d).
     """
     difference = reference_logprobs - logprobs
     if estimator == "k1":
@@ -98,14 +98,9 @@ def kl_penalty(logprobs: Tensor, reference_logprobs: Tensor, estimator: KlEstima
     if estimator == "k2":
         return difference.square() / 2
     if estimator == "k3":
-        return _bounded_expm1(difference) - difference
+        difference = difference.clamp(max=LOG_RATIO_BOUND)
+        return difference.expm1() - difference
     raise ValueError(f"no KL estimator {estimator!r}; there are k1, k2 and k3")
-
-
-def _bounded_expm1(log_ratio: Tensor) -> Tensor:
-    """exp(log_ratio) - 1, exact near 0, with the bound of ``probability_ratio``."""
-    within = log_ratio.clamp(max=LARGEST_LOG_RATIO)
-    return torch.where(log_ratio > LARGEST_LOG_RATIO, probability_ratio(log_ratio) - 1, within.expm1())
 
 
 def entropy_bonus(entropy: Tensor) -> Tensor:

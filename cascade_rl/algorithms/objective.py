@@ -39,14 +39,17 @@ class Objective:
     log-probs are the engine's, so that nothing is computed twice: the ratio trainer / engine holds both the mismatch
     and what earlier updates changed, ``cap`` truncates it (``clipped_surrogate``), and the masks act on it too.
 
-    Neither ``cap`` nor ``mask`` touches the KL penalty, the entropy bonus or the denominator.
+    Neither ``cap`` nor ``mask`` touches the KL penalty, the entropy bonus or the denominator. A token with advantage 0,
+    or left out by ``mask``, has a policy term of exactly 0 with gradient 0, whatever its log-probs are. Log-probs that
+    are NaN in any other token stay NaN, so that the step is noticed and skipped.
 
     **Support.** Engine, reference and policy log-probs must be at one temperature. Where top-p or top-k truncate
     sampling, the engine reports raw log-probs (temperature 1, whole vocabulary), and the ratio is that of the raw
     probabilities: hand in engine_logprobs brought to the temperature of ``logprobs``, raw engine + logprobs - raw
     trainer (``on_support``). Then the ratio's value is raw trainer / raw engine, and its gradient is that of log pi
-    at the sampling temperature. That both sides ought to be renormalised over the kept tokens cancels in the ratio as
-    far as both keep the same.
+    at the sampling temperature. It is not the ratio of the probabilities that tokens were drawn by: those are
+    renormalised over the kept tokens, whose share of the whole changes with the policy too. With ``mismatch.support:
+    kept`` all log-probs handed in are over the kept tokens, and the ratio is the latter.
     """
 
     on_policy: bool = True
@@ -81,18 +84,20 @@ class Objective:
         return terms
 
     def _policy_terms(self, advantages: Tensor, engine_logprobs: Tensor, logprobs: Tensor) -> Tensor:
-        kept = None if self.mask in ("none", "geometric") else self.kept(logprobs, engine_logprobs)
+        taught = advantages != 0
+        if self.mask not in ("none", "geometric"):
+            taught = taught & self.kept(logprobs, engine_logprobs)
+        # A token that teaches nothing is taken out before ratios are made, not after: 0 times infinity is NaN.
+        logprobs, engine_logprobs = (torch.where(taught, values, 0.0) for values in (logprobs, engine_logprobs))
         if self.on_policy:
             terms = policy_gradient(logprobs, advantages)
             if self.cap is not None:
                 terms = terms * truncated_weight(logprob_gap(logprobs, engine_logprobs), self.cap)
         else:
-            if kept is not None:  # before a ratio is made: a product of 0 and its gradient could be NaN
-                engine_logprobs = torch.where(kept, engine_logprobs, logprobs.detach())
             terms = clipped_surrogate(
                 logprobs, engine_logprobs, advantages, clip_low=self.clip_low, clip_high=self.clip_high, cap=self.cap
             )
-        return terms if kept is None else torch.where(kept, terms, 0.0)
+        return torch.where(taught, terms, 0.0)
 
     @property
     def masks_rollouts(self) -> bool:

@@ -16,6 +16,7 @@ from cascade_rl.cli.scoring import refuse_unbound
 from cascade_rl.recipe import RewardConfig, load_recipe
 from cascade_rl.rewarding import Scorer
 from cascade_rl.store import Store
+from cascade_rl.store.rollouts import read_rollouts
 from cascade_rl.types import Group, Prompt, Rollout, Score, Stop
 
 LINES = 10
@@ -115,12 +116,14 @@ def _flat(groups: Sequence[Group], truncated_out: bool) -> float:
 
 
 def _groups(file: Path) -> list[Group]:
-    import pyarrow.parquet
-
     groups: list[list[dict[str, Any]]] = []
-    for row in pyarrow.parquet.read_table(file).to_pylist():
-        if row["index"] == 0:  # not by prompt: a step may draw one twice
+    last = None
+    for row in read_rollouts(file):
+        # Not by prompt: a step may draw one twice. Files of older versions do not number the groups.
+        number = row.get("group")
+        if not groups or (row["index"] == 0 if number is None else number != last):
             groups.append([])
+        last = number
         groups[-1].append(row)
     return [_group(rows) for rows in groups]
 

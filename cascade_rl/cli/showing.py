@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cascade_rl.orchestrator.plan import Plan, PlannedStage
-from cascade_rl.recipe import GateConfig, RewardModelStage, RolloutStage, SftStage
+from cascade_rl.recipe import GateConfig, RewardModelStage, RlStage, RolloutStage, SftStage
 from cascade_rl.store import StageFolder, Store
+from cascade_rl.store.rollouts import read_rollouts
 from cascade_rl.types import CascadeError
 
 UNBOUNDED = 10_000
@@ -84,9 +85,11 @@ def arithmetic(stage: PlannedStage, processes: int) -> str:
     config = stage.config
     if isinstance(config, RolloutStage):
         rollouts = config.prompts_per_step * config.group_size
+        updates = (config.updates_per_batch or 1) if isinstance(config, RlStage) else 1
         return (
             f"{config.steps} steps; each {config.prompts_per_step} prompts x {config.group_size} = {rollouts} rollouts "
-            f"of <= {config.rollout.max_new_tokens} tokens ({rollouts // processes} per rank), 1 update"
+            f"of <= {config.longest_completion} tokens ({rollouts // processes} per rank), {updates} "
+            f"update{'s' * (updates > 1)}"
         )
     assert isinstance(config, SftStage | RewardModelStage)
     length = f"{config.steps} steps" if config.steps else f"{config.epochs:g} epochs"
@@ -149,13 +152,11 @@ def show_status(facts: dict[str, Any]) -> None:
 
 def show_rollouts(store: Store, run: str, stage: str, step: int | None, limit: int, worst: bool) -> None:
     """Print ``limit`` rollouts of a step. Raises CascadeError where there are none."""
-    import pyarrow.parquet
-
     by_step = store.rollouts_of(run, stage)
     chosen = by_step.get(max(by_step) if step is None else step)
     if chosen is None:
         raise CascadeError(f"no rollouts of step {step}; there are steps {min(by_step)} to {max(by_step)}")
-    rows = pyarrow.parquet.read_table(chosen).to_pylist()
+    rows = read_rollouts(chosen)
     if worst:
         rows.sort(key=lambda row: row["value"])
     for row in rows[:limit]:

@@ -15,6 +15,7 @@ from cascade_rl.data.exclusion import exclusion_inputs, stages_data
 from cascade_rl.data.sources import fingerprint as data_fingerprint
 from cascade_rl.evals.registry import pairs_identity, resolve_benchmark, resolve_pairs
 from cascade_rl.models import BUILT_IN, builder_fingerprint
+from cascade_rl.orchestrator.stage_inputs import config_inputs
 from cascade_rl.recipe import (
     DataSource,
     DistillStage,
@@ -39,10 +40,6 @@ from cascade_rl.types import CascadeError
 
 BASE = "model"
 """The name under which a recipe's base model stands among its stages."""
-
-
-_BY_THEMSELVES = frozenset({"kind", "name", "init", "data", "exclude", "reward", "rewards", "teacher", "teachers"})
-"""Keys of a stage that enter its identity as what they lead to."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +235,7 @@ def _plan_stage(
     inputs: dict[str, Any] = {
         "kind": config.kind,
         "name": config.name,
-        "config": identity_fields(config, _BY_THEMSELVES),
+        "config": config_inputs(config),
         "parent": parent_identity,
         "data": _data(config.data, loaded),
         "template": identity_fields(recipe.template),

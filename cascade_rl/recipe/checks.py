@@ -70,9 +70,12 @@ def check_context(loaded: LoadedRecipe, context_tokens: int) -> list[Problem]:
     keys: Keys
     for index, stage in enumerate(loaded.recipe.stages):
         if isinstance(stage, RolloutStage):
-            prompt, new = stage.max_prompt_tokens, stage.rollout.max_new_tokens
-            need, keys = (prompt or 1) + new, ("stages", index, "rollout", "max_new_tokens")
-            what = f"max_prompt_tokens {prompt} + max_new_tokens {new} = {need}" if prompt else f"{new} and a prompt's"
+            prompt, new = stage.max_prompt_tokens, stage.longest_completion
+            key: tuple[str, ...] = ("rollout", "max_new_tokens")
+            if new != stage.rollout.max_new_tokens:
+                key = ("instruct_max_new_tokens",)
+            need, keys = (prompt or 1) + new, ("stages", index, *key)
+            what = f"max_prompt_tokens {prompt} + {key[-1]} {new} = {need}" if prompt else f"{new} and a prompt's"
         else:
             need, keys, what = stage.max_length, ("stages", index, "max_length"), f"{stage.max_length}"
         there = positions[stage.name]

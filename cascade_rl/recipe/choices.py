@@ -17,6 +17,7 @@ def contradictions(stage: StageConfig) -> Found:
     yield from _schedule(stage)
     if isinstance(stage, RolloutStage):
         yield from _end(stage)
+        yield from _support(stage)
     if isinstance(stage, RlStage):
         yield from _rl(stage)
 
@@ -46,6 +47,35 @@ def _end(stage: RolloutStage) -> Found:
             hint = suggestion(metric, known, "names are")
             message = f"a {stage.kind} stage has no such metric; {hint} (or one of metrics.jsonl, like reward/mean)"
             yield ("stop_when", metric), message
+
+
+def _support(stage: RolloutStage) -> Found:
+    if stage.mismatch is None or stage.mismatch.support != "kept":
+        return
+    keys: Keys = ("mismatch", "support")
+    if stage.rollout.top_k == 0:
+        yield keys, "`kept` needs `rollout.top_k` above 0, which bounds how many tokens each position is sent with"
+    if stage.engine.placement == "dedicated":
+        yield keys, "`kept` is for colocated engines: servers do not say which tokens were kept"
+    if isinstance(stage, DistillStage) and any(teacher.url for teacher in stage.teachers_by_domain.values()):
+        yield keys, "`kept` needs teachers in this process: one behind a `url` answers for the whole vocabulary alone"
+
+
+def notes(stage: StageConfig) -> list[str]:
+    """What a person should know about choices that are allowed, but do less than they seem to."""
+    if not isinstance(stage, RolloutStage) or (stage.rollout.top_p == 1.0 and stage.rollout.top_k == 0):
+        return []
+    mismatch = stage.mismatch
+    updates = (stage.updates_per_batch or 1) if isinstance(stage, RlStage) else 1
+    corrected = mismatch is not None and (mismatch.cap is not None or mismatch.mask != "none")
+    compares = updates > 1 or corrected or isinstance(stage, DistillStage)
+    if not compares or (mismatch is not None and mismatch.support == "kept"):
+        return []
+    return [
+        f"stage {stage.name}: rollouts are drawn with top_p or top_k, but ratios are those of the whole vocabulary's "
+        "probabilities, which change less than the truncated ones that tokens were drawn by. `mismatch.support: kept` "
+        "takes the latter (docs/training.md)."
+    ]
 
 
 def _rl(stage: RlStage) -> Found:

@@ -45,6 +45,10 @@ class MismatchConfig(Section):
     differ by more than ``high``; ``geometric``: whole rollouts whose geometric mean ratio leaves [low, high]."""
     low: float | None = Field(None, gt=0.0)
     high: float | None = Field(None, gt=0.0)
+    support: Literal["whole", "kept"] | None = None
+    """Under top-p or top-k, which probabilities are compared: ``whole``: over the whole vocabulary, at temperature 1;
+    ``kept``: over the tokens that were left to draw from, as they were sampled; the loss then is that of this truncated
+    policy. ``kept`` needs ``rollout.top_k``, which bounds what is sent, and colocated engines. Default: ``whole``."""
 
     @model_validator(mode="after")
     def _bounds(self) -> MismatchConfig:

@@ -212,8 +212,15 @@ class OptimizerConfig(Section):
     warmup_steps: int = Field(0, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = Field(0.0, ge=0.0)
+    weight_decay_on: Literal["matrices", "all"] | None = None
+    """Which weights decay, in every kind of stage: ``matrices`` (weights of two dimensions or more, embeddings too, but
+    no norms and biases: transformers' and Megatron's way), or ``all`` (verl's way). Default: ``matrices``."""
     grad_clip: float = Field(1.0, gt=0.0)
     """Largest global gradient norm."""
+
+    def decays(self, dimensions: int) -> bool:
+        """Whether ``weight_decay`` acts on weights of so many dimensions."""
+        return self.weight_decay_on == "all" or dimensions > 1
 
     @field_validator("betas")
     @classmethod

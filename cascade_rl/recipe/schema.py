@@ -140,6 +140,17 @@ class RolloutStage(StageConfig):
             raise Misfit("prompts_per_step", f"modes: half needs an even prompts_per_step, not {self.prompts_per_step}")
         return self
 
+    def completion_limit(self, thinking: bool) -> int:
+        """Most tokens of a completion in one mode. A row may ask for fewer (column ``max_new_tokens``)."""
+        instruct = None if thinking else self.instruct_max_new_tokens
+        return instruct or self.rollout.max_new_tokens
+
+    @property
+    def longest_completion(self) -> int:
+        """Most tokens of any completion of the stage, over the modes that its prompts may have."""
+        possible = {"thinking": [True], "instruct": [False]}.get(self.modes, [True, False])
+        return max(self.completion_limit(thinking) for thinking in possible)
+
     @property
     def stop_conditions(self) -> list[Condition]:
         """``stop_when``, read."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cascade_rl.store import StageFolder
+from cascade_rl.store.rollouts import read_rollouts as rows_of_file
 from cascade_rl.types import CascadeError
 
 
@@ -166,9 +167,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def read_rollouts(stage: StageView, step: int) -> list[dict[str, Any]]:
     """Stored rollouts of one step."""
-    import pyarrow.parquet
-
-    return pyarrow.parquet.read_table(StageFolder(stage.directory).rollout_files()[step]).to_pylist()
+    return rows_of_file(StageFolder(stage.directory).rollout_files()[step])
 
 
 def rollout_steps(stage: StageView) -> list[int]:

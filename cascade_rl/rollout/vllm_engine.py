@@ -25,7 +25,7 @@ from cascade_rl.rollout.adapters import Adapter, engine_arguments
 from cascade_rl.rollout.device_memory import DeviceMemory
 from cascade_rl.rollout.engine import EngineBase, Request
 from cascade_rl.rollout.kv_cache import CPU_CACHE_VARIABLE, cpu_cache_bytes
-from cascade_rl.rollout.sampling import sampling_fields, stop_of, text_of
+from cascade_rl.rollout.sampling import TIES, kept_of, sampling_fields, stop_of, text_of
 from cascade_rl.types import CascadeError, Rollout
 
 
@@ -60,6 +60,8 @@ class VllmEngine(EngineBase):
     ``renormalised`` sampling (top-p or top-k below all) makes vLLM's processed log-probs sum to one over the kept
     tokens only, which the trainer's do not; for such stages raw log-probs (temperature 1, full vocabulary) are
     reported instead, so that both sides can be compared on one support. ``logprob_temperature`` says which it is.
+    With ``kept``, requests with top-k bring processed log-probs and the ids that were kept, over which the trainer then
+    renormalises too.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class VllmEngine(EngineBase):
         temperature: float,
         tokenizer: Any,
         lora: LoraConfig | None = None,
+        kept: int = 0,
     ) -> None:
-        """``lora``: what is loaded are adapters of this kind, on the weights of ``checkpoint``."""
+        """``lora``: what is loaded are adapters of this kind, on the weights of ``checkpoint``. ``kept``: the largest
+        top-k of requests whose rollouts are to say which tokens were kept; 0 where none is to."""
         super().__init__()
         prepare_environment(cpu=cpu)
         with collector_paused():
@@ -88,7 +92,8 @@ class VllmEngine(EngineBase):
         self._can_sleep = not cpu  # on CPU vLLM ignores sleep and frees nothing
         self._asleep = False
         self.memory = DeviceMemory()
-        self.logprob_temperature = 1.0 if renormalised else temperature
+        raw = renormalised and not kept
+        self.logprob_temperature = 1.0 if raw else temperature
         try:
             self._llm = LLM(
                 model=str(checkpoint),
@@ -104,7 +109,8 @@ class VllmEngine(EngineBase):
                 # A prompt cut in two is sampled once too often, and vLLM then winds the request's random numbers
                 # back. CPU generators cannot be: the engine would die of the first long batch of prompts.
                 enable_chunked_prefill=not cpu,
-                logprobs_mode="raw_logprobs" if renormalised else "processed_logprobs",
+                logprobs_mode="raw_logprobs" if raw else "processed_logprobs",
+                max_logprobs=max(20, kept + TIES),
                 distributed_executor_backend="external_launcher" if world_size > 1 else None,
                 generation_config="vllm",  # sampling comes from the recipe alone
                 disable_log_stats=True,
@@ -119,7 +125,8 @@ class VllmEngine(EngineBase):
         self._adapter = Adapter(self._llm.llm_engine, lora) if lora else None
         # The stage's own tokenizer, not the one vLLM finds beside the weights: a base model's end-of-turn token is
         # set by our template, and a completion must end where training says it ends.
-        self._tokenizer = tokenizer
+        self._tokenizer, self._kept = tokenizer, kept
+        self._vocabulary = self._llm.llm_engine.model_config.get_vocab_size()
         self._eos = tokenizer.eos_token_id
 
     def submit(self, request: Request) -> None:
@@ -215,8 +222,11 @@ class VllmEngine(EngineBase):
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        fields = sampling_fields(request.sampling, request.seed, self._eos)
+        if self._says_kept(request):
+            fields["logprobs"] = min(request.sampling.top_k + TIES, self._vocabulary)
         return SamplingParams(
-            **sampling_fields(request.sampling, request.seed, self._eos),
+            **fields,
             flat_logprobs=True,  # a few lists per rollout instead of two objects per token
             output_kind=RequestOutputKind.FINAL_ONLY,  # not a copy of all tokens so far with every new one
             skip_clone=True,  # made for this request alone
@@ -224,9 +234,14 @@ class VllmEngine(EngineBase):
 
     def _rollout(self, request: Request, completion) -> Rollout:
         ids = tuple(completion.token_ids)
-        logprobs = tuple(completion.logprobs.logprobs)  # flat: one per token, since no alternatives were asked for
+        logprobs, kept = tuple(completion.logprobs.logprobs), None
+        if self._says_kept(request):
+            logprobs, kept = kept_of(completion.logprobs.token_ids, logprobs, len(ids))
         if len(logprobs) != len(ids):
             raise CascadeError(f"vLLM returned {len(logprobs)} log-probs for {len(ids)} tokens of a rollout")
         stop = stop_of(completion.finish_reason, completion.stop_reason)
         text = text_of(self._tokenizer, ids, stop)
-        return Rollout(request.prompt_id, request.index, ids, logprobs, text, stop, self._version)
+        return Rollout(request.prompt_id, request.index, ids, logprobs, text, stop, self._version, kept)
+
+    def _says_kept(self, request: Request) -> bool:
+        return self._kept > 0 and request.sampling.top_k > 0

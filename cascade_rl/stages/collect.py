@@ -29,6 +29,8 @@ class Collected:
 
     groups: list[Group]
     """To be trained on. Under ``dynamic_sampling`` only those with variance: there may be none at all."""
+    positions: list[int] = field(default_factory=list)
+    """Of each of ``groups``: where its prompt stands among those of all ranks in this step."""
     unused: list[Group] = field(default_factory=list)
     """Flat ones under ``dynamic_sampling``: others were asked in their place, as far as its bound allows."""
     aborted: bool = False
@@ -141,6 +143,7 @@ class Collector:
                 on_group(group)
         return Collected(
             [group for one, group in zip(asked, groups, strict=True) if not one.is_unused],
+            [one.slot.position for one in asked if not one.is_unused],
             [group for one, group in zip(asked, groups, strict=True) if one.is_unused],
             metrics=self._metrics(tallies, step),
         )
@@ -226,9 +229,7 @@ NOT_BY_GROUP = (
 
 def sampling_of(config: RolloutStage, prompt: Prompt) -> SamplingConfig:
     """How a prompt is sampled: by the stage, in its mode, or with fewer tokens if its row says so."""
-    limit = config.rollout.max_new_tokens
-    if not prompt.thinking and config.instruct_max_new_tokens:
-        limit = config.instruct_max_new_tokens
+    limit = config.completion_limit(bool(prompt.thinking))
     limit = min(limit, prompt.columns.get("max_new_tokens") or limit)
     if limit == config.rollout.max_new_tokens:
         return config.rollout

@@ -72,8 +72,10 @@ class Context:
         sampling: SamplingConfig,
         max_model_len: int,
         lora: LoraConfig | None = None,
+        kept: bool = False,
     ) -> Engine:
         """This rank's engine, started from ``checkpoint``. A collective call. ``lora``: of the policy that it follows.
+        ``kept``: rollouts say which tokens top-k and top-p kept.
 
         Measuring is done by engines in the ranks, whatever the placement: there no trainer needs the devices.
         """
@@ -93,6 +95,7 @@ class Context:
             temperature=sampling.temperature,
             tokenizer=tokenizer,
             lora=lora if lora is not None and lora.sync == "adapter" else None,
+            kept=sampling.top_k if kept else 0,
         )
 
     def _place(self) -> Place:

@@ -43,7 +43,7 @@ def train(run: RolloutRun, first_step: int, teachers: Teachers) -> None:
     """Sync weights, roll out, ask the teachers, update; ``config.steps`` times, or until it may stop."""
     step = first_step
     while step < run.config.steps and not run.switch.reason:
-        begin_step(run)
+        begin_step(run, step)
         sync(run, version=step)
 
         collected = run.collector.collect(step, version=step, trace=run.trace)
@@ -150,6 +150,7 @@ def training_sequences(groups: Sequence[Group]) -> list[TrainingSequence]:
             0.0,  # known once the trainer has scored them
             1.0 / len(rollout.token_ids),
             group.prompt.domain,
+            rollout.kept,
         )
         for group in groups
         for rollout in group.rollouts

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy
+
 from cascade_rl.types import Rollout, Score, Stop
 
 FORMAT = 1
@@ -89,6 +91,10 @@ class Journal:
         """``rollout`` has finished."""
         # Floats are written so that they come back bit for bit (`repr` of Python).
         record = {**vars(rollout), "stop": str(rollout.stop)}
+        if rollout.kept is None:
+            del record["kept"]
+        else:
+            record["kept"] = rollout.kept.tolist()
         self._append({"position": position, "seed": seed, "rollout": record})
 
     def add_score(self, position: int, index: int, score: Score) -> None:
@@ -227,6 +233,7 @@ def _take(record: dict[str, Any], kept: dict[Key, Kept]) -> bool:
                     "token_ids": tuple(fields["token_ids"]),
                     "logprobs": tuple(fields["logprobs"]),
                     "stop": Stop(fields["stop"]),
+                    **({"kept": numpy.asarray(fields["kept"], numpy.int32)} if "kept" in fields else {}),
                 }
             )
             kept[record["position"], rollout.index] = Kept(rollout, record["seed"])

@@ -7,7 +7,6 @@ or, where engines have devices of their own, while others still generate.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 
 import torch
@@ -54,6 +53,7 @@ def training_sequences(groups: Sequence[Group], config: RlStage, loss: StageLoss
             group.rollouts[i].logprobs,
             advantage,
             loss.weight(len(group.rollouts[i].token_ids)),
+            kept=group.rollouts[i].kept,
         )
         for (group, indices), row in zip(kept, advantages, strict=True)
         for i, advantage in zip(indices, row, strict=True)
@@ -70,10 +70,26 @@ def informative(sequences: Sequence[TrainingSequence], loss: StageLoss) -> list[
     return [sequence for sequence in sequences if sequence.advantages.any()]
 
 
-def in_parts(groups: Sequence[Group], count: int) -> list[list[Group]]:
-    """``groups`` cut into ``count`` runs whose sizes differ by one at most: one for each update of a batch."""
-    cuts = [len(groups) * number // count for number in range(count + 1)]
-    return [list(groups[start:end]) for start, end in itertools.pairwise(cuts)]
+def updates_of(positions: Sequence[Sequence[int]], teaches: Sequence[Sequence[bool]], count: int) -> dict[int, int]:
+    """Position of a prompt in its step -> which of the batch's updates its group belongs to.
+
+    ``positions``, ``teaches``: by rank, of each group; ``count``: updates asked for. The cut is made over the groups of
+    all ranks, so it is the same for any number of ranks. Groups that have a gradient are cut, in the order of their
+    positions, into runs whose sizes differ by one at most, so no update is empty; where there are fewer of them than
+    ``count``, there are as many updates as such groups, and at least one. Groups without a gradient, which count in
+    the denominators alone, are dealt out in the same way.
+    """
+    step = sorted(
+        (position, taught)
+        for own, which in zip(positions, teaches, strict=True)
+        for position, taught in zip(own, which, strict=True)
+    )
+    count = max(1, min(count, sum(taught for _, taught in step)))
+    found: dict[int, int] = {}
+    for kind in (True, False):
+        those = [position for position, taught in step if taught is kind]
+        found |= {position: number * count // len(those) for number, position in enumerate(those)}
+    return found
 
 
 def filled(sequences: Sequence[TrainingSequence], budget: int) -> int:
@@ -130,7 +146,7 @@ class Learner:
         """The optimizer step, or the steps, of the batch. Returns their metrics; None for a step to be done again,
         because trainer and engine disagree. A collective call."""
         found: list[dict[str, float]] = []
-        for number, groups in enumerate(in_parts(collected.groups, self._config.updates_per_batch or 1)):
+        for number, groups in enumerate(self._parts(collected)):
             sequences = training_sequences(groups, self._config, self._loss)
             self._train(self._rows(groups))
             stats = self._update.stats(self._denominator(sequences))
@@ -140,6 +156,22 @@ class Learner:
             found.append(self._applied(stats, collected, step))
             self._update = self._new_update()
         return _means(found)
+
+    def _parts(self, collected: Collected) -> list[list[Group]]:
+        """This rank's groups of each update; a rank may have none where others have some. A collective call where
+        there are to be several updates."""
+        wanted, groups = self._config.updates_per_batch or 1, collected.groups
+        if wanted == 1:
+            return [groups]
+        teaches = [
+            bool(informative(training_sequences([group], self._config, self._loss), self._loss)) for group in groups
+        ]
+        everyone = self._run.context.ranks.gather((collected.positions, teaches))
+        numbers = updates_of([positions for positions, _ in everyone], [taught for _, taught in everyone], wanted)
+        return [
+            [group for group, position in zip(groups, collected.positions, strict=True) if numbers[position] == number]
+            for number in range(max(numbers.values(), default=0) + 1)
+        ]
 
     def _train(self, rows: Sequence[MicroBatch]) -> None:
         reference, temperature = self._run.reference, self._config.rollout.temperature
@@ -187,6 +219,7 @@ class Learner:
             on_row=lambda: run.phase("training"),
             screen=self._loss.screen,
             measures=self._loss.measures,
+            taught=self._loss.taught,
         )
 
 

@@ -33,7 +33,7 @@ def train(run: RolloutRun, first_step: int) -> None:
     """Sync weights, roll out, score, compare within groups, update; ``config.steps`` times, or until it may stop."""
     step = first_step
     while step < run.config.steps and not run.switch.reason:
-        begin_step(run)
+        begin_step(run, step)
         sync(run, version=step)
 
         learner = Learner(run)

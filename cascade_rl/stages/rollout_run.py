@@ -16,9 +16,10 @@ import torch
 
 from cascade_rl.data.template import Template
 from cascade_rl.recipe import RolloutStage
+from cascade_rl.recipe.choices import notes
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.rewarding import DomainScorer
-from cascade_rl.rollout.archive import rows_of, write_rollouts
+from cascade_rl.rollout.archive import joined, rows_of, write_rollouts
 from cascade_rl.rollout.engine import Engine
 from cascade_rl.stages.adapter_files import publish_adapter
 from cascade_rl.stages.collect import Collector
@@ -141,9 +142,13 @@ def opened(
         make_scorer(template, search) as scorer,
         Benchmarks(context, template, search, live=True) as benchmarks,
     ):
-        longest = prompts.longest + max(config.rollout.max_new_tokens, config.instruct_max_new_tokens or 0)
-        longest = max(longest, benchmarks.longest if job.evaluate_every else 0)
-        engine = context.engine(job.checkpoint, tokenizer, config.engine, config.rollout, longest, lora=config.lora)
+        longest = max(prompts.longest + config.longest_completion, benchmarks.longest if job.evaluate_every else 0)
+        for note in notes(config):
+            context.say(note)
+        kept = config.mismatch is not None and config.mismatch.support == "kept"
+        engine = context.engine(
+            job.checkpoint, tokenizer, config.engine, config.rollout, longest, lora=config.lora, kept=kept
+        )
         yield RolloutRun(
             context=context,
             config=config,
@@ -289,8 +294,10 @@ def sync(run: RolloutRun, version: int) -> None:
     )
 
 
-def begin_step(run: RolloutRun) -> None:
-    """The clock and the sampler's position from which a step goes, and may have to go again."""
+def begin_step(run: RolloutRun, step: int) -> None:
+    """Set the learning rate of ``step``, start its clock, and note the sampler's position in case the step is done
+    again."""
+    run.policy.begin_step(step)
     run.trace = Trace()
     run.position = run.sampler.state()
 
@@ -339,7 +346,7 @@ def archive(run: RolloutRun, groups: Sequence[Group], step: int) -> None:
     shares = run.context.ranks.gather(rows_of(groups, step + 1))
     if run.context.ranks.is_main:
         try:
-            write_rollouts(run.context.job.place.rollouts, step + 1, [row for share in shares for row in share])
+            write_rollouts(run.context.job.place.rollouts, step + 1, joined(shares))
         except OSError as error:
             run.context.say(f"WARNING: rollouts of step {step + 1} could not be written: {error}")
 

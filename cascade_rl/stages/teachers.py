@@ -77,7 +77,7 @@ class Teachers:
 
     def _check(self, domain: str, teacher: FrozenModel | ServerTeacher, run: RolloutRun) -> None:
         config: DistillStage = run.config
-        longest = run.prompts.longest + max(config.rollout.max_new_tokens, config.instruct_max_new_tokens or 0)
+        longest = run.prompts.longest + config.longest_completion
         probes = {name: part["text"] for name, part in run.template.probe().items()}
         if isinstance(teacher, ServerTeacher):
             teacher.check(lambda text: _encode(run.tokenizer, text), list(probes.values()), longest)

@@ -111,6 +111,40 @@ def common_arguments(context: Context, config: TrlStage, steps: int | None, work
     }
 
 
+def named_order(optimizer: Any, model: Any) -> list[str]:
+    """Names of the parameters by the numbers that ``optimizer`` gives them in its state: group after group."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    return [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
+
+
+def inherit_moments(optimizer: Any, model: Any, path: Path) -> None:
+    """Fill ``optimizer`` with the moments in ``path``, matched by parameter name: a parent may have grouped its
+    parameters otherwise. Files written before names were kept all left norms and biases out of the decay.
+
+    Raises CascadeError when they are the moments of another model.
+    """
+    kept = torch.load(path, map_location="cpu", weights_only=True)
+    order = named_order(optimizer, model)
+    numbers = {name: number for number, name in enumerate(kept.get("names") or _order_before_names(model))}
+    shapes = {name: p.shape for name, p in model.named_parameters()}
+    state = {}
+    for number, name in enumerate(order):
+        moments = kept["state"].get(numbers.get(name))
+        if moments is None:
+            continue
+        if moments["exp_avg"].shape != shapes[name]:
+            raise CascadeError(f"{path}: the inherited optimizer has {name} in another shape: it is of another model")
+        state[number] = moments
+    if kept["state"] and not state:
+        raise CascadeError(f"{path}: the inherited optimizer has none of this model's parameters")
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _order_before_names(model: Any) -> list[str]:
+    parameters = [(name, p.dim() > 1) for name, p in model.named_parameters() if p.requires_grad]
+    return [name for decays in (True, False) for name, does in parameters if does is decays]
+
+
 class Governed:
     """Put before a TRL trainer among the bases of a class: our order and schedule, and counts of what it is fed."""
 
@@ -145,11 +179,14 @@ class Governed:
             return super()._get_train_sampler(train_dataset)  # type: ignore[misc]
         return torch.utils.data.SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
 
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        """The recipe's choice, by the same rule as in stages with rollouts; transformers goes by names of its own."""
+        return [name for name, p in model.named_parameters() if self._stage.decays(p.dim())]
+
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         optimizer = super().create_optimizer(*args, **kwargs)  # type: ignore[misc]
         if self._inherited_optimizer is not None:
-            state = torch.load(self._inherited_optimizer, map_location="cpu", weights_only=True)["state"]
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            inherit_moments(optimizer, self.model, self._inherited_optimizer)
             self._inherited_optimizer = None
         return optimizer
 
@@ -309,7 +346,8 @@ def train(
         )
     if context.ranks.is_main and job.keep_optimizer:
         with publishing_file(job.place.optimizer) as file:
-            torch.save(trainer.optimizer.state_dict(), file)
+            names = named_order(trainer.optimizer, trainer.accelerator.unwrap_model(trainer.model))
+            torch.save({**trainer.optimizer.state_dict(), "names": names}, file)
 
 
 def remove_leftovers(context: Context) -> None:

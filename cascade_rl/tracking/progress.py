@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -95,7 +96,8 @@ def summary(kind: str, metrics: Mapping[str, Any]) -> str:
         parts += [f"{named[0]} {metrics[named[1]]:.3f}", f"length {metrics['completions/mean_length']:.0f}"]
         if metrics["completions/truncated"]:
             parts.append(f"truncated {100 * metrics['completions/truncated']:.0f}%")
-        parts.append(f"gap {metrics['sampling/logprob_gap_mean']:.0e}")
+        if math.isfinite(metrics["sampling/logprob_gap_mean"]):  # nothing is measured where nothing teaches
+            parts.append(f"gap {metrics['sampling/logprob_gap_mean']:.0e}")
     else:
         parts.append(f"loss {metrics['loss']:.3f}")
     rate = metrics["time/tokens_per_s"]

@@ -198,6 +198,8 @@ def _key(what: TrainingSequence | numpy.ndarray) -> bytes:
     """Of its content, so that an order by it is the same wherever it was made."""
     digest = hashlib.blake2b(digest_size=16)
     values = [what] if isinstance(what, numpy.ndarray) else [getattr(what, f.name) for f in dataclasses.fields(what)]
+    if isinstance(what, TrainingSequence) and what.kept is None:
+        values = values[:-1]  # the order of sequences, and so every bit, stays what it was before there was this field
     for value in values:
         digest.update(value.tobytes() if isinstance(value, numpy.ndarray) else repr(value).encode())
         digest.update(b"|")

@@ -30,10 +30,16 @@ class FusedHead(torch.nn.Linear):
     """A language-model head that goes from hidden states to scores and loss, chunk by chunk."""
 
     def forward(  # type: ignore[override]
-        self, hidden: Tensor, targets: Tensor, terms: Terms | None, temperature: float, chunk_tokens: int | None
+        self,
+        hidden: Tensor,
+        targets: Tensor,
+        kept: Tensor | None,
+        terms: Terms | None,
+        temperature: float,
+        chunk_tokens: int | None,
     ) -> Outputs:
-        """hidden: [N, H]   targets: [N]. Without ``terms`` only scores are taken."""
-        keys: dict[str, Any] = {"temperature": temperature, "chunk_tokens": chunk_tokens}
+        """hidden: [N, H]   targets: [N]   kept: [N, K] or None. Without ``terms`` only scores are taken."""
+        keys: dict[str, Any] = {"temperature": temperature, "chunk_tokens": chunk_tokens, "kept": kept}
         if terms is None:
             loss, scores = None, chunked_logprobs(hidden, self.weight, targets, **keys)
         else:
@@ -60,7 +66,9 @@ class PackedModel(torch.nn.Module):
         offloading = self._offload and terms is not None
         with activations_on_cpu(batch.input_ids.shape[1]) if offloading else contextlib.nullcontext():
             hidden, _ = hidden_and_head(self.model, batch, half=self._half)
-        return self.model.get_output_embeddings()(hidden, batch.targets, terms, temperature, self._chunk_tokens)
+        return self.model.get_output_embeddings()(
+            hidden, batch.targets, batch.kept, terms, temperature, self._chunk_tokens
+        )
 
 
 def scores_of(outputs: Outputs) -> TokenScores:

@@ -25,6 +25,9 @@ class TrainingSequence:
     reference_logprobs: numpy.ndarray | None = None  # [n], of the reference model (KL penalty) or the teacher
     label: str = ""
     """What it is told apart by in metrics (its prompt's domain)."""
+    kept: numpy.ndarray | None = None
+    """[n, K] int32, filled up with -1: what each token was drawn from, where probabilities are those of the kept tokens
+    alone (``mismatch.support: kept``)."""
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
@@ -37,6 +40,7 @@ def training_sequence(
     advantage: float | Sequence[float],
     weight: float = 1.0,
     label: str = "",
+    kept: numpy.ndarray | None = None,
 ) -> TrainingSequence:
     """A ``TrainingSequence`` from plain lists; one ``advantage`` holds for all tokens."""
     n = len(completion_ids)
@@ -47,6 +51,7 @@ def training_sequence(
         numpy.broadcast_to(numpy.asarray(advantage, numpy.float32), (n,)).copy(),
         weight,
         label=label,
+        kept=kept,
     )
 
 
@@ -64,6 +69,7 @@ class MicroBatch:
     engine_logprobs: Tensor  # [N]
     weights: Tensor  # [N]
     reference_logprobs: Tensor | None = None  # [N]
+    kept: Tensor | None = None  # [N, K], see ``TrainingSequence``
     first: int = 0
     """Of a row that several ranks share: where this rank's tokens begin; borders are those of the whole row."""
     labels: tuple[str, ...] = ()  # [sequences]
@@ -141,5 +147,17 @@ def pack_row(sequences: Sequence[TrainingSequence]) -> MicroBatch:
         reference_logprobs=torch.from_numpy(numpy.concatenate([*references, numpy.empty(0, numpy.float32)]))
         if references or not len(predictors)
         else None,
+        kept=_kept(sequences),
         labels=tuple(s.label for s in sequences),
     )
+
+
+def _kept(sequences: Sequence[TrainingSequence]) -> Tensor | None:
+    """What the row's tokens were drawn from, all as wide as the widest."""
+    found = [s.kept for s in sequences if s.kept is not None]
+    if not found:
+        return None
+    assert sum(map(len, found)) == sum(len(s.completion_ids) for s in sequences), "all of a row's tokens, or none"
+    width = max(kept.shape[1] for kept in found)
+    wide = [numpy.pad(kept, ((0, 0), (0, width - kept.shape[1])), constant_values=-1) for kept in found]
+    return torch.from_numpy(numpy.concatenate(wide))

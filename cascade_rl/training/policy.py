@@ -80,9 +80,8 @@ class Policy:
             offload_activations=sharding.offload_activations,
         )
         self.sharding = make_sharding(root, config, ranks, sharding, half=self.half)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: learning_rate_factor(step, config, total_steps)
-        )
+        self._config, self._total_steps = config, total_steps
+        self.begin_step(0)
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -102,7 +101,17 @@ class Policy:
     @property
     def learning_rate(self) -> float:
         """Rate of the next ``step``."""
-        return self.scheduler.get_last_lr()[0]
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def begin_step(self, step: int) -> None:
+        """Set the learning rate of training step ``step`` (0-based), for all updates that are made in it.
+
+        The rate follows from the number of the step alone: not from how many updates a batch is cut into, nor from
+        updates that were skipped, nor from where a stage was resumed or its optimizer comes from.
+        """
+        rate = self._config.learning_rate * learning_rate_factor(step, self._config, self._total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
     def rows(self, sequences: Sequence[TrainingSequence], budget: int) -> list[MicroBatch]:
         """This rank's share of what all ranks hand in, as rows of about ``budget`` tokens each, equally many on every
@@ -146,7 +155,6 @@ class Policy:
         norm = self.sharding.step(denominator)
         if not math.isfinite(norm):
             raise NonFinite(f"the gradient is not finite (norm {norm})")
-        self.scheduler.step()
         return norm
 
     def discard(self) -> None:
@@ -212,13 +220,11 @@ class Policy:
             path = folder / STATE.format(rank=self.ranks.rank, world=self.ranks.world_size)
             portable.write(path, pieces, self.optimizer)
             written.append(path)
-        if self.ranks.is_main:
-            written.append(folder / "schedule.pt")
-            torch.save(self.scheduler.state_dict(), written[-1])
         return written
 
     def load(self, folder: Path) -> None:
-        """Go on from the state in ``folder``, written by any number of ranks under any strategy. A collective call.
+        """Go on from the state in ``folder``, written by any number of ranks under any strategy. The learning rate is
+        that of ``begin_step``. A collective call.
 
         Raises CascadeError when it is the state of another model, or files of it are missing.
         """
@@ -227,9 +233,6 @@ class Policy:
             raise CascadeError(f"{folder} holds no state of a policy")
         portable.read(paths, self.sharding.targets(), self.optimizer, weights=True)
         self.sharding.loaded()
-        self.scheduler.load_state_dict(torch.load(folder / "schedule.pt", weights_only=True))
-        for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
-            group["lr"] = rate
 
     def save_optimizer(self, path: Path | None) -> None:
         """Write the moments into ``path`` (None on other ranks than the main one), for a stage that inherits them. A
@@ -239,7 +242,7 @@ class Policy:
             torch.save(moments, path)
 
     def inherit_optimizer(self, path: Path) -> None:
-        """Take over a parent stage's moments, with this stage's own rates and a schedule from step 0.
+        """Take over a parent stage's moments, with this stage's own rates and schedule.
 
         Raises CascadeError when they are those of another model.
         """

@@ -94,7 +94,9 @@ class FrozenModel:
     def _logprobs(self, row: MicroBatch, temperature: float) -> Tensor:
         row = row.to(self._device)
         hidden, head = hidden_and_head(self._model, row, half=self._half)
-        scores = chunked_logprobs(hidden, head, row.targets, temperature=temperature, chunk_tokens=self._chunk_tokens)
+        scores = chunked_logprobs(
+            hidden, head, row.targets, temperature=temperature, chunk_tokens=self._chunk_tokens, kept=row.kept
+        )
         return scores.logprobs
 
     @contextlib.contextmanager

@@ -8,7 +8,9 @@ from cascade_rl.recipe import OptimizerConfig
 
 
 def learning_rate_factor(step: int, config: OptimizerConfig, total_steps: int) -> float:
-    """Learning rate of optimizer step ``step`` (0-based) as a share of ``config.learning_rate``.
+    """Learning rate of training step ``step`` (0-based) as a share of ``config.learning_rate``.
+
+    A step of rollouts may be cut into several updates (``updates_per_batch``): they all have the rate of their step.
 
     Linear warm-up over ``warmup_steps`` (the first step already moves), then constant, or a cosine or linear decay
     to ``min_learning_rate`` at ``lr_horizon_steps`` (default ``total_steps``). A horizon beyond the run ends it at

@@ -78,6 +78,7 @@ def shared_row(sequences: Sequence[TrainingSequence]) -> MicroBatch:
         engine_logprobs=row.engine_logprobs,
         weights=row.weights,
         reference_logprobs=row.reference_logprobs,
+        kept=row.kept,
         labels=row.labels,
         prefixes=tuple(layout.prefixes),
         trained=tuple(len(s.completion_ids) for s in sequences),

@@ -67,6 +67,12 @@ class StageLoss:
     def _without_masked_rollouts(self, row: MicroBatch, logprobs: Tensor) -> Tensor:
         return row.advantages * self.objective.kept(logprobs, row.engine_logprobs, row.lengths)
 
+    @staticmethod
+    def taught(row: MicroBatch) -> Tensor:
+        """For ``Update``: [N] bool, the tokens with an advantage. These are the same tokens whether or not a KL penalty
+        or an entropy bonus has the others go through the policy as well."""
+        return row.advantages != 0
+
     def measures(self, row: MicroBatch, logprobs: Tensor) -> dict[str, Tensor]:
         """For ``Update``: [N] each, see ``Objective.measures``."""
         return self.objective.measures(

@@ -65,6 +65,7 @@ def cut(row: MicroBatch, rank: int, size: int) -> MicroBatch:
         engine_logprobs=row.engine_logprobs[mine],
         weights=row.weights[mine],
         reference_logprobs=None if reference is None else reference[mine],
+        kept=None if row.kept is None else row.kept[mine],
         first=first,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -21,12 +22,16 @@ log-probs of that part are on the support of ``log-probs``: at the sampling temp
 Screen = Callable[[MicroBatch, Tensor], Tensor]
 """(row, log-probs [N]) -> advantages [N] to learn from, by one who has seen whole rollouts."""
 Measures = Callable[[MicroBatch, Tensor], dict[str, Tensor]]
-"""(row, log-probs [N]) -> name -> [N] values whose mean over the step's trained tokens is a metric."""
+"""(row, log-probs [N]) -> name -> [N] values whose mean is a metric: over tokens with an advantage, or, for names that
+begin with ``loss/``, over all tokens of the loss."""
+Taught = Callable[[MicroBatch], Tensor]
+"""(row) -> [N] bool: the tokens that metrics of policy, sampling and mismatch are measured on."""
 
 
 @dataclass(frozen=True)
 class UpdateStats:
-    """Over all ranks; means over trained tokens, but ``loss`` over the step's denominator."""
+    """Over all ranks. ``loss`` is divided by the step's denominator; entropy, gaps and ``measures`` are means over the
+    tokens measured (``Taught``), and NaN where there is none."""
 
     loss: float
     entropy: float
@@ -40,14 +45,17 @@ class UpdateStats:
     """The token on which trainer and engine are furthest apart, in words."""
     measures: dict[str, float] = field(default_factory=dict)
     """Means of what the update's ``measures`` gave."""
+    taught_gap_mean: float = math.nan
+    taught_gap_max: float = math.nan
+    """As ``logprob_gap_mean`` and ``_max``, which are over all tokens of the passes, but over the tokens measured."""
 
     def metrics(self) -> dict[str, float]:
         """By the names of metrics.jsonl."""
         return {
             "loss": self.loss,
             "policy/entropy": self.entropy,
-            "sampling/logprob_gap_mean": self.logprob_gap_mean,
-            "sampling/logprob_gap_max": self.logprob_gap_max,
+            "sampling/logprob_gap_mean": self.taught_gap_mean,
+            "sampling/logprob_gap_max": self.taught_gap_max,
             "tokens/trained": self.trained_tokens,
             **self.measures,
         }
@@ -69,29 +77,34 @@ class Update:
         on_row: Callable[[], object] = lambda: None,
         screen: Screen | None = None,
         measures: Measures | None = None,
+        taught: Taught = lambda row: torch.ones_like(row.advantages, dtype=torch.bool),
     ) -> None:
         """``on_row`` is called after each row. With ``screen`` each row is scored before its forward and backward
-        pass: one more forward pass, for what must see whole rollouts first."""
+        pass: one more forward pass, for what must see whole rollouts first. ``taught`` chooses the tokens that are
+        measured, from rows as they come, before ``screen``; default: all."""
         self._policy, self._loss, self._on_row = policy, loss, on_row
-        self._screen, self._measures = screen, measures
+        self._screen, self._measures, self._taught = screen, measures, taught
         self._temperature, self._engine_temperature = temperature, engine_temperature
-        self._totals = torch.zeros(4, dtype=torch.float64)  # loss, entropy, gap, tokens of this rank
+        self._totals = torch.zeros(4, dtype=torch.float64)  # loss, gap, tokens, tokens measured; of this rank
         self._measured: dict[str, float] = {}
         self._largest_gap, self._worst = 0.0, ""
+        self._largest_taught_gap = 0.0
 
     def add(self, rows: Iterable[MicroBatch]) -> None:
         """Forward and backward over each row; gradients are left on the parameters, summed and not yet divided."""
         for row in rows:
-            row = self._screened(row.to(self._policy.ranks.device))
+            row = row.to(self._policy.ranks.device)
+            taught = self._taught(row)
+            row = self._screened(row)
             loss, scores = self._policy.backward(row, self._temperature, functools.partial(self._terms, row))
-            ours = scores.raw_logprobs if self._engine_temperature == 1.0 else scores.logprobs
+            ours = scores.logprobs if self._engine_temperature == self._temperature else scores.raw_logprobs
             gap = (ours - row.engine_logprobs).abs()
             self._totals += torch.tensor(
-                [loss, float(scores.entropy.double().sum()), float(gap.double().sum()), len(gap)], dtype=torch.float64
+                [loss, float(gap.double().sum()), len(gap), int(taught.sum())], dtype=torch.float64
             )
             if len(gap):  # none in a row that only keeps collective passes in step
                 self._note_largest(row, ours, gap)
-                self._measure(row, scores)
+                self._measure(row, scores, gap, taught)
             self._on_row()
 
     def _screened(self, row: MicroBatch) -> MicroBatch:
@@ -101,12 +114,16 @@ class Update:
         comparable = self._comparable(row, slice(None), scores.logprobs, scores.raw_logprobs)
         return dataclasses.replace(row, advantages=self._screen(comparable, scores.logprobs))
 
-    def _measure(self, row: MicroBatch, scores: TokenScores) -> None:
-        if self._measures is None:
-            return
-        comparable = self._comparable(row, slice(None), scores.logprobs, scores.raw_logprobs)
-        for name, values in self._measures(comparable, scores.logprobs).items():
-            self._measured[name] = self._measured.get(name, 0.0) + float(values.double().sum())
+    def _measure(self, row: MicroBatch, scores: TokenScores, gap: Tensor, taught: Tensor) -> None:
+        found = {ENTROPY: scores.entropy, GAP: gap}
+        if self._measures is not None:
+            comparable = self._comparable(row, slice(None), scores.logprobs, scores.raw_logprobs)
+            found |= self._measures(comparable, scores.logprobs)
+        for name, values in found.items():
+            over = values if _is_of_the_loss(name) else values[taught]
+            self._measured[name] = self._measured.get(name, 0.0) + float(over.double().sum())
+        if bool(taught.any()):
+            self._largest_taught_gap = max(self._largest_taught_gap, float(gap[taught].nan_to_num(nan=torch.inf).max()))
 
     def _note_largest(self, row: MicroBatch, ours: Tensor, gap: Tensor) -> None:
         gap = gap.nan_to_num(nan=torch.inf)
@@ -132,25 +149,35 @@ class Update:
     def stats(self, denominator: float | None = None) -> UpdateStats:
         """Of all rows of all ranks so far. A collective call. ``denominator``: default their number of tokens."""
         ranks = self._policy.ranks
-        totals = ranks.sum(self._totals.to(ranks.device)).cpu()
-        loss, entropy, gap, trained = totals.tolist()
+        loss, gap, trained, taught = ranks.sum(self._totals.to(ranks.device)).tolist()
         tokens = max(1.0, trained)  # none at all where every rollout was filtered out
         divisor = tokens if denominator is None else denominator
-        largest, worst = max(ranks.gather((self._largest_gap, self._worst)))
+        shares = ranks.gather((self._largest_gap, self._worst, self._measured, self._largest_taught_gap))
+        largest, worst = max(share[:2] for share in shares)
+        # Some ranks may have had no row, and so know no names.
+        sums = [measured for _, _, measured, _ in shares]
+        means = {
+            name: sum(of.get(name, 0.0) for of in sums) / (tokens if _is_of_the_loss(name) else taught or math.nan)
+            for share in sums
+            for name in share
+        }
         return UpdateStats(
-            loss / divisor,
-            entropy / tokens,
-            gap / tokens,
-            largest,
-            int(trained),
-            divisor,
-            worst,
-            {name: value / tokens for name, value in self._measured_everywhere().items()},
+            loss=loss / divisor,
+            entropy=means.pop(ENTROPY, math.nan),
+            logprob_gap_mean=gap / tokens,
+            logprob_gap_max=largest,
+            trained_tokens=int(trained),
+            denominator=divisor,
+            worst=worst,
+            taught_gap_mean=means.pop(GAP, math.nan),
+            taught_gap_max=max(share[-1] for share in shares) if taught else math.nan,
+            measures=means,
         )
 
-    def _measured_everywhere(self) -> dict[str, float]:
-        """Sums over ranks, of which some may have had no row and so know no names. A collective call."""
-        if self._measures is None:
-            return {}
-        shares = self._policy.ranks.gather(self._measured)
-        return {name: sum(share.get(name, 0.0) for share in shares) for share in shares for name in share}
+
+ENTROPY, GAP = "entropy", "gap"
+
+
+def _is_of_the_loss(name: str) -> bool:
+    """Whether a measure is about all that is trained on, whether it has an advantage or not."""
+    return name.startswith("loss/")

@@ -63,7 +63,7 @@ def test_the_recipe_as_it_is_passes(folder):
     [
         ("data.0.keep=selecting:kep", "data.0.keep", "has no 'kep'; did you mean keep?"),
         ("data.0.keep=gone:keep", "data.0.keep", "no module 'gone' beside the recipe"),
-        ("data.0={source: some/hub, prompt: x, keep: 'gone:keep'}", "data.0.keep", "no module 'gone'"),
+        ("data.0={source: some/hub, prompt: '{x}', keep: 'gone:keep'}", "data.0.keep", "no module 'gone'"),
         ("exclude.2.where={knd: [code]}", "exclude.2.where.knd", "no row has a column 'knd'; did you mean kind?"),
         ("exclude.1.data.0.source=gone.jsonl", "exclude.1.data.0.source", "there is no file gone.jsonl"),
         ("exclude.1.data.0.prompt='{}'", "exclude.1.data.0.prompt", "names no column"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -308,3 +309,27 @@ def test_an_empty_source_is_refused(problem, valid, source):
 
 def test_an_empty_model_is_refused(problem, valid):
     assert problem(valid.replace("model: tiny-qwen3", 'model: ""')).startswith("recipe.yaml:2: model: ")
+
+
+@pytest.mark.parametrize(
+    ("keys", "need", "key"),
+    [
+        ({"instruct_max_new_tokens": 900}, 1000, "instruct_max_new_tokens"),  # longer than the default 300, and 100
+        ({"instruct_max_new_tokens": 200}, 400, "rollout.max_new_tokens"),
+        ({"instruct_max_new_tokens": 900, "modes": "half"}, 1000, "instruct_max_new_tokens"),
+        ({"instruct_max_new_tokens": 900, "modes": "thinking"}, 400, "rollout.max_new_tokens"),  # nobody may use it
+        ({"instruct_max_new_tokens": 200, "modes": "instruct"}, 300, "instruct_max_new_tokens"),
+        ({"modes": "instruct"}, 400, "rollout.max_new_tokens"),
+    ],
+)
+def test_the_longest_rollout_of_any_mode_must_fit(load, keys, need, key):
+    stage = {
+        "name": "rl", "kind": "rl", "data": [{"source": "a:b"}], "reward": {"use": "a:b"}, "learning_rate": 1e-6,
+        "steps": 1, "max_prompt_tokens": 100, "rollout": {"max_new_tokens": 300}, **keys,
+    }  # fmt: skip
+    loaded = load(json.dumps({"name": "r", "model": "tiny-qwen3", "stages": [stage]}))
+    assert loaded.recipe.stages[0].longest_completion == need - 100
+    assert check_context(loaded, need) == []
+    (problem,) = check_context(loaded, need - 1)
+    assert f"stages.rl.{key}:" in str(problem)
+    assert f" {need} " in str(problem)

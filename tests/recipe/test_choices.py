@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cascade_rl.recipe import DistillStage, RlStage
+from cascade_rl.recipe.choices import contradictions, notes
 from cascade_rl.recipe.keys_page import keys_page
 
 
@@ -83,3 +85,54 @@ def test_the_page_of_keys_has_every_section():
     for heading in ("## `kind: rl`", "## `rollout`", "## `mismatch`", "## `sharding`", "## `reward`", "## `gates`"):
         assert heading in page
     assert "| `group_size` | a whole number, at least 2 | `8` |" in page
+
+
+def rl(**keys):
+    base = {"name": "m", "data": [{"source": "x"}], "reward": {"use": "a:b"}, "learning_rate": 1e-6, "steps": 4}
+    return RlStage.model_validate({**base, **keys})
+
+
+def distill(**keys):
+    base = {"name": "d", "data": [{"source": "x"}], "learning_rate": 1e-6, "steps": 4}
+    return DistillStage.model_validate({**base, **keys})
+
+
+KEPT = {"mismatch": {"support": "kept"}}
+TOP_K = {"rollout": {"top_k": 20}}
+
+
+@pytest.mark.parametrize(
+    ("stage", "word"),
+    [
+        (rl(**KEPT), "top_k"),
+        (rl(**KEPT, rollout={"top_p": 0.9}), "top_k"),
+        (rl(**KEPT, **TOP_K, engine={"placement": "dedicated"}), "colocated"),
+        (distill(**KEPT, **TOP_K, teacher={"url": "http://localhost:8000/v1"}), "url"),
+        (rl(**KEPT, **TOP_K), None),
+        (rl(**KEPT, rollout={"top_k": 20, "top_p": 0.9}), None),
+        (distill(**KEPT, **TOP_K, teacher={"model": "m"}), None),
+    ],
+)
+def test_kept_tokens_need_what_gives_them(stage, word):
+    found = [message for keys, message in contradictions(stage) if keys == ("mismatch", "support")]
+    assert [word in message for message in found] == ([] if word is None else [True])
+
+
+SEVERAL = {"updates_per_batch": 2, "loss": {"clip_high": 0.2}}
+
+
+@pytest.mark.parametrize(
+    ("stage", "count"),
+    [
+        (rl(**SEVERAL), 0),  # nothing is cut off
+        (rl(**TOP_K), 0),  # the ratio is 1
+        (rl(**SEVERAL, **TOP_K), 1),
+        (rl(**SEVERAL, rollout={"top_p": 0.95}), 1),
+        (rl(mismatch={"cap": 2.0}, **TOP_K), 1),
+        (rl(mismatch={"mask": "difference", "high": 0.3}, **TOP_K), 1),
+        (distill(teacher={"model": "m"}, **TOP_K), 1),
+        (rl(**SEVERAL, **TOP_K, **KEPT), 0),
+    ],
+)
+def test_raw_ratios_under_truncated_sampling_are_told(stage, count):
+    assert len(notes(stage)) == count

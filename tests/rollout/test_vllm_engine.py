@@ -23,13 +23,14 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
-def opened(checkpoint, renormalised):
+def opened(checkpoint, renormalised, kept=0):
     from cascade_rl.rollout.vllm_engine import VllmEngine
 
     os.environ["OMP_NUM_THREADS"] = "1"
     return VllmEngine(
         checkpoint, EngineConfig(max_num_seqs=16), dtype="float32", cpu=True, world_size=1, max_model_len=96,
         renormalised=renormalised, temperature=1.0, tokenizer=tiny_qwen3.build_tokenizer(),
+        kept=kept,
     )  # fmt: skip
 
 
@@ -262,3 +263,24 @@ def test_one_rollout_is_not_asked_for_twice_and_none_spans_two_versions(engine, 
     engine.clear()
     assert engine.in_flight == 0
     engine.load_weights(policy.named_weights(), version=2)
+
+
+@pytest.mark.parametrize("keys", [{"top_k": 20}, {"top_k": 5, "top_p": 0.9}])
+def test_kept_tokens_give_the_probabilities_that_were_drawn_by(checkpoint, policy, keys):
+    """The engine says what it kept, and the trainer renormalises over the same: both tell the truncated policy's own
+    log-probs, which those over the whole vocabulary are not."""
+    sampling = SAMPLING.model_copy(update=keys)
+    engine = opened(checkpoint, renormalised=True, kept=keys["top_k"])
+    try:
+        engine.load_weights(policy.named_weights(), version=1)
+        assert gap(policy, engine, sampling) < 2e-5
+        for rollout in draw(engine, requests(4, sampling)).values():
+            assert rollout.kept.shape[0] == len(rollout.token_ids)
+            assert (rollout.kept >= 0).sum(1).max() <= keys["top_k"]
+            for token, ids in zip(rollout.token_ids, rollout.kept.tolist(), strict=True):
+                assert token in ids
+                assert len({i for i in ids if i >= 0}) == sum(i >= 0 for i in ids)
+        (plain,) = draw(engine, requests(1, SAMPLING)).values()
+        assert plain.kept is None  # a benchmark's request, say, without top-k
+    finally:
+        engine.close()

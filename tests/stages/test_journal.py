@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 
+import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -286,3 +287,17 @@ def test_the_ranks_say_how_much_was_taken_over(tmp_path):
         collector(FakeEngine(), FakeScorer(value), stage(), journal=journal, say=said.append).collect(0, 0)
     (text,) = said
     assert "step 1: 8 rollouts" in text
+
+
+def test_kept_tokens_come_back(tmp_path):
+    kept = numpy.array([[1, 7], [2, -1]], numpy.int32)
+    one = make(tmp_path)
+    one.begin(4, "w")
+    one.add_rollout(0, 11, rollout(0, kept=kept))
+    one.add_rollout(0, 12, rollout(1))
+    again = make(tmp_path)
+    assert again.begin(4, "w") == 2
+    found = again.kept(0, 0, 11).rollout.kept
+    assert found.dtype == numpy.int32
+    assert found.tolist() == kept.tolist()
+    assert again.kept(0, 1, 12).rollout.kept is None

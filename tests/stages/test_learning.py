@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.stages.collect import Collected
-from cascade_rl.stages.learning import Learner, _means, filled, in_parts, informative, shaped, training_sequences
+from cascade_rl.stages.learning import Learner, _means, filled, informative, shaped, training_sequences, updates_of
 from cascade_rl.tracking.trace import Trace
 from cascade_rl.training.balance import NOTHING
 from cascade_rl.training.packing import training_sequence
@@ -53,12 +53,34 @@ def test_each_token_weighs_by_the_aggregate():
     assert [s.weight for s in sequences] == [0.5, 0.5]  # two tokens each
 
 
-@given(st.integers(1, 40), st.integers(1, 12))
-def test_parts_are_even_and_keep_the_order(count, updates):
-    parts = in_parts(list(range(count)), updates)
-    assert [x for part in parts for x in part] == list(range(count))
-    assert len(parts) == updates
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 12), st.integers(1, 4))
+def test_updates_are_even_and_the_same_for_any_ranks(teaches, asked, world):
+    def dealt(values):
+        return [list(values)[rank::world] for rank in range(world)]
+
+    alone = updates_of([range(len(teaches))], [teaches], asked)
+    assert updates_of(dealt(range(len(teaches))), dealt(teaches), asked) == alone
+    count = max(1, min(asked, sum(teaches)))
+    for kind in (True, False):
+        numbers = [alone[position] for position, taught in enumerate(teaches) if taught is kind]
+        assert numbers == sorted(numbers)
+        sizes = [numbers.count(number) for number in range(count)]
+        assert sum(sizes) == len(numbers)  # in no other update
+        assert max(sizes) - min(sizes) <= 1
+        if kind and numbers:
+            assert min(sizes) >= 1
+
+
+def test_updates_by_hand():
+    # Rank 0 has prompts 0, 2, 4, rank 1 has 1, 3, 5; 0 and 3 are flat. Teaching 1, 2 | 4, 5; flat 0 | 3.
+    found = updates_of([[0, 2, 4], [1, 3, 5]], [[False, True, True], [True, False, True]], 2)
+    assert found == {1: 0, 2: 0, 4: 1, 5: 1, 0: 0, 3: 1}
+    # Two prompts on two ranks: the first update has one of them, and is not empty.
+    assert updates_of([[0], [1]], [[True], [True]], 2) == {0: 0, 1: 1}
+    # One teaching group for four updates: one update, the flat groups in its denominator. None: one update all the same.
+    assert updates_of([[0, 2], [1]], [[False, True], [False]], 4) == {0: 0, 1: 0, 2: 0}
+    assert updates_of([[0, 2], [1]], [[False, False], [False]], 4) == {0: 0, 1: 0, 2: 0}
+    assert updates_of([[]], [[]], 4) == {}
 
 
 def sequence(length):
@@ -173,3 +195,21 @@ def test_one_rank_that_must_stop_is_enough():
         return Learner(run).meet(False, number == 1), Learner(run).meet(True, False)
 
     assert together.run(of_rank) == [((False, True), (True, False))] * 2
+
+
+def test_a_step_with_fewer_teaching_groups_than_updates_makes_fewer(checkpoint):
+    """Three updates asked for, two groups with a gradient: two updates, all tokens counted once."""
+    groups = [group([1.0, 1.0], name="a"), group([1.0, 0.0], name="b"), group([0.0, 1.0], name="c")]
+    settings = config(updates_per_batch=3, loss={"clip_high": 0.2}, prompts_per_step=4)
+    ranks = SimpleNamespace(
+        sum=lambda counts: counts, device=torch.device("cpu"), gather=lambda value: [value], world_size=1
+    )
+    run = SimpleNamespace(
+        config=settings, policy=make_policy(checkpoint), context=SimpleNamespace(ranks=ranks),
+        engine=SimpleNamespace(logprob_temperature=1.0), reference=None, trace=Trace(), phase=lambda text: None,
+        max_gap=1e9, resyncs=0, skipped=0,
+    )  # fmt: skip
+    learner = Learner(run)
+    parts = learner._parts(Collected(groups, [0, 1, 2]))
+    assert [[g.prompt.id for g in part] for part in parts] == [["a", "b"], ["c"]]
+    assert learner.learn(Collected(groups, [0, 1, 2]), 0)["tokens/trained"] == 8

@@ -142,3 +142,12 @@ def test_a_state_that_is_there_is_not_written_twice(tmp_path):
     resume(run)
     save(run, 2)
     assert (tmp_path / "state/step-000002").stat().st_ino == before
+
+
+def test_a_step_begins_with_its_own_learning_rate():
+    begun = []
+    policy = SimpleNamespace(begin_step=begun.append)
+    run = SimpleNamespace(policy=policy, sampler=SimpleNamespace(state=lambda: {"at": 3}), trace=None, position=None)
+    rollout_run.begin_step(run, 5)
+    assert begun == [5]
+    assert run.position == {"at": 3}

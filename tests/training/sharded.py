@@ -94,6 +94,7 @@ def train(policy: Policy, steps: int, first: int = 0) -> list[tuple[float, float
     """(loss, norm) of each step."""
     found = []
     for step in range(first, first + steps):
+        policy.begin_step(step)
         stats = accumulate(policy, sequences(seed=step))
         found.append((stats.loss, policy.step(stats.denominator)))
     return found
@@ -135,9 +136,6 @@ def against_ddp(folder: Path, ranks: Ranks, how: dict, dtype: str = "float32", c
     found["kept"] = max(distance(before, kept), distance(before, weights(policy)))
     accumulate(policy, sequences(seed=9))
     policy.discard()
-    policy.scheduler.step(), plain.scheduler.step()  # the step without gradient made one
-    if policy.scheduler.last_epoch != plain.scheduler.last_epoch:
-        plain.scheduler.step()
     found["ddp_after"], found["own_after"] = train(plain, 1, 3), train(policy, 1, 3)
     found["after"] = distance(weights(plain), weights(policy))
     return found
@@ -323,6 +321,48 @@ def full_disk(folder: Path, ranks: Ranks) -> dict:
     manifest = json.loads((place / "step-000002" / states.MANIFEST).read_text())
     whole = manifest == states.manifest_of(place / "step-000002")
     return {"full": full, "left": left, "good": good, "manifest": sorted(manifest), "whole": whole}
+
+
+def learn(folder: Path, ranks: Ranks, prompts: int, updates: int) -> dict:
+    """Two steps of several updates each, from groups that ranks deal out as a run does. Returns where the weights are,
+    and what was measured."""
+    from cascade_rl.recipe import RlStage
+    from cascade_rl.stages.collect import Collected
+    from cascade_rl.stages.learning import Learner
+    from cascade_rl.tracking.trace import Trace
+    from cascade_rl.types import Group, Prompt, Rollout, Score, Stop
+
+    config = RlStage.model_validate(
+        {"name": "m", "data": [{"source": "x"}], "reward": {"use": "a:b"}, "learning_rate": 1e-3, "steps": 2,
+         "prompts_per_step": prompts, "updates_per_batch": updates, "loss": {"clip_high": 0.2, "clip_low": 0.2}}
+    )  # fmt: skip
+    policy = policy_of(folder, ranks, strategy="ddp")
+    run: Any = SimpleNamespace(
+        config=config, policy=policy, context=SimpleNamespace(ranks=ranks, say=lambda text: None), reference=None,
+        engine=SimpleNamespace(logprob_temperature=1.0), trace=Trace(), phase=lambda text: None, max_gap=1e9,
+        resyncs=0, skipped=0,
+    )  # fmt: skip
+
+    def group(position: int) -> Group:
+        made = sequences(2, seed=position)
+        rollouts = [
+            Rollout(str(position), index, tuple(s.completion_ids.tolist()), (-5.7,) * len(s.completion_ids), "",
+                    Stop.EOS, 0)
+            for index, s in enumerate(made)
+        ]  # fmt: skip
+        scores = [Score(0.0), Score(float(position != 3))]  # the fourth prompt's group is flat
+        return Group(Prompt(str(position), ()), tuple(made[0].prompt_ids.tolist()), rollouts, scores)
+
+    found = []
+    for step in range(2):
+        policy.begin_step(step)
+        mine = list(range(prompts))[ranks.rank :: ranks.world_size]
+        learned = Learner(run).learn(Collected([group(position) for position in mine], mine), step)
+        assert learned is not None
+        found.append({key: learned[key] for key in ("loss", "grad_norm", "tokens/trained", "learning_rate")})
+    if ranks.is_main:
+        torch.save(weights(policy), folder / f"learned-{ranks.world_size}-{prompts}-{updates}.pt")
+    return {"metrics": found}
 
 
 if __name__ == "__main__":

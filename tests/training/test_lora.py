@@ -101,7 +101,7 @@ def test_a_buffer_that_is_used_again_does_not_matter():
 
 
 def test_half_a_layer_is_an_error():
-    with pytest.raises(ValueError, match=r"\['q'\] came in part"):
+    with pytest.raises(ValueError, match=r"\['q'\]"):
         list(lora.merged_weights([("q.base_layer.weight", torch.zeros(2, 2))], 1.0))
 
 
@@ -153,11 +153,11 @@ def test_what_rounding_loses_by_hand():
 
 def test_layers_that_are_not_there(checkpoint):
     for wanted, message in (
-        (["q_prj"], "'q_prj' is the name or its end of no linear layer .*; did you mean q_proj"),
-        (["q_proj", "layers.9.q_proj"], "'layers.9.q_proj' is the name or its end of no linear layer"),
-        (".*q_prj", "'.*q_prj' is the whole name of no linear layer"),
-        (["all-linear"], "'all-linear' is the name or its end of no linear layer"),
-        (["lm_head"], "'lm_head' is the head, which has no adapter"),
+        (["q_prj"], "'q_prj'.*q_proj"),
+        (["q_proj", "layers.9.q_proj"], "'layers.9.q_proj'"),
+        (".*q_prj", "q_prj'.* whole"),
+        (["all-linear"], "'all-linear'"),
+        (["lm_head"], "'lm_head'.* head"),
     ):
         with pytest.raises(CascadeError, match=message):
             lora.wrap_model(load_model(checkpoint, CPU), LoraConfig(target_modules=wanted), seed=0)
@@ -236,7 +236,7 @@ def test_resumed_adapters_go_on_bit_for_bit_from_a_small_state(checkpoint, tmp_p
 @pytest.mark.parametrize("other", [LoraConfig(target_modules=["q_proj"]), LoraConfig(rank=5)])
 def test_the_state_of_other_adapters_is_refused(checkpoint, tmp_path, other):
     policy_of(checkpoint, other).save(tmp_path)
-    with pytest.raises(CascadeError, match="it is the state of another model"):
+    with pytest.raises(CascadeError, match="shape|model"):
         policy_of(checkpoint).load(tmp_path)
 
 

@@ -138,8 +138,9 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(checkpoint):
 
 
 def test_resumed_policy_goes_on_bit_for_bit(checkpoint, tmp_path):
-    def steps(policy, count):
-        for _ in range(count):
+    def steps(policy, count, first=0):
+        for step in range(first, first + count):
+            policy.begin_step(step)
             accumulate(policy, pack(sequences(), 24), temperature=1.0, engine_temperature=1.0)
             policy.step()
 
@@ -150,8 +151,7 @@ def test_resumed_policy_goes_on_bit_for_bit(checkpoint, tmp_path):
     second = make_policy(checkpoint, warmup_steps=3)
     first.save(tmp_path)
     second.load(tmp_path)
-    assert second.learning_rate == first.learning_rate
-    steps(second, 2)
+    steps(second, 2, first=2)
     for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -166,7 +166,7 @@ def test_inherited_optimizer_brings_moments_but_not_rates(checkpoint, tmp_path):
     key = next(iter(child.optimizer.state))
     assert torch.equal(child.optimizer.state[key]["exp_avg"], next(iter(parent.optimizer.state.values()))["exp_avg"])
     assert child.optimizer.param_groups[0]["weight_decay"] == 0.5
-    assert child.scheduler.last_epoch == 0
+    assert child.learning_rate == 1e-3
 
 
 def test_a_tied_head_is_sent_to_the_engine(checkpoint):
@@ -226,3 +226,95 @@ def test_masked_rollouts_teach_nothing(checkpoint, of, engine_temperature):
     assert float((ours - expected).norm() / expected.norm()) < 1e-5
     assert stats.measures["mismatch/masked"] == pytest.approx(20 / 44)
     assert stats.trained_tokens == 44  # in the denominator they stay
+
+
+def test_a_skipped_step_does_not_hold_up_the_schedule(checkpoint):
+    """Warm-up over 4 steps: the third is at 3/4, whatever became of the second."""
+    policy = make_policy(checkpoint, warmup_steps=4)
+    policy.begin_step(1)
+    accumulate(policy, pack(sequences(), 1000), temperature=1.0, engine_temperature=1.0)
+    next(policy.model.parameters()).grad[0, 0] = math.nan
+    with pytest.raises(NonFinite):
+        policy.step()
+    policy.begin_step(2)
+    assert policy.learning_rate == pytest.approx(7.5e-4)
+
+
+def test_the_rate_belongs_to_the_step_not_to_its_updates(checkpoint):
+    """4 steps of a linear decay from 1e-3: 1, 3/4, 1/2, 1/4 of it, for each of the two updates of a step."""
+    policy, rates = make_policy(checkpoint, lr_schedule="linear", lr_horizon_steps=4), []
+    for step in range(4):
+        policy.begin_step(step)
+        for _ in range(2):
+            accumulate(policy, pack(sequences(), 1000), temperature=1.0, engine_temperature=1.0)
+            rates.append(policy.learning_rate)
+            policy.step()
+    assert rates == pytest.approx([1e-3, 1e-3, 7.5e-4, 7.5e-4, 5e-4, 5e-4, 2.5e-4, 2.5e-4])
+    assert {group["lr"] for group in policy.optimizer.param_groups} == {rates[-1]}
+
+
+def test_a_kl_penalty_does_not_change_whose_tokens_are_measured(checkpoint):
+    """Beside two rollouts with an advantage, a KL penalty has two without go through the policy: entropy, gap and
+    mismatch stay those of the first two; ``loss/kl`` and the guard's own gap are over all."""
+    policy = make_policy(checkpoint)
+    given = with_engine_logprobs(policy, 1.0, "logprobs")
+    flat = [
+        dataclasses.replace(s, advantages=0 * s.advantages, engine_logprobs=s.engine_logprobs - 3) for s in given[2:]
+    ]
+    plain = StageLoss(Objective(cap=2.0), "token", 1)
+    alone, _ = run_update(policy, pack(given[:2], 1000), plain, 1.0, 1.0, measures=plain.measures, taught=plain.taught)
+    penalised = StageLoss(Objective(cap=2.0, kl=0.1), "token", 1)
+    every = [dataclasses.replace(s, reference_logprobs=s.engine_logprobs) for s in (*given[:2], *flat)]
+    with_kl, _ = run_update(
+        policy, pack(every, 1000), penalised, 1.0, 1.0, measures=penalised.measures, taught=penalised.taught
+    )
+    for name in ("policy/entropy", "mismatch/k3", "mismatch/cut"):
+        assert with_kl.metrics()[name] == pytest.approx(alone.metrics()[name], abs=1e-6), name
+    assert with_kl.metrics()["sampling/logprob_gap_max"] < 1e-4
+    assert (alone.trained_tokens, with_kl.trained_tokens) == (29, 44)
+    assert with_kl.logprob_gap_mean == pytest.approx(3 * 15 / 44, rel=1e-4)
+    # k3 of d = -3 on 15 of 44 tokens, 0 on the others
+    assert with_kl.measures["loss/kl"] == pytest.approx((math.exp(-3) + 3 - 1) * 15 / 44, rel=1e-4)
+
+
+def test_nothing_measured_is_no_number(checkpoint):
+    """A step without any advantage has no entropy: 0 would look like a policy that has collapsed."""
+    policy = make_policy(checkpoint)
+    loss = StageLoss(Objective(), "token", 1)
+    flat = [dataclasses.replace(s, advantages=0 * s.advantages) for s in sequences()]
+    stats, _ = run_update(policy, pack(flat, 1000), loss, 1.0, 1.0, measures=loss.measures, taught=loss.taught)
+    assert stats.trained_tokens == 44
+    for name in ("policy/entropy", "sampling/logprob_gap_mean", "sampling/logprob_gap_max", "mismatch/k3"):
+        assert math.isnan(stats.metrics()[name]), name
+
+
+def test_kept_tokens_travel_with_their_sequence_and_change_the_policy(checkpoint):
+    """Rows cut anyhow score each token over its own kept ids; a policy that says the same as the engine has ratio 1."""
+    policy, generator = make_policy(checkpoint), torch.Generator().manual_seed(2)
+    given = []
+    for s in sequences():
+        n, width = len(s.completion_ids), 3 + len(s.completion_ids) % 3
+        kept = torch.randint(0, 300, (n, width), generator=generator, dtype=torch.int32).numpy()
+        kept[:, 0] = s.completion_ids
+        kept[:, -1] = -1
+        given.append(dataclasses.replace(s, kept=kept))
+
+    def scored(rows):
+        values = {}
+        for row in rows:
+            parts = policy.score(row, 0.7).logprobs.split(row.lengths.tolist())
+            for ids, part in zip(row.targets.split(row.lengths.tolist()), parts, strict=True):
+                values[tuple(ids.tolist())] = part
+        return [values[tuple(s.completion_ids.tolist())] for s in given]
+
+    together, apart = scored(pack(given, 1000)), scored(pack(given, 24))
+    for one, other in zip(together, apart, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    whole = policy.score(pack(sequences(), 1000)[0], 0.7).logprobs
+    assert float((torch.cat(together) - whole).min()) > 1.0  # 3 to 5 tokens instead of some 400
+    agreeing = [dataclasses.replace(s, engine_logprobs=v.numpy()) for s, v in zip(given, together, strict=True)]
+    objective = Objective(on_policy=False, clip_low=0.01, clip_high=0.01)
+    loss = StageLoss(objective, "token", 1)
+    stats, _ = run_update(policy, pack(agreeing, 24), loss, 0.7, 0.7, measures=loss.measures)
+    assert stats.logprob_gap_max < 1e-5
+    assert stats.measures == {"mismatch/k3": pytest.approx(0.0, abs=1e-9), "loss/clipped": 0.0}

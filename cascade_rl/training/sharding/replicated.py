@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -87,13 +87,24 @@ class Replicated:
         return "ddp", self._masters[0].device.type
 
 
-def adamw(parameters: Any, config: OptimizerConfig, *, on_cpu: bool = False) -> torch.optim.AdamW:
+def adamw(parameters: Iterable[Tensor], config: OptimizerConfig, *, on_cpu: bool = False) -> torch.optim.AdamW:
     """AdamW as every strategy uses it; torch's own fused one where it works on the CPU beside an accelerator, which
     needs no compiler there."""
     return torch.optim.AdamW(
-        parameters,
+        decay_groups(parameters, config),
         lr=config.learning_rate,
         betas=config.betas,
         weight_decay=config.weight_decay,
         fused=True if on_cpu else None,
     )
+
+
+def decay_groups(parameters: Iterable[Tensor], config: OptimizerConfig) -> list[dict[str, Any]]:
+    """``parameters``, whole or as DTensors, in the optimizer's groups: all in one where they all decay alike, else
+    those that decay before the others. Within a group they keep their order."""
+    parameters = list(parameters)
+    decaying = [p for p in parameters if config.decays(p.dim())]
+    others = [p for p in parameters if not config.decays(p.dim())]
+    if config.weight_decay == 0.0 or not (decaying and others):
+        return [{"params": parameters, "weight_decay": config.weight_decay if decaying else 0.0}]
+    return [{"params": decaying}, {"params": others, "weight_decay": 0.0}]

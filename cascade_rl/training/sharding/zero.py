@@ -104,21 +104,23 @@ class Zero:
                 yield from ((names[id(p)], p.data.detach()) for p in group)
 
     def pieces(self) -> Iterator[Piece]:
-        return self._pieces_of_weights() if self._stage == 3 else self._pieces_of_a_flat_group()
+        return self._pieces_of_weights() if self._stage == 3 else self._pieces_of_flat_groups()
 
-    def _pieces_of_a_flat_group(self) -> Iterator[Piece]:
-        """ZeRO-2: all parameters one after another, cut into equal runs."""
+    def _pieces_of_flat_groups(self) -> Iterator[Piece]:
+        """ZeRO-2: in each group of the optimizer all parameters one after another, cut into equal runs."""
         names = {id(p): name for name, p in self._parameters.items()}
-        (flat,) = self._flat_groups()
-        first = self._ranks.rank * flat.numel()
-        (parameters,), (offsets,) = self._zero.round_robin_bit16_groups, self._zero.round_robin_bit16_offsets
-        for parameter, begin in zip(parameters, offsets, strict=True):
-            start = max(0, first - begin)
-            end = min(parameter.numel(), first + flat.numel() - begin)
-            if start < end:
-                offset = begin + start - first
-                weight = flat.detach()[offset : offset + end - start]
-                yield Piece(names[id(parameter)], start, tuple(parameter.shape), weight, flat, offset)
+        groups = zip(
+            self._flat_groups(), self._zero.round_robin_bit16_groups, self._zero.round_robin_bit16_offsets, strict=True
+        )
+        for flat, parameters, offsets in groups:
+            first = self._ranks.rank * flat.numel()
+            for parameter, begin in zip(parameters, offsets, strict=True):
+                start = max(0, first - begin)
+                end = min(parameter.numel(), first + flat.numel() - begin)
+                if start < end:
+                    offset = begin + start - first
+                    weight = flat.detach()[offset : offset + end - start]
+                    yield Piece(names[id(parameter)], start, tuple(parameter.shape), weight, flat, offset)
 
     def _pieces_of_weights(self) -> Iterator[Piece]:
         """ZeRO-3: each parameter cut into equal runs, which lie in flat groups."""
