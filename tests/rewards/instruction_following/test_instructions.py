@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascade_rl.json_lines import text_lines
 from rewards.instruction_following import is_ifbench_row, is_ifeval_row, verify
 from rewards.instruction_following.registry import CHECKS, BadInstruction, arguments_of
 from rewards.instruction_following.text import ruled_sentences, sentences, tokens
@@ -36,7 +37,7 @@ def test_verdicts(identifier, kwargs, response, followed):
 @pytest.mark.skipif(not SHARED, reason="CASCADE_RL_SHARED_DATA is not set: the public sets are not here")
 @pytest.mark.parametrize(("name", "rows", "kinds"), [("ifeval", 541, 25), ("ifbench", 300, 58)])
 def test_every_row_of_the_public_sets_can_be_checked(name, rows, kinds):
-    data = [json.loads(line) for line in (Path(SHARED) / f"{name}.jsonl").read_text().splitlines()]
+    data = [json.loads(line) for line in text_lines(Path(SHARED) / f"{name}.jsonl")]
     seen = set()
     for row in data:
         columns = {"instruction_id_list": row["instruction_id_list"], "kwargs": row["kwargs"], "prompt": row["prompt"]}
