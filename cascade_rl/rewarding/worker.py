@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 
-from cascade_rl.processes import die_with_parent
+from cascade_rl.processes import allow_long_integers, die_with_parent
 from cascade_rl.rewarding.binding import call_arguments
 from cascade_rl.rewarding.loading import LoadedReward, load_reward
 from cascade_rl.rewarding.records import RewardError, RewardSettings
@@ -34,6 +34,7 @@ _OUT_OF_THE_WAY = 100
 def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     die_with_parent(parent)
+    allow_long_integers()
     for stop in (signal.SIGINT, signal.SIGTERM):
         # Sent to the whole job by a terminal or scheduler, while the trainer still finishes its step with us. A
         # handler, not SIG_IGN, because that would be inherited by programs the reward starts.

@@ -102,13 +102,13 @@ def test_language_switching_has_its_own_value():
 @pytest.mark.parametrize(
     ("tests", "message"),
     [
-        ([], "no tests"),
-        ({"inputs": ["1"], "outputs": []}, "1 inputs and 0 outputs"),
-        ({"questions": []}, "list of inputs and a list of outputs; there are questions"),
-        ("not json", "not JSON"),
-        (3, "must be a mapping or a list"),
-        ([{"input": "x"}], "`input` and `output`"),
-        ([{"input": "x", "output": "y", "testtype": "functional"}], "needs the function's name"),
+        ([], "tests"),
+        ({"inputs": ["1"], "outputs": []}, "1 inputs"),
+        ({"questions": []}, "questions"),
+        ("not json", "JSON"),
+        (3, "int"),
+        ([{"input": "x"}], "output"),
+        ([{"input": "x", "output": "y", "testtype": "functional"}], "fn_name"),
     ],
 )
 def test_tests_that_cannot_be_read_are_the_rows_fault(tests, message):
@@ -117,7 +117,7 @@ def test_tests_that_cannot_be_read_are_the_rows_fault(tests, message):
 
 
 def test_unknown_comparisons_are_named():
-    with pytest.raises(ValueError, match="compare must be one of lines, livecodebench, exact, unordered"):
+    with pytest.raises(ValueError, match="compare"):
         verify(block("print(1)"), tests=DOUBLE, compare="fuzzy")
 
 
@@ -171,7 +171,7 @@ def test_code_contests():
     assert verify_code_contests(block("print(3)"), **columns).details["passed"] == 1
     assert code_tests.seconds(columns["time_limit"]) == 1.5
     assert verify_code_contests(block("x = bytearray(300_000_000)"), **columns).details["failure"]["status"] == "memory"
-    with pytest.raises(ValueError, match="reads a file"):
+    with pytest.raises(ValueError, match="input.txt"):
         verify_code_contests(add, public_tests=tests, input_file="input.txt")
 
 
@@ -221,7 +221,7 @@ def test_all_options_are_parameters_of_the_data_sets_rewards():
 
 @pytest.mark.parametrize("limits", [{"time_limit_s": -1}, {"time_limit_s": float("nan")}, {"memory_limit_mib": -5}])
 def test_limits_that_are_none_are_the_rows_fault(limits):
-    with pytest.raises(ValueError, match="must be more than 0"):
+    with pytest.raises(ValueError, match="time_limit_s|memory_limit_mib"):
         verify(block("print(1)"), tests=DOUBLE, **limits)
 
 
@@ -442,3 +442,15 @@ def test_lines_of_a_program_end_as_those_of_markdown():
     text = "```python\ns = 'a\x0cb\u2028```\x85'\nprint(s)\n```"
     assert last_python_block(text) == "s = 'a\x0cb\u2028```\x85'\nprint(s)\n"
     assert last_python_block("```python\rprint(1)\r```\r") == "print(1)\r"
+
+
+def test_rows_of_the_command_line_hold_long_integers(tmp_path):
+    tests = one_test([6000], 10**6000, "f")
+    with code_tests.any_integer():
+        text = json.dumps({"response": block("def f(n): return 10**n"), "tests": tests})
+    (tmp_path / "rows.jsonl").write_text(text)
+    command = [sys.executable, "-m", "cascade_rl", "score", "rewards.code:verify", "rows.jsonl", "--workers", "1"]
+    done = subprocess.run(
+        [*command, "--set", "mode=instruct"], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert json.loads(done.stdout)["value"] == 1, done.stderr
