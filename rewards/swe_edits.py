@@ -205,7 +205,7 @@ def _chosen(text: str, edit: Edit) -> tuple[str, str | None]:
     search, replace = found[-1]
     if len(found) > 1 and not _occurs(search + "\n", text + "\n"):
         raise FormatError(f"{edit.path}: ambiguous, the lines {DIVIDE} can be read in {len(found)} ways that fit")
-    marks = [line for line in (replace or "").split("\n") if line.rstrip() in (SEARCH, REPLACE)]
+    marks = {line for line in (replace or "").split("\n") if line.rstrip() in (SEARCH, REPLACE)}
     if not all(_occurs(mark + "\n", text + "\n") for mark in marks):
         raise FormatError(f"{edit.path}: a mark {SEARCH} or {REPLACE} within an edit, of a file that has none")
     return search, replace
