@@ -28,6 +28,7 @@ from typing import Any
 
 from benchmarks.common import REPOSITORY, environment, machine, machine_line, write_json
 from benchmarks.grpo.problem import Problem
+from cascade_rl.json_lines import text_lines
 from cascade_rl.store import Job
 
 LAST = 10
@@ -205,7 +206,7 @@ def rewards(side: str, folder: Path) -> list[float]:
     """Mean reward of each step of a run that has ended."""
     if side == "trl":
         return json.loads((folder / "rewards.json").read_text())
-    lines = (folder / "stage" / "metrics.jsonl").read_text().splitlines()
+    lines = text_lines(folder / "stage" / "metrics.jsonl")
     return [json.loads(line)["reward/mean"] for line in lines]
 
 

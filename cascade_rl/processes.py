@@ -18,6 +18,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def allow_long_integers() -> None:
+    """Lift Python's limit of 4,300 digits for this process: tests of programs may hold longer integers.
+
+    The time to read one grows with the square of its length. Rows are trusted; a text of a model must be bounded by
+    whoever makes an integer of it.
+    """
+    sys.set_int_max_str_digits(0)
+
+
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
     """Pause Python's cyclic garbage collector while large libraries are imported, then set their objects aside.

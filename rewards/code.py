@@ -55,6 +55,7 @@ def verify(
     program_memory_mib: int = MEMORY_LIMIT_MIB,
     total_limit_s: float = 120.0,
     compare: str = "lines",
+    float_tolerance: float | None = None,
     tolerance: float | None = None,
     checker: str | None = None,
     partial: bool = False,
@@ -68,16 +69,16 @@ def verify(
     ``tests``: see ``rewards.code_tests.read``. ``time_limit_s`` is CPU time of each test; ``total_limit_s`` is CPU time
     and blocked time of all (the section's own ``timeout_s`` ends the call whatever this says). ``memory_limit_mib`` is
     a column; as a key of a section that name is the worker's, so that ``program_memory_mib`` is the key for rows
-    without one. ``compare``: ``lines``, ``livecodebench``, ``exact`` or ``unordered``; ``tolerance`` allows
-    numbers to differ; ``checker`` names a function of yours instead (see ``rewards.code_comparing``). ``partial``
-    runs all tests and gives the share that passed. ``mixed_language``: the value of a completion that leaves its
-    prompt's language (0 as published: -1 made coding worse; None: not looked at). ``require``, ``backend`` and
-    ``packages``: of the sandbox.
+    without one. ``compare``: ``lines``, ``livecodebench``, ``exact`` or ``unordered``; ``float_tolerance`` allows floats
+    to differ and ``tolerance`` all numbers; ``checker`` names a function of yours instead (see
+    ``rewards.code_comparing``). ``partial`` runs all tests and gives the share that passed. ``mixed_language``: the
+    value of a completion that leaves its prompt's language (0 as published: -1 made coding worse; None: not looked at).
+    ``require``, ``backend`` and ``packages``: of the sandbox.
 
     Raises ValueError for tests that cannot be read, SandboxError for a broken sandbox: neither is the response's fault.
     """
     readable = code_tests.read(tests)
-    compared = comparison(compare, tolerance, checker)
+    compared = comparison(compare, tolerance, checker, float_tolerance)
     limits = _limits(time_limit_s or TIME_LIMIT_S, memory_limit_mib or program_memory_mib)
     if (switched := language.mixed(completion, prompt, mixed_language, {})) is not None:
         return switched
@@ -197,6 +198,8 @@ def _seen(outcome: Outcome, test: Test) -> dict[str, Any]:
 
 # --- The program in an answer ----------------------------------------------------------------------------------------
 
+_LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+"""Lines with their ends, which are Markdown's: a form feed or U+2028 within a program ends none."""
 _FENCE = re.compile(r"(?P<before>[^`~]*)(?P<mark>`{3,}(?!`)|~{3,}(?!~))(?P<info>[^`]*)")
 _PYTHON = ("python", "python3", "py")
 _INDENTED_CODE = 4
@@ -229,7 +232,7 @@ def last_python_block(text: str) -> str | None:
     """
     found: str | None = None
     block: _Block | None = None
-    for line in text.splitlines(keepends=True):
+    for line in _LINES.findall(text):
         fence = _FENCE.fullmatch(line.rstrip())
         part = "text" if fence is None else _part(fence, _indent(line), block)
         if fence is not None and part == "begins":

@@ -8,9 +8,11 @@ import contextlib
 import io
 import json
 import pickle
+import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 
@@ -28,6 +30,30 @@ class Test:
     __test__ = False  # pytest would take it for one of its own
 
 
+_MOST_DIGITS = 4300
+"""Of an integer that Python reads from a text in a time that does not matter, and of its own limit."""
+
+
+def loads(text: str | bytes) -> Any:
+    """JSON that nobody trusts, in time linear in its length: integers of more than 4,300 digits become Decimals.
+
+    Raises ValueError and RecursionError as ``json.loads``.
+    """
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= _MOST_DIGITS else Decimal(digits))
+
+
+@contextlib.contextmanager
+def any_integer() -> Iterator[None]:
+    """Integers of any length are read and written, for what the data set gives: the time is quadratic in it."""
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        yield
+    finally:
+        sys.set_int_max_str_digits(before)
+
+
+@any_integer()
 def read(tests: Any) -> list[Test]:
     """Tests in any of these layouts, or as JSON text of one:
 
@@ -50,6 +76,7 @@ def read(tests: Any) -> list[Test]:
     return found
 
 
+@any_integer()
 def pairs(tests: Mapping[str, Any] | None) -> list[Test]:
     """Two lists of one length, of inputs and of outputs. Raises ValueError."""
     if not tests:
@@ -69,6 +96,7 @@ def pairs(tests: Mapping[str, Any] | None) -> list[Test]:
     return found
 
 
+@any_integer()
 def livecodebench(public: Any, private: Any, metadata: Any) -> list[Test]:
     """``public_test_cases``, ``private_test_cases`` (JSON, or base64 of zlib of pickle of it) and ``metadata``."""
     facts = _json(metadata, "metadata") if isinstance(metadata, str) and metadata else metadata or {}

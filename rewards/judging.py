@@ -160,7 +160,7 @@ class VerdictCache:
         if self._file is None or not self._file.exists():
             return []
         found = []
-        for line in self._file.read_bytes().splitlines():
+        for line in self._file.read_bytes().split(b"\n"):
             try:
                 entry = json.loads(line)
                 found.append((str(entry["key"]), entry["verdict"]))

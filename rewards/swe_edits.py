@@ -9,7 +9,11 @@
     >>>>>>> REPLACE
     ```
 
-Texts are compared with line ends as ``\\n``; ``apply`` gives a file back with the line ends it had.
+Line ends ``\\r\\n`` of a file match ``\\n`` in an edit. ``apply`` leaves every line that it does not replace as it was,
+and writes new lines with the ends that most lines of the file have.
+
+A line ``=======`` may also be part of the text, such as the rule under a heading of reStructuredText. A block with
+several such lines can be read in several ways; ``apply`` takes the one whose SEARCH is in the file (``_chosen``).
 """
 
 from __future__ import annotations
@@ -23,6 +27,9 @@ from typing import Any
 
 SEARCH, DIVIDE, REPLACE = "<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE"
 _OPEN, _CLOSE = "<solution>", "</solution>"
+_BREAK = r"\r?\n"
+MOST_DIVIDERS = 100
+"""In one edit: each is a way to read it."""
 MOST_GROWN = 16 << 20
 """Characters that a file may have after an edit: a short text found everywhere could ask for any amount."""
 
@@ -37,6 +44,8 @@ class Edit:
     search: str
     replace: str | None
     """None: no line at all, not even an empty one. Then the lines that were found go with their line breaks."""
+    others: tuple[tuple[str, str | None], ...] = ()
+    """SEARCH and REPLACE of the further ways to read a block with several dividers, the longer SEARCH later."""
 
 
 def files_of(contents: Any) -> dict[str, str]:
@@ -92,12 +101,27 @@ def parse(answer: str) -> list[Edit]:
 def _edit(lines: Sequence[str], place: int) -> tuple[Edit, int]:
     """The edit whose ``### path`` stands at ``place``, and the place after its code block."""
     path = _checked_path(lines[place][4:].strip())
-    place = _expect(lines, place + 1, SEARCH)
-    divide = _find(lines, place, DIVIDE)
-    end = _find(lines, divide + 1, REPLACE)
-    after = _expect(lines, end + 1, "```")
-    replace = "\n".join(lines[divide + 1 : end]) if end > divide + 1 else None
-    return Edit(path, "\n".join(lines[place:divide]), replace), after
+    begin = _expect(lines, place + 1, SEARCH)
+    end = _end(lines, _find(lines, begin, DIVIDE) + 1)
+    dividers = [number for number in range(begin, end) if lines[number].rstrip() == DIVIDE]
+    if len(dividers) > MOST_DIVIDERS:
+        raise FormatError(f"line {begin}: more than {MOST_DIVIDERS} lines {DIVIDE} in an edit")
+    (search, replace), *others = (
+        ("\n".join(lines[begin:divide]), "\n".join(lines[divide + 1 : end]) if end > divide + 1 else None)
+        for divide in dividers
+    )
+    return Edit(path, search, replace, tuple(others)), end + 2
+
+
+def _end(lines: Sequence[str], place: int) -> int:
+    """Where the mark of the end stands: the first from ``place`` on that is followed by the end of the code block."""
+    first = end = _find(lines, place, REPLACE)
+    while end + 1 >= len(lines) or lines[end + 1].rstrip() != "```":
+        try:
+            end = _find(lines, end + 1, REPLACE)
+        except FormatError:
+            raise FormatError(f"line {first + 2}: expected ```") from None
+    return end
 
 
 def _expect(lines: Sequence[str], place: int, mark: str) -> int:
@@ -141,30 +165,52 @@ def apply(edits: Sequence[Edit], files: Mapping[str, str]) -> dict[str, str]:
     A search text begins at the beginning of a line, is found with its exact spaces, and is replaced wherever it
     occurs (Agentless and SWE-RL; recipe.md section 7.3). A file that was not shown cannot be edited or made.
     """
-    changed = {path: _plain(text) for path, text in files.items()}
+    changed = dict(files)
     for edit in edits:
         if edit.path not in changed:
             raise FormatError(f"{edit.path} is not among the files shown")
         changed[edit.path] = _edited(changed[edit.path], edit)
-    return {path: _with_ends_of(files[path], text) for path, text in changed.items()}
+    return changed
 
 
 def _edited(text: str, edit: Edit) -> str:
-    before, search = "\n" + text, "\n" + edit.search
-    times = before.count(search)
-    if not times:
-        raise FormatError(f"{edit.path}: the search text does not occur in it")
-    if len(before) + times * len(edit.replace or "") > max(MOST_GROWN, 2 * len(before)):
+    search, replace = _chosen(text.replace("\r\n", "\n"), edit)
+    if not search:
+        return text + (replace or "")  # into an empty file
+    before = "\n" + text
+    lines = re.escape(search).replace("\\\n", _BREAK)
+    pattern = _BREAK + lines
+    times = sum(1 for _ in re.finditer(pattern, before))
+    if len(before) + times * len(replace or "") > max(MOST_GROWN, 2 * len(before)):
         raise FormatError(f"{edit.path}: the search text occurs {times} times, and the file would grow beyond reason")
-    if edit.replace is None and edit.search:
-        whole = re.sub(rf"^{re.escape(edit.search)}(?:\n|\Z)", "", text, flags=re.MULTILINE)
-        return whole if whole != text else before.replace(search, "\n")[1:]
-    return before.replace(search, "\n" + (edit.replace or ""))[1:]
+    if replace is None:
+        whole = re.sub(rf"^{lines}(?:{_BREAK}|\Z)", "", text, flags=re.MULTILINE)
+        if whole != text:
+            return whole
+    end = "\r\n" if text.count("\r\n") * 2 > text.count("\n") else "\n"
+    written = (replace or "").replace("\n", end)
+    return re.sub(pattern, lambda found: found[0][: found[0].index("\n") + 1] + written, before)[1:]
 
 
-def _plain(text: str) -> str:
-    return text.replace("\r\n", "\n")
+def _chosen(text: str, edit: Edit) -> tuple[str, str | None]:
+    """SEARCH and REPLACE of the way to read ``edit`` that fits ``text``. Raises FormatError where none does.
+
+    A SEARCH that begins a fitting one fits too, so of several ways the one with the longest SEARCH is taken: it repeats
+    the file's own rule and the lines after it, which a REPLACE would do by chance only. Where its last line is only the
+    beginning of the file's line it may be such a chance, and the edit is refused.
+    """
+    found = [way for way in ((edit.search, edit.replace), *edit.others) if _occurs(way[0], text)]
+    if not found:
+        raise FormatError(f"{edit.path}: the search text does not occur in it")
+    search, replace = found[-1]
+    if len(found) > 1 and not _occurs(search + "\n", text + "\n"):
+        raise FormatError(f"{edit.path}: ambiguous, the lines {DIVIDE} can be read in {len(found)} ways that fit")
+    marks = {line for line in (replace or "").split("\n") if line.rstrip() in (SEARCH, REPLACE)}
+    if not all(_occurs(mark + "\n", text + "\n") for mark in marks):
+        raise FormatError(f"{edit.path}: a mark {SEARCH} or {REPLACE} within an edit, of a file that has none")
+    return search, replace
 
 
-def _with_ends_of(original: str, text: str) -> str:
-    return text.replace("\n", "\r\n") if original.count("\r\n") * 2 > original.count("\n") else text
+def _occurs(search: str, text: str) -> bool:
+    """Whether ``search`` stands in ``text`` from the beginning of a line on. An empty one is in an empty file only."""
+    return "\n" + search in "\n" + text if search else not text

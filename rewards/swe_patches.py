@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import itertools
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -18,6 +19,8 @@ from rewards.swe_edits import FormatError, apply, parse
 T = TypeVar("T")
 BROKEN, UNCHANGED = -1.0, 0.0
 CONTEXT_LINES = 3
+_NO_BREAK = "\\ No newline at end of file"
+_LINES = re.compile(r"[^\n]*\n|[^\n]+")
 MOST_STEPS = 1e8
 """Length times length up to which diffs are compared by characters: some 2 s of computing."""
 LIMIT_S = 5.0
@@ -38,20 +41,37 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, st
     """A unified diff, without its two header lines, of each file that differs (a missing one is empty)."""
     found = {}
     for path in {**before, **after}:
-        diff = _diff(before.get(path, ""), after.get(path, ""))
-        if diff:
-            found[path] = diff
+        text = diff(_comparable(before.get(path, "")), _comparable(after.get(path, "")))
+        if text:
+            found[path] = text
     return found
 
 
-def _diff(before: str, after: str) -> str:
-    lines = difflib.unified_diff(_lines(before), _lines(after), n=CONTEXT_LINES, lineterm="")
-    return "\n".join(list(lines)[2:])
+def _comparable(text: str) -> str:
+    """With line ends as ``\\n`` and a break after the last line: edits say nothing of either, so neither counts."""
+    text = text.replace("\r\n", "\n")
+    return text if not text or text.endswith("\n") else text + "\n"
 
 
-def _lines(text: str) -> list[str]:
-    """As git has them: a form feed ends none. The last line break does not count."""
-    return text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
+def diff(before: str, after: str) -> str:
+    """A unified diff without its two header lines and its last line break; empty for equal texts.
+
+    ``patched`` makes ``after`` of ``before`` with it, whatever the two texts are.
+    """
+    lines = list(difflib.unified_diff(_kept_ends(before), _kept_ends(after), n=CONTEXT_LINES))[2:]
+    return "".join(line if line.endswith("\n") else f"{line}\n{_NO_BREAK}\n" for line in lines).removesuffix("\n")
+
+
+def _kept_ends(text: str) -> list[str]:
+    """Lines with their ends, as git has them: a form feed or a lone carriage return ends none."""
+    return _LINES.findall(text)
+
+
+def _lines(text: str) -> tuple[list[str], bool]:
+    """Lines without their ends, and whether the last one has no line break."""
+    lines = text.split("\n")
+    is_open = lines[-1] != ""
+    return (lines if is_open else lines[:-1]), is_open
 
 
 # --- The golden patch ------------------------------------------------------------------------------------------------
@@ -68,7 +88,7 @@ def golden_changes(patch: str, files: Mapping[str, str]) -> dict[str, str]:
     Raises ValueError for a text that is no patch: the row is at fault.
     """
     found: dict[str, str] = {}
-    now = dict(files)  # a patch may come back to a file
+    now = {path: _comparable(text) for path, text in files.items()}  # a patch may come back to a file
     for file in _parsed(patch.replace("\r\n", "\n")):
         if file.is_binary_file:
             continue
@@ -77,12 +97,12 @@ def golden_changes(patch: str, files: Mapping[str, str]) -> dict[str, str]:
             path = source
         elif source == _NOWHERE or (source not in files and path in files):
             source = path  # made, or compared with a copy (x.py.orig)
-        after = _applied(file, now[source] if source in now and not file.is_added_file else "")
+        after = patched(now[source] if source in now and not file.is_added_file else "", file)
         if after is None:
             text = "\n".join(filter(None, (found.get(path), *map(_words, file))))
         else:
             now[path] = after
-            text = _diff(files.get(source, ""), after)
+            text = diff(_comparable(files.get(source, "")), _comparable(after))
         if source != path:
             text = f"rename from {source}\nrename to {path}\n{text}".strip()
         if text:
@@ -93,7 +113,10 @@ def golden_changes(patch: str, files: Mapping[str, str]) -> dict[str, str]:
 
 
 def _parsed(patch: str) -> Any:
-    """Blank lines of context at the very end may have been stripped from a row's text: they are put back."""
+    """The files of a patch, each with its hunks.
+
+    Blank lines of context at the very end may have been stripped from a row's text: they are put back.
+    """
     problem: Exception | None = None
     for lost in range(_MOST_LOST_LINES + 1):
         try:
@@ -121,13 +144,18 @@ def _words(hunk: Any) -> str:
 
 
 def _bare(line: Any) -> str:
-    return str(line.value).rstrip("\n")
+    return str(line.value).removesuffix("\n")
 
 
-def _applied(file: Any, source: str) -> str | None:
-    """``source`` after the hunks, or None where they do not fit it. Their line numbers may be off, as for git."""
-    old, new, place, shift = _lines(source), [], 0, 0
-    for hunk in file:
+def patched(source: str, hunks: Any) -> str | None:
+    """``source`` after the hunks of one file, or None where they do not fit it.
+
+    Their line numbers may be off, as for git. They may also be wrong about a break after the last line of ``source``:
+    such a break stays as it is unless the hunks change it.
+    """
+    (old, is_open), new, place, shift = _lines(source), [], 0, 0
+    open_before = open_after = False
+    for hunk in hunks:
         stated = hunk.source_start - 1 if hunk.source_length else hunk.source_start
         before = [_bare(line) for line in hunk.source_lines()]
         start = _nearest(old, before, stated + shift, place)
@@ -135,7 +163,17 @@ def _applied(file: Any, source: str) -> str | None:
             return None
         new += old[place:start] + [_bare(line) for line in hunk.target_lines()]
         place, shift = start + len(before), start - stated
-    return "\n".join([*new, *old[place:]])
+        open_before, open_after = _open_ends(hunk)
+    if place == len(old) and open_before != open_after:
+        is_open = open_after
+    new += old[place:]
+    return "\n".join(new) + ("\n" if new and not is_open else "")
+
+
+def _open_ends(hunk: Any) -> tuple[bool, bool]:
+    """Whether the last line before and the last line after have no break, as ``_NO_BREAK`` behind them says."""
+    marked = {before.line_type for before, line in itertools.pairwise(hunk) if line.line_type == "\\"}
+    return not marked.isdisjoint({" ", "-"}), not marked.isdisjoint({" ", "+"})
 
 
 def _nearest(lines: list[str], wanted: list[str], stated: int, least: int) -> int | None:

@@ -31,6 +31,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from cascade_rl.data.template import Template
+from cascade_rl.json_lines import text_lines
 from cascade_rl.recipe import TemplateConfig
 
 
@@ -192,7 +193,7 @@ def prompts_of(problem: Problem, tokenizer: Any) -> list[str]:
     """Rendered as our stage renders them; plain texts, so that TRL adds nothing."""
     template = Template(TemplateConfig(), tokenizer)
     template.install()
-    rows = [json.loads(line) for line in Path(problem.rows).read_text().splitlines()]
+    rows = [json.loads(line) for line in text_lines(Path(problem.rows))]
     messages = [[{"role": "user", "content": row["problem"]}] for row in rows]
     texts = [template.prompt_text(message) for message in messages]
     same = all(tokenizer(t)["input_ids"] == template.prompt_ids(m) for t, m in zip(texts, messages, strict=True))

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from cascade_rl.processes import allow_long_integers
 from cascade_rl.recipe import load_recipe
 from cascade_rl.recipe.problems import nearest
 from cascade_rl.store import Store
@@ -312,6 +313,7 @@ def known_run(store: Store, run: str) -> str:
 
 def main() -> None:
     """Entry of ``python -m cascade_rl``: ``accelerate launch -m cascade_rl RECIPE`` means ``run RECIPE``."""
+    allow_long_integers()
     commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     first = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if first not in commands and not first.startswith("-"):

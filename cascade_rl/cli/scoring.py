@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from pydantic import ValidationError
 
+from cascade_rl.json_lines import line_of
 from cascade_rl.processes import cores
 from cascade_rl.recipe import RewardConfig
 from cascade_rl.recipe.problems import RecipeError
@@ -70,6 +71,8 @@ def score_file(config: RewardConfig, thinking: bool, path: str, out: TextIO, err
         lines: Iterable[str] = sys.stdin
         if path != "-":
             lines = closing.enter_context(_opened(path))
+        elif isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace", newline="\n")  # as a file is read
         first = list(itertools.islice(lines, PEEK))
         search = [Path.cwd(), *([Path(path).resolve().parent] if path != "-" else [])]
         _check_columns(config, search, first)
@@ -94,7 +97,7 @@ def score_file(config: RewardConfig, thinking: bool, path: str, out: TextIO, err
 
 def _opened(path: str) -> TextIO:
     try:
-        return open(path, encoding="utf-8-sig", errors="replace")
+        return open(path, encoding="utf-8-sig", errors="replace", newline="\n")
     except OSError as error:
         raise CascadeError(f"{path}: {error.strerror}") from None
 
@@ -133,4 +136,4 @@ def _watched(results: Iterator[RowScore], err: TextIO) -> Iterator[RowScore]:
 
 def _line(result: RowScore) -> str:
     facts = {"id": result.id, "value": result.value, "details": dict(result.details), "error": result.error}
-    return json.dumps(facts, ensure_ascii=False, default=str) + "\n"
+    return line_of(facts, default=str)

@@ -11,6 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from cascade_rl.json_lines import text_lines
 from cascade_rl.orchestrator.plan import Plan, PlannedStage
 from cascade_rl.recipe import GateConfig, RewardModelStage, RlStage, RolloutStage, SftStage
 from cascade_rl.store import StageFolder, Store
@@ -172,7 +173,7 @@ def show_rollouts(store: Store, run: str, stage: str, step: int | None, limit: i
 
 def _last_step(folder: StageFolder) -> int:
     try:
-        lines = folder.metrics.read_text(encoding="utf-8").splitlines()
+        lines = text_lines(folder.metrics)
     except FileNotFoundError:
         return 0
     for line in reversed(lines):

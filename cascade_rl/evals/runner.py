@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cascade_rl.json_lines import line_of, text_lines
 from cascade_rl.recipe import BenchmarkConfig
 from cascade_rl.rewarding import Scorer
 from cascade_rl.rollout.engine import Engine, Request, request_seed
@@ -141,19 +142,19 @@ def pass_at_k(rows: Sequence[Sequence[float]], k: int) -> float:
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """Samples written so far; a last line torn by a kill is ignored."""
+    """Samples written so far. A line torn by a kill is ignored, and its sample is drawn again."""
     if not path.is_file():
         return []
     samples = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in text_lines(path):
         try:
             samples.append(Sample(**json.loads(line)))
         except (ValueError, TypeError):
-            break
+            continue
     return samples
 
 
 def append_sample(file: Any, sample: Sample) -> None:
     """One line, at once on its way to the disk: a sample of 64,000 tokens is not to be lost with a buffer."""
-    file.write(json.dumps(asdict(sample), ensure_ascii=False) + "\n")
+    file.write(line_of(asdict(sample)))
     file.flush()

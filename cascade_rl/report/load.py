@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cascade_rl.json_lines import text_lines
 from cascade_rl.store import StageFolder
 from cascade_rl.store.rollouts import read_rollouts as rows_of_file
 from cascade_rl.types import CascadeError
@@ -153,10 +154,10 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     """Metric lines in step order; a torn one is skipped, of two for one step the later counts."""
     by_step: dict[int, dict[str, Any]] = {}
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        lines = text_lines(path)
     except OSError:
         return []
-    for line in text.splitlines():
+    for line in lines:
         try:
             value = json.loads(line)
             by_step[int(value["step"])] = value

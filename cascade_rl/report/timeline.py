@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
+from cascade_rl.json_lines import text_lines
 from cascade_rl.report.figures import FAINT, LANES, look, save
 from cascade_rl.report.load import StageView
 from cascade_rl.store import StageFolder
@@ -26,7 +27,7 @@ def read_trace(path: Path) -> Trace:
     """All steps of a ``trace.jsonl``. A torn line is skipped; of two for one step and rank the later counts."""
     trace: Trace = {}
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = text_lines(path)
     except OSError:
         return {}
     for line in lines:

@@ -115,7 +115,7 @@ def read_config(model: str) -> Any:
         if not Path(model).is_dir():
             raise RewardModelError(
                 f"there is no reward model {model!r}: neither a folder here nor a model of the hub that can be had "
-                f"({str(error).splitlines()[0]})"
+                f"({str(error).partition(chr(10))[0]})"
             ) from error
         raise RewardModelError(f"{model} holds no model that transformers can read: {error}") from error
     kinds = list(config.architectures or [])

@@ -19,7 +19,7 @@ import sys
 import time
 from typing import Any
 
-from cascade_rl.processes import adopt_orphans, die_with_parent
+from cascade_rl.processes import adopt_orphans, allow_long_integers, die_with_parent
 from cascade_rl.rewarding import process_tree
 from cascade_rl.rewarding.binding import call_arguments
 from cascade_rl.rewarding.loading import LoadedReward, load_reward
@@ -40,6 +40,7 @@ def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     die_with_parent(parent)
     adopt_orphans()  # so that what a reward started is found, counted and killed wherever it moved to
+    allow_long_integers()
     for stop in (signal.SIGINT, signal.SIGTERM):
         # Sent to the whole job by a terminal or scheduler, while the trainer still finishes its step with us. A
         # handler, not SIG_IGN, because that would be inherited by programs the reward starts.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from cascade_rl.data.sources import load_rows, to_prompts
 from cascade_rl.data.template import Template
 from cascade_rl.evals.runner import Question, Sample, aggregate, append_sample, measure, read_samples
+from cascade_rl.json_lines import line_of
 from cascade_rl.recipe import SamplingConfig
 from cascade_rl.rewarding import Scorer
 from cascade_rl.rollout.engine import Engine
@@ -83,7 +83,7 @@ class Benchmarks:
         parts = sorted(folder.glob(f"{planned.file_stem}.samples-*-of-*.jsonl"))
         before = [sample for part in parts for sample in read_samples(part) if sample.row in mine]
         ranks.barrier()
-        write_text(path, "".join(json.dumps(vars(s), ensure_ascii=False) + "\n" for s in before))
+        write_text(path, "".join(line_of(vars(s)) for s in before))
         with open(path, "a", encoding="utf-8") as file:
             samples = measure(
                 engine,
@@ -101,8 +101,8 @@ class Benchmarks:
         self._refuse_errors(everyone, planned)
         result |= {"identity": planned.identity, "seconds": round(time.monotonic() - started, 1)}
         if ranks.is_main:
-            lines = [json.dumps(vars(s), ensure_ascii=False) for s in sorted(everyone, key=lambda s: (s.row, s.index))]
-            write_text(folder / f"{planned.file_stem}.samples.jsonl", "\n".join(lines) + "\n")
+            lines = [line_of(vars(s)) for s in sorted(everyone, key=lambda s: (s.row, s.index))]
+            write_text(folder / f"{planned.file_stem}.samples.jsonl", "".join(lines))
             write_json(folder / f"{planned.file_stem}.json", result)
             for part in folder.glob(f"{planned.file_stem}.samples-*-of-*.jsonl"):
                 part.unlink()

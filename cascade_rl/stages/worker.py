@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from cascade_rl.processes import collector_paused, die_with_parent
+from cascade_rl.processes import allow_long_integers, collector_paused, die_with_parent
 from cascade_rl.store import Job
 from cascade_rl.store.files import disk_fault, publishing, write_json
 from cascade_rl.types import EXIT_RESUME, CascadeError, Preempted
@@ -107,6 +107,7 @@ def _stage_module(job: Job):
 def main(job_file: str, outcome_file: str) -> int:
     parent = os.environ.get("CASCADE_RL_PARENT")
     die_with_parent(int(parent) if parent else None)
+    allow_long_integers()
     job = Job.model_validate_json(Path(job_file).read_text())
     rank = int(os.environ.get("RANK", "0"))
     out = divert_output(job.place.logs / f"{job.task}-rank-{rank}.log")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from cascade_rl.json_lines import text_lines
 from cascade_rl.recipe import TrackingConfig
 from cascade_rl.recipe.schema import TrackioConfig, WandbConfig
 
@@ -48,7 +49,7 @@ class JsonlSink:
         pass
 
     def _keep_until(self, step: int) -> None:
-        lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines() if self._path.exists() else []
+        lines = text_lines(self._path) if self._path.exists() else []
         kept = []
         for line in lines:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # a torn last line

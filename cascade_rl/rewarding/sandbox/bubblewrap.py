@@ -27,6 +27,7 @@ from cascade_rl.rewarding.sandbox.client import (
     interpreter_path,
     outcome_of,
     package_places,
+    raise_stack_limit,
     readable_paths,
     start_code,
     tail,
@@ -92,7 +93,7 @@ class BubblewrapSandbox:
             self._command(request, value),
             stdin=given, stdout=stdout, stderr=stderr, pass_fds=[request, value],
             env={"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
-            start_new_session=True,
+            start_new_session=True, preexec_fn=raise_stack_limit,
         )  # fmt: skip
         tree = ProcessTree(process.pid, from_birth=True)
         deadline = Deadline(tree, limits["cpu_s"], limits["blocked_s"], is_new=True)

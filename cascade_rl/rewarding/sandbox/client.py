@@ -17,6 +17,7 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -219,6 +220,7 @@ class Sandbox:
                     env={"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1"},
                     cwd="/",
                     start_new_session=True,
+                    preexec_fn=raise_stack_limit,
                 )
             self._end = ours
             try:
@@ -238,6 +240,18 @@ class Sandbox:
         inits = process_tree.children(self._process.pid) if level == "namespaces" else []
         self._init = inits[0] if inits else self._process.pid
         self._tests = 0
+
+
+STACK_MIB = 1024
+"""Of the main thread's stack, as much as the judges of competitions give. Pages of it that a program does not use cost
+nothing, and those it uses count as its memory."""
+
+
+def raise_stack_limit() -> None:
+    """For ``preexec_fn``: the kernel lays out memory around the stack when a program starts, not when limits change."""
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    wanted = STACK_MIB << 20
+    resource.setrlimit(resource.RLIMIT_STACK, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
 
 def _advice(require: str) -> str:

@@ -36,7 +36,8 @@ class Limits:
     blocked_s: float | None = None
     """Clock time in which none of them runs or waits for a processor; None is five times ``cpu_s`` and 10 s."""
     memory_mib: int = 1024
-    """Address space that each process may take, beyond what the interpreter has before the program begins."""
+    """Address space that each process may take, beyond what the interpreter has before the program begins. A script or
+    function may reserve up to 1 GiB more for the stacks of its threads by ``threading.stack_size``."""
     processes: int = 16
     """And threads, at one time. Only a command may start processes: a script or function has one, with threads, so
     that ``memory_mib`` and ``cpu_s`` hold for all of it."""

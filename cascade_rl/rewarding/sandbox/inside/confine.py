@@ -18,6 +18,8 @@ _FIRST_STRANGER = 1_999_100_000
 """Of a range of identities that are nobody's, one for each interpreter: then a limit counts one program's threads."""
 _ROOM_FOR_THREADS = 2048
 """Where a program shares its identity with others, whose processes count: beyond what those have at start."""
+THREAD_STACKS_MIB = 1024
+"""Address space beyond the memory limit that a program may reserve for the stacks of its threads."""
 _DEVICES = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"]
 
 
@@ -159,9 +161,10 @@ Planned = list[tuple[int, tuple[int, int]]]
 
 def plan_limits(limits: Mapping[str, Any], base_mib: int, most_tasks: int) -> Planned:
     cpu = max(1, math.ceil(limits["cpu_s"]))
+    memory = (base_mib + limits["memory_mib"]) << 20
     wanted = {
         "RLIMIT_CPU": (cpu, cpu + 1),  # the first can be caught, the second cannot
-        "RLIMIT_AS": (base_mib + limits["memory_mib"]) << 20,
+        "RLIMIT_AS": (memory, memory + (THREAD_STACKS_MIB << 20)),  # the second: see program.stack_size
         "RLIMIT_FSIZE": limits["file_mib"] << 20,
         "RLIMIT_NOFILE": 256,
         # Not 0: where crashes are piped to a handler, which runs outside, only the value of 1 stops that (core(5)).

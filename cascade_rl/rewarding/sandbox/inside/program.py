@@ -3,12 +3,14 @@ says is trusted, and what it returns is only ever compared."""
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import gc
 import importlib
 import io
 import json
 import os
+import resource
 import site
 import sys
 import threading
@@ -22,6 +24,10 @@ RESULT = 3
 OUT_OF_MEMORY = 99
 """Exit code: advice for people, not part of any verdict."""
 PATH = "/tmp/program.py"
+RECURSION_LIMIT = 50_000
+"""Python's own is 1,000. The harness of LiveCodeBench sets this one before each program; a program may raise it."""
+_USUAL_STACK = 8 << 20
+"""Bytes of stack of a thread that asks for none, and of a command: Linux's usual limit."""
 
 
 site.setquit()  # exit() and quit(), which many programs end with: without the module `site` there are none
@@ -66,6 +72,9 @@ def write_files(files: Mapping[str, str]) -> None:
 
 def run_command(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
     """Become ``command``. Raises OSError where there is no such program."""
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    if hard == resource.RLIM_INFINITY or hard >= _USUAL_STACK:  # each thread of a command reserves as much as this
+        resource.setrlimit(resource.RLIMIT_STACK, (_USUAL_STACK, hard))
     try:
         os.execvpe(command[0], list(command), dict(environment))
     except OSError as error:
@@ -96,6 +105,9 @@ def _execute(work: Any) -> NoReturn:
     sys.stdin, sys.stdout, sys.stderr = _STREAMS
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = _STREAMS  # type: ignore[misc, assignment]
     sys.argv = [PATH]
+    sys.setrecursionlimit(RECURSION_LIMIT)
+    sys.set_int_max_str_digits(0)  # judges of competitions have no such limit; the limit of time holds
+    _size_stacks()
     gc.enable()
     code = 1
     try:
@@ -116,6 +128,28 @@ def _execute(work: Any) -> NoReturn:
     except BaseException:
         code = code or 120
     os._exit(code)
+
+
+def _size_stacks() -> None:
+    """Give threads the usual stack, and address space beyond the memory limit to those that ask for a deep one.
+
+    Judges of competitions count memory that is used. Programs for them reserve 256 MiB and more for the stack of a
+    thread and use a small part of it; a limit of address space counts all that is reserved.
+    """
+    room, hard = resource.getrlimit(resource.RLIMIT_AS)
+    original = threading.stack_size
+
+    def stack_size(size: int = 0, /) -> int:
+        before = original(size or _USUAL_STACK)
+        if room != resource.RLIM_INFINITY:
+            wanted = room + size
+            resource.setrlimit(
+                resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+            )
+        return before
+
+    original(_USUAL_STACK)
+    threading.stack_size = _thread.stack_size = stack_size
 
 
 def _exit_code(given: Any) -> int:
