@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cascade_rl.data.columnar import parquet_batches, parquet_file
 from cascade_rl.data.lines import is_lines, numbered_lines, row_of, writing
 from cascade_rl.data.ngrams import NgramIndex, Overlap, Owner
 from cascade_rl.data.questions import own_texts, text_of
@@ -26,8 +27,6 @@ FIELDS = ("messages", "prompt", "problem", "question", "instruction", "query", "
 """Columns compared where none are named: those of them that a row has."""
 SHOWN = 10
 """Examples of each benchmark, and numbers of malformed rows, that a report names."""
-BATCH = 1024
-"""Rows of a parquet file in memory at a time; what is written has row groups of as many at most."""
 
 
 @dataclass(frozen=True)
@@ -187,10 +186,7 @@ def _decontaminate_parquet(
 ) -> None:
     import pyarrow.parquet
 
-    try:
-        file = pyarrow.parquet.ParquetFile(data)
-    except (OSError, pyarrow.ArrowInvalid) as error:
-        raise CascadeError(f"{data} is no readable parquet file: {error}") from error
+    file = parquet_file(data)
     names = {name.partition(".")[0] for name in fields or FIELDS} | set(fields) | {"id"}
     columns = [name for name in file.schema_arrow.names if name in names]
     with contextlib.ExitStack() as closing:
@@ -198,7 +194,7 @@ def _decontaminate_parquet(
             pyarrow.parquet.ParquetWriter(out, file.schema_arrow, compression=_compression(file))
         )
         number = 0
-        for batch in _batches(file, data):
+        for batch in parquet_batches(file, data):
             mask = []
             for row in batch.select(columns).to_pylist() if columns else [{}] * batch.num_rows:
                 number, tally.rows = number + 1, tally.rows + 1
@@ -210,20 +206,6 @@ def _decontaminate_parquet(
                     mask.append(False)
             if writer and any(mask):
                 writer.write_batch(batch.filter(pyarrow.array(mask)))
-
-
-def _batches(file: Any, data: Path) -> Iterator[Any]:
-    import pyarrow
-
-    batches = file.iter_batches(BATCH)
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except (OSError, pyarrow.ArrowInvalid) as error:
-            raise CascadeError(f"{data} is no readable parquet file: {error}") from error
-        yield batch
 
 
 def _compression(file: Any) -> str:

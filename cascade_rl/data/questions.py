@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cascade_rl.data.reading import Row
-from cascade_rl.data.sources import _messages as messages_of  # the same rules for a question as everywhere
+from cascade_rl.data.sources import ASKING, answered, messages_of
 from cascade_rl.recipe import DataSource
 from cascade_rl.types import Message
 
@@ -49,13 +49,9 @@ def text_of(content: Any) -> str:
 
 
 def _conversation(row: Row, source: DataSource, index: int) -> Sequence[Message]:
-    if source.prompt is None and "messages" not in row and "prompt" not in row:
+    if source.prompt is None and not any(name in row for name in ASKING):
         # Preference pairs: HelpSteer3's context, or whole conversations that share all but their ends.
         shared = next((row[key] for key in ("context", "chosen") if isinstance(row.get(key), list | str)), None)
         if shared is not None:
             row = {"messages": shared}
-    messages = messages_of(row, source, index)
-    answer = row.get("response", row.get("completion"))
-    if messages[-1]["role"] != "assistant" and isinstance(answer, str):
-        messages = (*messages, {"role": "assistant", "content": answer})
-    return messages
+    return answered(row, messages_of(row, source, index), source, index)
