@@ -48,6 +48,7 @@ ALLOWED = {
         "data.preferences",
         "data.exclusion",
         "data.questions",
+        "data.refusals",
         "data.sources",
         "rewarding.binding",
         "rewarding.loading",

@@ -15,6 +15,7 @@ from rich.table import Table
 from cascade_rl.cli.scoring import refuse_unbound
 from cascade_rl.recipe import RewardConfig, load_recipe
 from cascade_rl.rewarding import Scorer
+from cascade_rl.rows import present
 from cascade_rl.store import Store
 from cascade_rl.types import Group, Prompt, Rollout, Score, Stop
 
@@ -128,7 +129,7 @@ def _groups(file: Path) -> list[Group]:
 def _group(rows: Sequence[dict[str, Any]]) -> Group:
     first = rows[0]
     messages = tuple(json.loads(first["messages"]))
-    prompt = Prompt(first["prompt_id"], messages, json.loads(first["columns"]), first["thinking"])
+    prompt = Prompt(first["prompt_id"], messages, present(json.loads(first["columns"])), first["thinking"])
     rollouts = [
         Rollout(
             row["prompt_id"], row["index"], (0,) * row["length"], (0.0,) * row["length"], row["completion"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from cascade_rl.recipe.wording import mismatch
 from cascade_rl.rewarding import Scorer, load_reward
 from cascade_rl.rewarding.binding import check_binding
 from cascade_rl.rewarding.rows import MalformedRow, RowScore, parse_row, rollout_of, score_lines
+from cascade_rl.rows import json_text
 from cascade_rl.types import CascadeError
 
 MODES = {"thinking": True, "instruct": False}
@@ -133,4 +133,4 @@ def _watched(results: Iterator[RowScore], err: TextIO) -> Iterator[RowScore]:
 
 def _line(result: RowScore) -> str:
     facts = {"id": result.id, "value": result.value, "details": dict(result.details), "error": result.error}
-    return json.dumps(facts, ensure_ascii=False, default=str) + "\n"
+    return json_text(facts) + "\n"

@@ -17,7 +17,7 @@ OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 
 def json_value(value: Any, what: str) -> Any:
-    """``value``, or what it spells where it is text: JSON, or a literal of Python. Raises ValueError naming ``what``."""
+    """``value``; where it is text, the JSON or the Python literal in it. Raises ValueError naming ``what``."""
     if not isinstance(value, str):
         return value
     with contextlib.suppress(ValueError, RecursionError):

@@ -29,7 +29,7 @@ def parquet_file(path: Path) -> Any:
 
 
 def parquet_batches(file: Any, path: Path, batch_rows: int = BATCH_ROWS) -> Iterator[Any]:
-    """All rows of an opened Parquet ``file``, in order. Raises CascadeError naming ``path`` when they cannot be read."""
+    """All rows of an opened Parquet ``file``, in order. Raises CascadeError naming ``path`` if it cannot be read."""
     row = 0
     for group in range(file.metadata.num_row_groups):
         for batch in _group_batches(file, group, path, row, batch_rows):

@@ -6,10 +6,11 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
+from cascade_rl.data.messages import ROLES, is_conversation
 from cascade_rl.data.reading import Row
 from cascade_rl.data.sources import ASKING, answered, messages_of
 from cascade_rl.recipe import DataSource
-from cascade_rl.types import Message
+from cascade_rl.types import CascadeError, Message
 
 
 def questions(row: Row, source: DataSource, index: int) -> list[str]:
@@ -54,4 +55,15 @@ def _conversation(row: Row, source: DataSource, index: int) -> Sequence[Message]
         shared = next((row[key] for key in ("context", "chosen") if isinstance(row.get(key), list | str)), None)
         if shared is not None:
             row = {"messages": shared}
-    return answered(row, messages_of(row, source, index), source, index)
+    try:
+        return answered(row, messages_of(row, source, index), source, index)
+    except CascadeError:
+        asked = next((row[name] for name in ASKING if row.get(name) is not None), None)
+        if source.prompt is not None or not is_conversation(asked):
+            raise
+        return [_said(message) for message in asked]  # an image cannot be rendered; what is said beside it can be read
+
+
+def _said(message: Message) -> Message:
+    role = message.get("role", message.get("from"))
+    return {"role": ROLES.get(str(role), role), "content": message.get("content", message.get("value"))}

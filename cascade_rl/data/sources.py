@@ -134,9 +134,7 @@ def _conversation(row: Row, source: DataSource, index: int) -> Conversation:
     return Conversation(f"{source.source}:{index}", messages, thinking, tools)
 
 
-def answered(
-    row: Row, messages: tuple[Message, ...], source: DataSource, index: int
-) -> tuple[Message, ...]:
+def answered(row: Row, messages: tuple[Message, ...], source: DataSource, index: int) -> tuple[Message, ...]:
     """``messages`` with the row's ``response`` or ``completion`` (text or messages) after them, where they lack one.
 
     Raises CascadeError naming a row whose answer cannot be rendered.

@@ -13,6 +13,7 @@ from typing import Any
 from cascade_rl.recipe import BenchmarkConfig
 from cascade_rl.rewarding import Scorer
 from cascade_rl.rollout.engine import Engine, Request, request_seed
+from cascade_rl.rows import json_text
 from cascade_rl.types import Prompt, Rollout, Score
 
 
@@ -155,5 +156,5 @@ def read_samples(path: Path) -> list[Sample]:
 
 def append_sample(file: Any, sample: Sample) -> None:
     """One line, at once on its way to the disk: a sample of 64,000 tokens is not to be lost with a buffer."""
-    file.write(json.dumps(asdict(sample), ensure_ascii=False) + "\n")
+    file.write(json_text(asdict(sample)) + "\n")
     file.flush()

