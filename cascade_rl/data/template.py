@@ -116,7 +116,7 @@ class Template:
         """The part of the rendering ``whole`` that the model itself would have written after ``prompt``."""
         if whole.startswith(prompt):
             answer, end, _ = whole[len(prompt) :].rpartition(self._tokenizer.eos_token)
-            if end and _holds(answer, message):
+            if end and (self._config.mode != "native" or _holds(answer, message)):
                 return answer
         # Only templates of other makers come here: some cut the thinking out of every answer, or end turns otherwise.
         if message.get("tool_calls"):
@@ -143,11 +143,8 @@ class Template:
             )
         except Exception as error:
             raise CascadeError(f"a conversation cannot be rendered: {error}") from error
-        calls = [call for message in messages for call in message.get("tool_calls", ())]
-        for used in (*tools, *calls):
-            name = used["function"]["name"]
-            if defused_value(name, self._control_tokens) not in text:
-                raise CascadeError(f"the model's own template leaves out the tool or call {name!r}")
+        if self._config.mode == "native":
+            _refuse_left_out(text, messages, tools)
         return text
 
     def probe(self) -> dict[str, dict[str, Any]]:
@@ -187,6 +184,15 @@ def answer_text(message: Message) -> str:
     if message.get("reasoning_content"):
         return f"<think>\n{message['reasoning_content'].strip(chr(10))}\n</think>\n\n{content.lstrip(chr(10))}"
     return content
+
+
+def _refuse_left_out(text: str, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
+    """Raises CascadeError where a template of another maker does not show a tool, or a call of the history."""
+    calls = [call for message in messages for call in message.get("tool_calls", ())]
+    for used in (*tools, *calls):
+        name = used["function"]["name"]
+        if name not in text:
+            raise CascadeError(f"the model's own template leaves out the tool or call {name!r}")
 
 
 def _holds(answer: str, message: Message) -> bool:
