@@ -13,6 +13,7 @@ from rich.text import Text
 
 from cascade_rl.orchestrator.plan import Plan, PlannedStage
 from cascade_rl.recipe import GateConfig, RewardModelStage, RolloutStage, SftStage
+from cascade_rl.rows import json_text
 from cascade_rl.store import StageFolder, Store
 from cascade_rl.types import CascadeError
 
@@ -164,7 +165,7 @@ def show_rollouts(store: Store, run: str, stage: str, step: int | None, limit: i
         print(f"> {row['prompt']}\n{row['completion']}")
         details = json.loads(row["details"])
         if details:
-            print(f"details: {json.dumps(details, ensure_ascii=False)}")
+            print(f"details: {json_text(details)}")
         if row["error"]:
             print(f"error: {row['error']}")
 

@@ -253,7 +253,7 @@ def _with_known_columns(rows: Iterator[Row], source: DataSource) -> Iterator[Row
         first.append(row)
         wanted -= row.keys()
     if wanted and first:
-        raise CascadeError(_no_column(min(wanted), first[0], source, 0))
+        raise CascadeError(_no_column(min(wanted), {name: None for row in first for name in row}, source, 0))
     yield from first
     yield from rows
 

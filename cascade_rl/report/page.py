@@ -14,6 +14,7 @@ from cascade_rl.report.gates import gates_section
 from cascade_rl.report.load import RunView, StageView, load_run, read_rollouts, rollout_steps
 from cascade_rl.report.matrix import ROLLED_BACK, Cell, headline, markdown, matrix
 from cascade_rl.report.timeline import timeline_figure
+from cascade_rl.rows import json_text
 from cascade_rl.store.files import write_text
 
 SAMPLES = 3
@@ -171,7 +172,7 @@ def _samples(stage: StageView) -> str:
 
 
 def _rollout(row: dict[str, Any]) -> str:
-    details = json.dumps(json.loads(row["details"]), ensure_ascii=False)
+    details = json_text(json.loads(row["details"]))
     error = f"<pre>{html.escape(row['error'])}</pre>" if row["error"] else ""
     return (
         f'<div><span class="tag">score {row["value"]:g}</span> '

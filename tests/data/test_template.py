@@ -137,14 +137,14 @@ def test_content_cannot_pose_as_a_turn():
 
 
 def test_unified_rows_must_say_their_mode():
-    with pytest.raises(CascadeError, match="thinking: true"):
+    with pytest.raises(CascadeError, match="thinking"):
         make("unified").prompt_text([user("x")])
 
 
 def test_a_tokenizer_without_chatml_is_refused():
     tokenizer = build_tokenizer()
     tokenizer.get_vocab = lambda: {"a": 0}
-    with pytest.raises(CascadeError, match=r"no <\|im_start\|> and <\|im_end\|>.*native"):
+    with pytest.raises(CascadeError, match=r"<\|im_start\|>.*native"):
         Template(TemplateConfig(), tokenizer).install()
 
 
