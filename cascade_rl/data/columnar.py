@@ -92,10 +92,18 @@ def _record_batches(source: Any) -> Iterator[Any]:
         yield file.get_batch(number)
 
 
-def rows_of(batches: Iterator[Any]) -> Iterator[dict[str, Any]]:
-    """The rows of ``batches`` as plain dicts."""
+def rows_of(batches: Iterator[Any], path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of ``batches`` as plain dicts. Raises CascadeError for a file with text that is not UTF-8."""
+    done = 0
     for batch in batches:
-        yield from batch.to_pylist()
+        try:
+            rows = batch.to_pylist()
+        except UnicodeDecodeError as error:
+            raise CascadeError(
+                f"{path}: rows {done} to {done + batch.num_rows - 1} have text that is not UTF-8: {error}"
+            ) from None
+        done += batch.num_rows
+        yield from rows
 
 
 def _unreadable(path: Path, kind: str, error: Exception) -> CascadeError:

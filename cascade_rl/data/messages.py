@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from cascade_rl.data.calls import calls_in_text, json_value, normal_calls, tools_of
 from cascade_rl.rows import present
@@ -33,7 +33,7 @@ TEXT_PARTS = ("text", "input_text", "output_text")
 __all__ = ["is_conversation", "normal_messages", "tools_of"]
 
 
-def is_conversation(value: Any) -> bool:
+def is_conversation(value: Any) -> TypeGuard[Sequence[Message]]:
     """Whether ``value`` is a list of messages with one, whatever its keys are called."""
     return (
         isinstance(value, list | tuple)

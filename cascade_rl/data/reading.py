@@ -18,10 +18,10 @@ ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".arrow")
 
 def file_rows(path: Path) -> Iterator[Row]:
     if path.suffix == ".parquet":
-        yield from rows_of(parquet_batches(parquet_file(path), path))
+        yield from rows_of(parquet_batches(parquet_file(path), path), path)
         return
     if path.suffix == ".arrow":
-        yield from rows_of(arrow_batches(path))
+        yield from rows_of(arrow_batches(path), path)
         return
     if path.suffix == ".json":
         try:

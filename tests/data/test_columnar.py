@@ -41,7 +41,7 @@ def path(tmp_path):
 @pytest.mark.parametrize("size", [1, 3, 16, 1024])
 def test_every_row_comes_once_whatever_a_batch_can_hold(path, limit, size):
     file = Limited(parquet_file(path), limit)
-    assert list(rows_of(parquet_batches(file, path, size))) == ROWS
+    assert list(rows_of(parquet_batches(file, path, size), path)) == ROWS
     assert file.asked[0] == size
 
 
@@ -54,7 +54,7 @@ def test_large_rows_in_the_middle_of_a_group(tmp_path):
         path = tmp_path / "rows.parquet"
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=chooser.randrange(1, 70))
         file = Limited(parquet_file(path), 20)
-        assert list(rows_of(parquet_batches(file, path, 16))) == rows
+        assert list(rows_of(parquet_batches(file, path, 16), path)) == rows
 
 
 def test_a_row_that_is_too_large_by_itself_is_named(path):
@@ -84,3 +84,10 @@ def test_arrow_files_and_streams(tmp_path, make):
         writer.write_table(table, max_chunksize=17)
     assert list(file_rows(tmp_path / "rows.arrow")) == ROWS
     assert max(batch.num_rows for batch in arrow_batches(tmp_path / "rows.arrow", 4)) == 4
+
+
+def test_text_that_is_not_utf_8_names_its_rows(tmp_path):
+    raw = pyarrow.array([b"a", b"\xff"], pyarrow.binary()).cast(pyarrow.string(), safe=False)
+    pyarrow.parquet.write_table(pyarrow.table({"text": raw}), tmp_path / "rows.parquet")
+    with pytest.raises(CascadeError, match=r"rows\.parquet.*UTF-8"):
+        list(file_rows(tmp_path / "rows.parquet"))
