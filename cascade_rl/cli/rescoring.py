@@ -43,7 +43,7 @@ def rescore(store: Store, run: str, stage: str, config: RewardConfig, workers: i
     overlong = (store.stage_of(run, stage).read() or {}).get("config", {}).get("overlong", "penalise")
     steps: list[Step] = []
     first = _groups(next(iter(files.values())))
-    refuse_unbound(config, search, set(first[0].prompt.columns))
+    refuse_unbound(config, search, set().union(*(group.prompt.columns for group in first)))
     with Scorer(config, search, workers, template.mode == "thinking") as scorer:
         for number, file in files.items():
             before = _groups(file)

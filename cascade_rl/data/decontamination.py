@@ -17,13 +17,13 @@ from typing import Any
 from cascade_rl.data.columnar import parquet_batches, parquet_file
 from cascade_rl.data.lines import is_lines, numbered_lines, row_of, writing
 from cascade_rl.data.ngrams import NgramIndex, Overlap, Owner
-from cascade_rl.data.questions import own_texts, text_of
+from cascade_rl.data.questions import own_texts, spoken, text_of
 from cascade_rl.data.reading import Row, file_rows, folder_rows
 from cascade_rl.data.sources import stream_rows
 from cascade_rl.recipe import DataSource
 from cascade_rl.types import CascadeError
 
-FIELDS = ("messages", "prompt", "problem", "question", "instruction", "query", "input")
+FIELDS = ("messages", "conversations", "prompt", "problem", "question", "instruction", "query", "input")
 """Columns compared where none are named: those of them that a row has."""
 SHOWN = 10
 """Examples of each benchmark, and numbers of malformed rows, that a report names."""
@@ -145,9 +145,10 @@ def texts_of(row: Row, fields: Sequence[str], where: str, option: str) -> list[s
 
 def _texts(value: Any) -> Iterator[str]:
     for item in value if isinstance(value, list) else [value]:
-        if isinstance(item, dict) and "role" in item:
-            if item["role"] == "user":
-                yield text_of(item.get("content"))
+        if isinstance(item, dict) and ("role" in item or "from" in item):
+            message = spoken(item)
+            if message["role"] == "user":
+                yield text_of(message["content"])
         elif item is not None:
             yield str(item)
 

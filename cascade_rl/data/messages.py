@@ -94,8 +94,10 @@ def _assistant(message: dict[str, Any], content: Any) -> dict[str, Any]:
     reasoning = _reasoning(message, thoughts)
     one = message.pop("function_call", None)
     calls = normal_calls(message.pop("tool_calls", None) or one or ())
-    if not calls:
-        text, calls = calls_in_text(text)
+    text, written = calls_in_text(text)
+    if calls and written and [call["function"] for call in calls] != [call["function"] for call in written]:
+        raise ValueError("has tool calls in its content and beside it, and the two differ")
+    calls = calls or written
     if reasoning and "</think>" in text and text.lstrip().startswith("<think>"):
         inside = text.lstrip().removeprefix("<think>").rpartition("</think>")[0]
         if inside.strip() != reasoning.strip():

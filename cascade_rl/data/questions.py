@@ -10,6 +10,7 @@ from cascade_rl.data.messages import ROLES, is_conversation
 from cascade_rl.data.reading import Row
 from cascade_rl.data.sources import ASKING, answered, messages_of
 from cascade_rl.recipe import DataSource
+from cascade_rl.rows import present
 from cascade_rl.types import CascadeError, Message
 
 
@@ -61,9 +62,11 @@ def _conversation(row: Row, source: DataSource, index: int) -> Sequence[Message]
         asked = next((row[name] for name in ASKING if row.get(name) is not None), None)
         if source.prompt is not None or not is_conversation(asked):
             raise
-        return [_said(message) for message in asked]  # an image cannot be rendered; what is said beside it can be read
+        return [spoken(message) for message in asked]  # an image cannot be rendered; what is said beside it can be read
 
 
-def _said(message: Message) -> Message:
-    role = message.get("role", message.get("from"))
-    return {"role": ROLES.get(str(role), role), "content": message.get("content", message.get("value"))}
+def spoken(message: Message) -> Message:
+    """Role and content of a message that may hold what cannot be rendered, under their usual names."""
+    found = present(message)
+    role = found.get("role", found.get("from"))
+    return {"role": ROLES.get(str(role), role), "content": found.get("content", found.get("value"))}

@@ -324,7 +324,7 @@ def messages_of(row: Row, source: DataSource, index: int) -> tuple[Message, ...]
     )
 
 
-ASKING = ("messages", "conversations", "prompt")
+ASKING = ("messages", "prompt", "conversations")
 """Columns with a conversation or a prompt; the first that a row has counts."""
 
 

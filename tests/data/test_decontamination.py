@@ -226,3 +226,10 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         peaks.append(int(done.stdout) / 1024)
     assert (tmp_path / "d.jsonl").stat().st_size > 50_000_000
     assert peaks[1] < peaks[0] + 25, f"MiB: {peaks}"  # the larger file alone has more than 50
+
+
+def test_messages_under_other_names_are_compared_too():
+    row = {"conversations": [{"from": "human", "value": "a b"}, {"from": "gpt", "value": "c"}]}
+    assert texts_of(row, (), "here", "--field") == ["a b"]
+    null = {"messages": [{"role": None, "from": "human", "content": None, "value": "a b"}], "prompt": None}
+    assert texts_of(null, (), "here", "--field") == ["a b"]

@@ -88,6 +88,13 @@ def test_calls_after_text_and_one_after_another():
     assert messages[1:] == (assistant("Sure.", tool_calls=[CALL, CALL]), {"role": "tool", "content": "3"})
 
 
+def test_calls_given_twice_count_once_where_they_are_the_same():
+    text = 'Sure.\n<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
+    assert one(assistant(text, tool_calls=[CALL])) == assistant("Sure.", tool_calls=[CALL])
+    with pytest.raises(CascadeError, match="calls"):
+        one(assistant(text, tool_calls=[{"name": "g"}]))
+
+
 def test_a_call_without_arguments_and_nulls_within_some():
     for nothing in ({}, {"arguments": None}, {"arguments": ""}, {"arguments": "{}"}, {"arguments": "null"}):
         call = one(assistant(tool_calls=[{"name": "f", **nothing}]))["tool_calls"][0]
