@@ -21,6 +21,7 @@ from cascade_rl.data.questions import own_texts, spoken, text_of
 from cascade_rl.data.reading import Row, file_rows, folder_rows
 from cascade_rl.data.sources import stream_rows
 from cascade_rl.recipe import DataSource
+from cascade_rl.rows import writable
 from cascade_rl.types import CascadeError
 
 FIELDS = ("messages", "conversations", "prompt", "problem", "question", "instruction", "query", "input")
@@ -161,7 +162,7 @@ def _value(row: Row, name: str) -> Any:
 
 
 def _name(number: int, row: Row) -> str:
-    return f"row {number}" + (f" (id {row['id']})" if row.get("id") is not None else "")
+    return f"row {number}" + (f" (id {writable(str(row['id']))})" if row.get("id") is not None else "")
 
 
 def _kept_lines(
@@ -233,6 +234,8 @@ def _stays(row: Row, texts: Sequence[str], number: int, index: NgramIndex, tally
         tally.ngrams.setdefault(benchmark, Counter())[overlap.ngram] += 1
         examples = tally.examples.setdefault(benchmark, [])
         if len(examples) < SHOWN:
-            examples.append(Example(number, row.get("id"), benchmark, overlap.owner.row, overlap.ngram))
+            name = row.get("id")
+            name = writable(name) if isinstance(name, str) else name
+            examples.append(Example(number, name, benchmark, overlap.owner.row, overlap.ngram))
     tally.removed += bool(overlaps)
     return not overlaps

@@ -233,3 +233,15 @@ def test_messages_under_other_names_are_compared_too():
     assert texts_of(row, (), "here", "--field") == ["a b"]
     null = {"messages": [{"role": None, "from": "human", "content": None, "value": "a b"}], "prompt": None}
     assert texts_of(null, (), "here", "--field") == ["a b"]
+
+
+def test_ids_and_texts_with_half_a_surrogate_pair_are_reported(tmp_path):
+    row = '{"prompt": "a b c \\ud83d d", "id": "\\udc00"}\n'
+    (tmp_path / "bench.jsonl").write_text(row)
+    (tmp_path / "rows.jsonl").write_text(row + '{"prompt": "x y z"}\n')
+    index, _ = build_index([reference_of_file(tmp_path / "bench.jsonl")], 3)
+    tally = decontaminate(tmp_path / "rows.jsonl", tmp_path / "out.jsonl", index)
+    (examples,) = tally.examples.values()
+    assert (tally.removed, tally.kept) == (1, 1)
+    for text in (examples[0].id, examples[0].benchmark_row, examples[0].ngram):
+        text.encode()

@@ -932,8 +932,6 @@ assert shutil.which("git"), "these tests compare with git"
 
 def test_files_that_are_null_are_not_the_rows_own():
     """Arrow gives every row the paths of all rows."""
-    from rewards.swe_edits import files_of
-
     assert files_of({"a.py": "x\n", "b.py": None}) == files_of({"a.py": "x\n"})
     with pytest.raises(ValueError, match="file"):
         files_of({"a.py": None})
