@@ -25,10 +25,15 @@ def text_lines(path: Path) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def line_of(value: Any, default: Callable[[Any], Any] | None = None) -> str:
-    """``value`` as one line of JSON with its ``\\n``, which every reader takes for one line.
+def json_text(value: Any, default: Callable[[Any], Any] = str) -> str:
+    """``value`` as JSON that is one line for every reader, can be written as UTF-8, and reads back the same.
 
-    ``default`` makes JSON values of other ones, as in ``json.dumps``.
+    ``default`` makes JSON values of what JSON does not know, as in ``json.dumps``.
     """
     text = json.dumps(value, ensure_ascii=False, default=default)
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def line_of(value: Any) -> str:
+    """``json_text`` with its ``\\n``: one line of a file."""
+    return json_text(value) + "\n"

@@ -53,6 +53,8 @@ class Prompt:
     """The row's own mode flag; None takes the recipe's template mode."""
     domain: str = ""
     """Which of a stage's rewards it is for; empty where there is only one."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """Tools that the system prompt lists, in the form of OpenAI's chat API."""
 
 
 @dataclass(frozen=True)

@@ -69,11 +69,11 @@ def verify(
     ``tests``: see ``rewards.code_tests.read``. ``time_limit_s`` is CPU time of each test; ``total_limit_s`` is CPU time
     and blocked time of all (the section's own ``timeout_s`` ends the call whatever this says). ``memory_limit_mib`` is
     a column; as a key of a section that name is the worker's, so that ``program_memory_mib`` is the key for rows
-    without one. ``compare``: ``lines``, ``livecodebench``, ``exact`` or ``unordered``; ``float_tolerance`` allows floats
-    to differ and ``tolerance`` all numbers; ``checker`` names a function of yours instead (see
+    without one. ``compare``: ``lines``, ``livecodebench``, ``exact`` or ``unordered``. ``float_tolerance`` allows
+    floats to differ and ``tolerance`` all numbers; ``checker`` names a function of yours instead (see
     ``rewards.code_comparing``). ``partial`` runs all tests and gives the share that passed. ``mixed_language``: the
     value of a completion that leaves its prompt's language (0 as published: -1 made coding worse; None: not looked at).
-    ``require``, ``backend`` and ``packages``: of the sandbox.
+    ``require``, ``backend`` and ``packages`` are the sandbox's.
 
     Raises ValueError for tests that cannot be read, SandboxError for a broken sandbox: neither is the response's fault.
     """

@@ -79,6 +79,7 @@ def read(tests: Any) -> list[Test]:
 @any_integer()
 def pairs(tests: Mapping[str, Any] | None) -> list[Test]:
     """Two lists of one length, of inputs and of outputs. Raises ValueError."""
+    tests = {name: value for name, value in (tests or {}).items() if value is not None}  # Arrow stores absent keys so
     if not tests:
         return []
     inputs, outputs = (tests.get(key + "s", tests.get(key)) for key in ("input", "output"))
@@ -128,6 +129,8 @@ def _one(test: Any) -> Test:
         return replace(_function_test(test["input"], test["output"], name), also=())  # JSON, and nothing else
     if test.get("testtype") == "functional":
         raise ValueError("a functional test needs the function's name: fn_name, or func_name in metadata")
+    if test["input"] is None or test["output"] is None:  # only a function can be given None, or return it
+        raise ValueError("a test of standard input needs `input` and `output`; one of them is null")
     return _script_test(test["input"], test["output"])
 
 

@@ -242,7 +242,8 @@ def _first_wins(found: Mapping[str, Any]) -> float:
 
 
 def _criterion(given: Any) -> tuple[str, float]:
-    text, weight = (given.get("text"), given.get("weight", 1.0)) if isinstance(given, Mapping) else (given, 1.0)
+    text, weight = (given.get("text"), given.get("weight")) if isinstance(given, Mapping) else (given, None)
+    weight = 1.0 if weight is None else weight
     if not isinstance(text, str) or not text.strip() or isinstance(weight, bool):
         raise ValueError(f"a criterion is a text, or a mapping with `text` and `weight`, not {given!r}")
     if not (isinstance(weight, int | float) and math.isfinite(weight) and weight > 0):

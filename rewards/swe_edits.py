@@ -59,7 +59,7 @@ def files_of(contents: Any) -> dict[str, str]:
         except ValueError as error:
             raise ValueError(f"relevant_file_contents is text, but not JSON: {error}") from None
     if isinstance(contents, Mapping):
-        pairs = list(contents.items())
+        pairs = [(path, text) for path, text in contents.items() if text is not None]  # Arrow names all rows' paths
     elif isinstance(contents, Sequence) and all(isinstance(one, Mapping) for one in contents):
         pairs = [(one.get("path"), one.get("content")) for one in contents]
     else:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 IN_THE_SANDBOX = ROOT / "cascade_rl" / "rewarding" / "sandbox" / "inside"
 """Started under another name, in an interpreter that has nothing else of ours: its imports are relative."""
-BASE = {"types", "processes", "importing", "arguments", "source_code", "json_lines"}
+BASE = {"types", "processes", "importing", "arguments", "source_code", "json_lines", "rows"}
 ALLOWED = {
     "types": set(),
     "processes": set(),
@@ -18,6 +18,7 @@ ALLOWED = {
     "arguments": set(),
     "source_code": {"importing"},
     "json_lines": set(),
+    "rows": set(),
     "recipe": {"types"},
     "algorithms": {"types"},
     "data": {"recipe"},
@@ -49,6 +50,7 @@ ALLOWED = {
         "data.preferences",
         "data.exclusion",
         "data.questions",
+        "data.refusals",
         "data.sources",
         "rewarding.binding",
         "rewarding.loading",

@@ -15,6 +15,7 @@ from rich.table import Table
 from cascade_rl.cli.scoring import refuse_unbound
 from cascade_rl.recipe import RewardConfig, load_recipe
 from cascade_rl.rewarding import Scorer
+from cascade_rl.rows import present
 from cascade_rl.store import Store
 from cascade_rl.store.rollouts import read_rollouts
 from cascade_rl.types import Group, Prompt, Rollout, Score, Stop
@@ -43,7 +44,7 @@ def rescore(store: Store, run: str, stage: str, config: RewardConfig, workers: i
     overlong = (store.stage_of(run, stage).read() or {}).get("config", {}).get("overlong", "penalise")
     steps: list[Step] = []
     first = _groups(next(iter(files.values())))
-    refuse_unbound(config, search, set(first[0].prompt.columns))
+    refuse_unbound(config, search, set().union(*(group.prompt.columns for group in first)))
     with Scorer(config, search, workers, template.mode == "thinking") as scorer:
         for number, file in files.items():
             before = _groups(file)
@@ -131,7 +132,7 @@ def _groups(file: Path) -> list[Group]:
 def _group(rows: Sequence[dict[str, Any]]) -> Group:
     first = rows[0]
     messages = tuple(json.loads(first["messages"]))
-    prompt = Prompt(first["prompt_id"], messages, json.loads(first["columns"]), first["thinking"])
+    prompt = Prompt(first["prompt_id"], messages, present(json.loads(first["columns"])), first["thinking"])
     rollouts = [
         Rollout(
             row["prompt_id"], row["index"], (0,) * row["length"], (0.0,) * row["length"], row["completion"],

@@ -136,4 +136,4 @@ def _watched(results: Iterator[RowScore], err: TextIO) -> Iterator[RowScore]:
 
 def _line(result: RowScore) -> str:
     facts = {"id": result.id, "value": result.value, "details": dict(result.details), "error": result.error}
-    return line_of(facts, default=str)
+    return line_of(facts)

@@ -11,7 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from cascade_rl.json_lines import text_lines
+from cascade_rl.json_lines import json_text, text_lines
 from cascade_rl.orchestrator.plan import Plan, PlannedStage
 from cascade_rl.recipe import GateConfig, RewardModelStage, RlStage, RolloutStage, SftStage
 from cascade_rl.store import StageFolder, Store
@@ -166,7 +166,7 @@ def show_rollouts(store: Store, run: str, stage: str, step: int | None, limit: i
         print(f"> {row['prompt']}\n{row['completion']}")
         details = json.loads(row["details"])
         if details:
-            print(f"details: {json.dumps(details, ensure_ascii=False)}")
+            print(f"details: {json_text(details)}")
         if row["error"]:
             print(f"error: {row['error']}")
 

@@ -14,20 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cascade_rl.data.columnar import parquet_batches, parquet_file
 from cascade_rl.data.lines import is_lines, numbered_lines, row_of, writing
 from cascade_rl.data.ngrams import NgramIndex, Overlap, Owner
-from cascade_rl.data.questions import own_texts, text_of
+from cascade_rl.data.questions import own_texts, spoken, text_of
 from cascade_rl.data.reading import Row, file_rows, folder_rows
 from cascade_rl.data.sources import stream_rows
 from cascade_rl.recipe import DataSource
+from cascade_rl.rows import writable
 from cascade_rl.types import CascadeError
 
-FIELDS = ("messages", "prompt", "problem", "question", "instruction", "query", "input")
+FIELDS = ("messages", "conversations", "prompt", "problem", "question", "instruction", "query", "input")
 """Columns compared where none are named: those of them that a row has."""
 SHOWN = 10
 """Examples of each benchmark, and numbers of malformed rows, that a report names."""
-BATCH = 1024
-"""Rows of a parquet file in memory at a time; what is written has row groups of as many at most."""
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,10 @@ def texts_of(row: Row, fields: Sequence[str], where: str, option: str) -> list[s
 
 def _texts(value: Any) -> Iterator[str]:
     for item in value if isinstance(value, list) else [value]:
-        if isinstance(item, dict) and "role" in item:
-            if item["role"] == "user":
-                yield text_of(item.get("content"))
+        if isinstance(item, dict) and ("role" in item or "from" in item):
+            message = spoken(item)
+            if message["role"] == "user":
+                yield text_of(message["content"])
         elif item is not None:
             yield str(item)
 
@@ -161,7 +162,7 @@ def _value(row: Row, name: str) -> Any:
 
 
 def _name(number: int, row: Row) -> str:
-    return f"row {number}" + (f" (id {row['id']})" if row.get("id") is not None else "")
+    return f"row {number}" + (f" (id {writable(str(row['id']))})" if row.get("id") is not None else "")
 
 
 def _kept_lines(
@@ -187,10 +188,7 @@ def _decontaminate_parquet(
 ) -> None:
     import pyarrow.parquet
 
-    try:
-        file = pyarrow.parquet.ParquetFile(data)
-    except (OSError, pyarrow.ArrowInvalid) as error:
-        raise CascadeError(f"{data} is no readable parquet file: {error}") from error
+    file = parquet_file(data)
     names = {name.partition(".")[0] for name in fields or FIELDS} | set(fields) | {"id"}
     columns = [name for name in file.schema_arrow.names if name in names]
     with contextlib.ExitStack() as closing:
@@ -198,7 +196,7 @@ def _decontaminate_parquet(
             pyarrow.parquet.ParquetWriter(out, file.schema_arrow, compression=_compression(file))
         )
         number = 0
-        for batch in _batches(file, data):
+        for batch in parquet_batches(file, data):
             mask = []
             for row in batch.select(columns).to_pylist() if columns else [{}] * batch.num_rows:
                 number, tally.rows = number + 1, tally.rows + 1
@@ -210,20 +208,6 @@ def _decontaminate_parquet(
                     mask.append(False)
             if writer and any(mask):
                 writer.write_batch(batch.filter(pyarrow.array(mask)))
-
-
-def _batches(file: Any, data: Path) -> Iterator[Any]:
-    import pyarrow
-
-    batches = file.iter_batches(BATCH)
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except (OSError, pyarrow.ArrowInvalid) as error:
-            raise CascadeError(f"{data} is no readable parquet file: {error}") from error
-        yield batch
 
 
 def _compression(file: Any) -> str:
@@ -250,6 +234,8 @@ def _stays(row: Row, texts: Sequence[str], number: int, index: NgramIndex, tally
         tally.ngrams.setdefault(benchmark, Counter())[overlap.ngram] += 1
         examples = tally.examples.setdefault(benchmark, [])
         if len(examples) < SHOWN:
-            examples.append(Example(number, row.get("id"), benchmark, overlap.owner.row, overlap.ngram))
+            name = row.get("id")
+            name = writable(name) if isinstance(name, str) else name
+            examples.append(Example(number, name, benchmark, overlap.owner.row, overlap.ngram))
     tally.removed += bool(overlaps)
     return not overlaps

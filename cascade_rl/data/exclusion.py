@@ -18,6 +18,7 @@ from typing import Any
 from cascade_rl.data.ngrams import NgramIndex, Owner, digest
 from cascade_rl.data.questions import own_texts, questions
 from cascade_rl.data.reading import Row
+from cascade_rl.data.refusals import Refusals
 from cascade_rl.data.sources import fingerprint, load_rows, stream_rows
 from cascade_rl.recipe import DataSource, Exclusion, StageConfig
 from cascade_rl.types import CascadeError
@@ -41,8 +42,8 @@ def load_stage_rows(
 ) -> Iterator[SourceRows]:
     """The stage's rows, source by source, without the excluded ones; ``say`` is told how many each exclusion took.
 
-    Raises CascadeError for rows that cannot be read or compared; for a column of ``where`` that no row has; and at the
-    end, when no row is left.
+    Raises CascadeError for files that cannot be read; for excluded data of which no row can be read; for a column of
+    ``where`` that no row has; and at the end, when no row is left.
     """
     rules = [_rule(exclusion, stages_data, recipe_path) for exclusion in config.exclude]
     total = left = 0
@@ -99,8 +100,11 @@ class _Rule:
 
     def takes(self, row: Row, source: DataSource, index: int) -> bool:
         self.unseen -= row.keys()
-        if not self.matches(row, source, index):
-            return False
+        try:
+            if not self.matches(row, source, index):
+                return False
+        except CascadeError:
+            return False  # the reader of the stage's rows refuses it, and names it
         self.taken += 1
         return True
 
@@ -115,7 +119,7 @@ def _rule(exclusion: Exclusion, data: StagesData, recipe_path: Path) -> _Rule:
         return _Rule(label, lambda row, *_: has_values(row, exclusion.where), set(exclusion.where))
     sources = _sources(exclusion, data)
     what = f"stage {exclusion.stage}" if exclusion.stage else f"data {', '.join(source.source for source in sources)}"
-    asked = ((row, source, i) for source in sources for i, row in enumerate(stream_rows(source, recipe_path)))
+    asked = _asked(sources, recipe_path)
     if exclusion.ngram is None:
         return _Rule(what, _same(asked))
     return _Rule(f"{what} ({exclusion.ngram}-grams)", _overlapping(asked, exclusion.ngram))
@@ -137,8 +141,22 @@ def _equal(item: Any, value: Any) -> bool:
     return bool(item == value) and isinstance(item, bool) == isinstance(value, bool)  # True is no 1 here
 
 
-def _same(asked: Iterable[tuple[Row, DataSource, int]]) -> Callable[[Row, DataSource, int], bool]:
-    theirs = {_exact(question) for row in asked for question in questions(*row)}
+def _asked(sources: Iterable[DataSource], recipe_path: Path) -> Iterator[tuple[list[str], list[str]]]:
+    """Questions and own texts of each row that has some. Raises CascadeError when no row of a source can be read."""
+    for source in sources:
+        refusals, index = Refusals(), -1
+        for index, row in enumerate(stream_rows(source, recipe_path)):
+            try:
+                found = questions(row, source, index), own_texts(row, source, index)
+            except CascadeError as fault:
+                refusals.add(fault)
+            else:
+                yield found
+        refusals.refuse_all(index + 1)
+
+
+def _same(asked: Iterable[tuple[list[str], list[str]]]) -> Callable[[Row, DataSource, int], bool]:
+    theirs = {_exact(question) for questions_, _ in asked for question in questions_}
     return lambda row, source, index: any(_exact(question) in theirs for question in questions(row, source, index))
 
 
@@ -146,12 +164,12 @@ def _exact(question: str) -> bytes:
     return digest(" ".join(question.casefold().split()))
 
 
-def _overlapping(asked: Iterable[tuple[Row, DataSource, int]], n: int) -> Callable[[Row, DataSource, int], bool]:
+def _overlapping(asked: Iterable[tuple[list[str], list[str]]], n: int) -> Callable[[Row, DataSource, int], bool]:
     index = NgramIndex(n)
-    for row in asked:
-        for question in questions(*row):
+    for questions_, texts in asked:
+        for question in questions_:
             index.add_whole(question, ANYONE)
-        for text in own_texts(*row):
+        for text in texts:
             if index.long_enough(text):
                 index.add(text, ANYONE)
 

@@ -9,7 +9,7 @@ HelpSteer3               ``context`` (or ``prompt``), ``response1``, ``response2
                          first is much better) to 3 (the second is); 0 is a tie: it teaches nothing, and is left out
 
 A reward model sees answers only: what stands before ``</think>``, and ``reasoning_content``, is cut off. A pair whose
-sides are then equal, or one of them empty, is an error: it would train on noise, and says that columns are mixed up.
+sides are then equal, or one of them empty, would train on noise: a stage drops and counts it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cascade_rl.data.sources import Row
-from cascade_rl.data.sources import _messages as question_of  # the same rules for a question as everywhere
+from cascade_rl.data.messages import is_conversation, normal_messages
+from cascade_rl.data.refusals import Refusals, refuse
+from cascade_rl.data.sources import ASKING, Row, check_texts
+from cascade_rl.data.sources import messages_of as question_of
 from cascade_rl.recipe import DataSource
+from cascade_rl.rows import without_nulls
 from cascade_rl.types import CascadeError, Message
 
 END_OF_THINKING = "</think>"
@@ -58,31 +61,50 @@ class Pair:
         return (*self.messages, {"role": "assistant", "content": answer})
 
 
-def to_pairs(rows: Sequence[Row], source: DataSource, numbers: Sequence[int] | None = None) -> Iterator[Pair | None]:
+def to_pairs(
+    rows: Sequence[Row],
+    source: DataSource,
+    numbers: Sequence[int] | None = None,
+    refusals: Refusals | None = None,
+) -> Iterator[Pair | None]:
     """Each row as a pair; None for a tie. ``numbers``: their places in the source, where some were left out.
 
-    Raises CascadeError naming source and row for what is no pair: a missing column, an empty answer, equal answers,
-    conversations that differ before the answer.
+    A row that is no pair (a missing column, an empty answer, equal answers, conversations that differ before the
+    answer) is counted in ``refusals``; without one it raises CascadeError naming source and row.
     """
-    for index, pair in zip(_numbers(rows, numbers), read_pairs(rows, source, numbers), strict=True):
-        if pair is not None and (fault := pair.fault):
-            raise CascadeError(f"row {index} of {source.source}: {fault}")
-        yield pair
+    return _pairs(rows, source, numbers, refusals, faults=True)
 
 
-def _numbers(rows: Sequence[Row], numbers: Sequence[int] | None) -> Sequence[int]:
-    return range(len(rows)) if numbers is None else numbers
+def read_pairs(
+    rows: Sequence[Row],
+    source: DataSource,
+    numbers: Sequence[int] | None = None,
+    refusals: Refusals | None = None,
+) -> Iterator[Pair | None]:
+    """As ``to_pairs``, but pairs may be without use (``Pair.fault``): the caller counts these by itself."""
+    return _pairs(rows, source, numbers, refusals, faults=False)
 
 
-def read_pairs(rows: Sequence[Row], source: DataSource, numbers: Sequence[int] | None = None) -> Iterator[Pair | None]:
-    """As ``to_pairs``, but pairs may be without use (``Pair.fault``): a published benchmark cannot be mended."""
-    for index, row in zip(_numbers(rows, numbers), rows, strict=True):
-        where = f"row {index} of {source.source}"
-        if "chosen" not in row and "rejected" not in row and set(HELPSTEER) & set(row):
-            pair = _from_scores(row, source, index, where)
+def _pairs(
+    rows: Sequence[Row], source: DataSource, numbers: Sequence[int] | None, refusals: Refusals | None, *, faults: bool
+) -> Iterator[Pair | None]:
+    for index, row in zip(range(len(rows)) if numbers is None else numbers, rows, strict=True):
+        try:
+            pair = _pair(row, source, index)
+            if faults and pair is not None and (fault := pair.fault):
+                raise CascadeError(f"row {index} of {source.source}: {fault}")
+        except CascadeError as error:
+            refuse(error, refusals)
         else:
-            pair = _from_sides(row, source, index, where)
-        yield pair
+            yield pair
+
+
+def _pair(row: Row, source: DataSource, index: int) -> Pair | None:
+    where = f"row {index} of {source.source}"
+    check_texts(row, source, index)
+    if "chosen" not in row and "rejected" not in row and set(HELPSTEER) & set(row):
+        return _from_scores(row, source, index, where)
+    return _from_sides(row, source, index, where)
 
 
 def answer_of(text: str) -> str:
@@ -126,7 +148,7 @@ def _from_sides(row: Row, source: DataSource, index: int, where: str) -> Pair:
         raise CascadeError(f"{where}: chosen and rejected answer different conversations: {_difference(*befores)}")
     messages = befores[0]
     if not messages or messages[0]["role"] == "assistant":  # the conversation goes on from a prompt
-        if source.prompt is None and row.get("prompt") is None and row.get("messages") is None:
+        if source.prompt is None and all(row.get(name) is None for name in ASKING):
             raise CascadeError(
                 f"{where}: chosen and rejected are answers only, so a column `prompt` (text or messages), or the "
                 f"source's `prompt:` as a format string, must bring the question; it has {', '.join(sorted(row))}"
@@ -141,11 +163,18 @@ def _split(side: Any, column: str, where: str) -> tuple[tuple[Message, ...], str
     """What one side shares with the other, and its answer."""
     if not isinstance(side, list):
         return (), _text(side, column, where)
-    if not side or not all(isinstance(message, dict) and "role" in message for message in side):
+    if not is_conversation(side):
         raise CascadeError(f"{where}: {column} is neither a text nor a list of messages with role and content")
-    if side[-1]["role"] != "assistant":
-        raise CascadeError(f"{where}: {column} must end with the assistant's message, not the {side[-1]['role']}'s")
-    return tuple(side[:-1]), _text(side[-1].get("content"), column, where)
+    try:
+        messages = normal_messages(without_nulls(side))
+    except CascadeError as error:
+        raise CascadeError(f"{where}: {column} has no text that can be rendered: {error}") from None
+    last = messages[-1]
+    if last["role"] != "assistant":
+        raise CascadeError(f"{where}: {column} must end with the assistant's message, not the {last['role']}'s")
+    if last.get("tool_calls"):
+        raise CascadeError(f"{where}: {column} ends in a tool call; a reward model reads texts alone")
+    return messages[:-1], _text(last["content"], column, where)
 
 
 def _text(value: Any, column: str, where: str) -> str:

@@ -6,10 +6,12 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
+from cascade_rl.data.messages import ROLES, is_conversation
 from cascade_rl.data.reading import Row
-from cascade_rl.data.sources import _messages as messages_of  # the same rules for a question as everywhere
+from cascade_rl.data.sources import ASKING, answered, messages_of
 from cascade_rl.recipe import DataSource
-from cascade_rl.types import Message
+from cascade_rl.rows import present
+from cascade_rl.types import CascadeError, Message
 
 
 def questions(row: Row, source: DataSource, index: int) -> list[str]:
@@ -49,13 +51,22 @@ def text_of(content: Any) -> str:
 
 
 def _conversation(row: Row, source: DataSource, index: int) -> Sequence[Message]:
-    if source.prompt is None and "messages" not in row and "prompt" not in row:
+    if source.prompt is None and not any(name in row for name in ASKING):
         # Preference pairs: HelpSteer3's context, or whole conversations that share all but their ends.
         shared = next((row[key] for key in ("context", "chosen") if isinstance(row.get(key), list | str)), None)
         if shared is not None:
             row = {"messages": shared}
-    messages = messages_of(row, source, index)
-    answer = row.get("response", row.get("completion"))
-    if messages[-1]["role"] != "assistant" and isinstance(answer, str):
-        messages = (*messages, {"role": "assistant", "content": answer})
-    return messages
+    try:
+        return answered(row, messages_of(row, source, index), source, index)
+    except CascadeError:
+        asked = next((row[name] for name in ASKING if row.get(name) is not None), None)
+        if source.prompt is not None or not is_conversation(asked):
+            raise
+        return [spoken(message) for message in asked]  # an image cannot be rendered; what is said beside it can be read
+
+
+def spoken(message: Message) -> Message:
+    """Role and content of a message that may hold what cannot be rendered, under their usual names."""
+    found = present(message)
+    role = found.get("role", found.get("from"))
+    return {"role": ROLES.get(str(role), role), "content": found.get("content", found.get("value"))}

@@ -7,24 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cascade_rl.data.columnar import arrow_batches, parquet_batches, parquet_file, rows_of
 from cascade_rl.data.lines import is_lines, numbered_lines, row_of
 from cascade_rl.recipe import DataSource
 from cascade_rl.types import CascadeError
 
 Row = dict[str, Any]
-ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".parquet")
+ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".arrow")
 
 
 def file_rows(path: Path) -> Iterator[Row]:
     if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        try:
-            table = pyarrow.parquet.ParquetFile(path)
-            for batch in table.iter_batches():
-                yield from batch.to_pylist()
-        except (OSError, pyarrow.ArrowInvalid) as error:
-            raise CascadeError(f"{path} is no readable parquet file: {error}") from error
+        yield from rows_of(parquet_batches(parquet_file(path), path), path)
+        return
+    if path.suffix == ".arrow":
+        yield from rows_of(arrow_batches(path), path)
         return
     if path.suffix == ".json":
         try:
@@ -54,9 +51,8 @@ def folder_rows(path: Path, split: str) -> Iterator[Row]:
 
 
 def data_files(path: Path) -> list[Path]:
-    """Data files of a folder in a fixed order; of a saved data set, its arrow files too."""
-    endings = (*ENDINGS, ".arrow")
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(endings))
+    """Data files of a folder in a fixed order."""
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(ENDINGS))
     files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
     if not files:
         raise CascadeError(f"folder {path} holds no data files ({', '.join(ENDINGS)})")

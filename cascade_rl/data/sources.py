@@ -10,15 +10,20 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cascade_rl.arguments import argument_problems
+from cascade_rl.data.messages import is_conversation, normal_messages, tools_of
 from cascade_rl.data.reading import Row, data_files, file_rows, folder_rows, hub_rows
+from cascade_rl.data.refusals import Refusals, refuse
 from cascade_rl.importing import import_by_path
 from cascade_rl.recipe import DataSource
 from cascade_rl.recipe.paths import looks_like_path, resolve_path
+from cascade_rl.rows import present, text_fault, without_nulls
 from cascade_rl.source_code import source_fingerprint
 from cascade_rl.types import CascadeError, Message, Prompt
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Conversation:
     id: str
     messages: tuple[Message, ...]
     thinking: bool | None
+    tools: tuple[Message, ...] = ()
 
 
 def load_rows(source: DataSource, recipe_path: Path) -> list[Row]:
@@ -60,43 +66,95 @@ def columns_of(source: DataSource, recipe_path: Path, n: int = 8) -> list[Row] |
     return list(itertools.islice(_mapped(source, recipe_path), n))
 
 
-def to_prompts(rows: Sequence[Row], source: DataSource, numbers: Sequence[int] | None = None) -> list[Prompt]:
-    """Rows as prompts for generation. Raises CascadeError naming the row that brings no usable prompt.
+def to_prompts(
+    rows: Sequence[Row],
+    source: DataSource,
+    numbers: Sequence[int] | None = None,
+    refusals: Refusals | None = None,
+) -> list[Prompt]:
+    """Rows as prompts for generation.
 
-    ``numbers``: what their ids count, where some rows between them were left out; default: from 0.
+    ``numbers``: what their ids count, where some rows between them were left out; default: from 0. A row that brings no
+    usable prompt is counted in ``refusals``; without one it raises CascadeError naming it.
     """
-    prompts = []
-    for index, row in zip(range(len(rows)) if numbers is None else numbers, rows, strict=True):
-        messages = _messages(row, source, index)
-        if messages[-1]["role"] == "assistant":
-            raise CascadeError(
-                f"row {index} of {source.source} ends with an assistant message: nothing is left to generate"
-            )
-        columns = {key: value for key, value in row.items() if key not in ("messages", "thinking")}
-        _check_limit(row, source, index)
-        domain = source.domain or str(row.get("domain") or "")
-        prompts.append(Prompt(f"{source.source}:{index}", messages, columns, _thinking(row, source, index), domain))
-    return prompts
+    return list(_usable(_prompt, rows, source, numbers, refusals))
 
 
 def to_conversations(
-    rows: Sequence[Row], source: DataSource, numbers: Sequence[int] | None = None
+    rows: Sequence[Row],
+    source: DataSource,
+    numbers: Sequence[int] | None = None,
+    refusals: Refusals | None = None,
 ) -> Iterator[Conversation]:
     """Rows as conversations for SFT: ``messages`` that end with the assistant, or a prompt and a ``response``.
 
-    ``numbers``: as for ``to_prompts``.
+    ``numbers``, ``refusals``: as for ``to_prompts``.
     """
+    return _usable(_conversation, rows, source, numbers, refusals)
+
+
+def _usable(
+    read: Callable[[Row, DataSource, int], Made],
+    rows: Sequence[Row],
+    source: DataSource,
+    numbers: Sequence[int] | None,
+    refusals: Refusals | None,
+) -> Iterator[Made]:
     for index, row in zip(range(len(rows)) if numbers is None else numbers, rows, strict=True):
-        messages = _messages(row, source, index)
-        answer = row.get("response", row.get("completion"))
-        if messages[-1]["role"] != "assistant" and isinstance(answer, str):
-            messages = (*messages, {"role": "assistant", "content": answer})
-        if messages[-1]["role"] != "assistant":
-            raise CascadeError(
-                f"row {index} of {source.source} has no assistant message to learn: end `messages` with one, or bring "
-                "a column `response`"
-            )
-        yield Conversation(f"{source.source}:{index}", messages, _thinking(row, source, index))
+        try:
+            made = read(row, source, index)
+        except CascadeError as fault:
+            refuse(fault, refusals)
+        else:
+            yield made
+
+
+def _prompt(row: Row, source: DataSource, index: int) -> Prompt:
+    check_texts(row, source, index)
+    messages = messages_of(row, source, index)
+    if messages[-1]["role"] == "assistant":
+        raise CascadeError(
+            f"row {index} of {source.source} ends with an assistant message: nothing is left to generate"
+        )
+    columns = {key: value for key, value in row.items() if key not in ("messages", "thinking")}
+    _check_limit(row, source, index)
+    domain = source.domain or str(row.get("domain") or "")
+    thinking, tools = _thinking(row, source, index), _tools(row, source, index)
+    return Prompt(f"{source.source}:{index}", messages, columns, thinking, domain, tools)
+
+
+def _conversation(row: Row, source: DataSource, index: int) -> Conversation:
+    check_texts(row, source, index)
+    messages = answered(row, messages_of(row, source, index), source, index)
+    if messages[-1]["role"] != "assistant":
+        raise CascadeError(
+            f"row {index} of {source.source} has no assistant message to learn: end `messages` with one, or bring "
+            "a column `response`"
+        )
+    thinking, tools = _thinking(row, source, index), _tools(row, source, index)
+    return Conversation(f"{source.source}:{index}", messages, thinking, tools)
+
+
+def answered(row: Row, messages: tuple[Message, ...], source: DataSource, index: int) -> tuple[Message, ...]:
+    """``messages`` with the row's ``response`` or ``completion`` (text or messages) after them, where they lack one.
+
+    Raises CascadeError naming a row whose answer cannot be rendered.
+    """
+    answer = row.get("response", row.get("completion"))
+    if messages[-1]["role"] == "assistant":
+        return messages
+    if isinstance(answer, str):
+        reasoning = {name: row[name] for name in ("reasoning_content", "reasoning") if name in row}
+        answer = [{"role": "assistant", "content": answer, **reasoning}]
+    if not is_conversation(answer):
+        return messages
+    return _normal((*messages, *answer), source, index)
+
+
+def check_texts(row: Row, source: DataSource, index: int) -> None:
+    """Raises CascadeError naming a row with a text that no tokenizer or file takes."""
+    if fault := text_fault(row):
+        raise CascadeError(f"row {index} of {source.source}: {fault}")
 
 
 def fingerprint(source: DataSource, recipe_path: Path) -> dict[str, Any]:
@@ -159,19 +217,19 @@ def _local(source: DataSource, recipe_path: Path) -> Path | None:
 
 
 def _mapped(source: DataSource, recipe_path: Path) -> Iterator[Row]:
+    """The rows of ``source`` under the recipe's column names, without nulls: all readers of data go through here."""
     patterns = {column: re.compile(pattern) for column, pattern in source.extract.items()}
     keep = load_keep(source, recipe_path)
-    for index, raw in enumerate(_raw_rows(source, recipe_path)):
+    for index, raw in enumerate(_with_known_columns(_raw_rows(source, recipe_path), source)):
         row = dict(raw)
         for ours, theirs in source.columns.items():
-            if theirs not in raw:
-                raise CascadeError(_no_column(theirs, raw, source, index))
-            row[ours] = raw[theirs]
+            row[ours] = raw.get(theirs)
             if theirs not in source.columns:
                 row.pop(theirs, None)
+        row = present(row)
         for column, pattern in patterns.items():
             if column not in row:
-                raise CascadeError(_no_column(column, row, source, index))
+                continue
             found = pattern.search(str(row[column]))
             if found is None:
                 raise CascadeError(
@@ -183,6 +241,24 @@ def _mapped(source: DataSource, recipe_path: Path) -> Iterator[Row]:
             yield row
 
 
+LOOKED_THROUGH = 1000
+"""First rows among which every column that a source names must occur: later rows may lack it, but a column that none
+of these has is misspelt."""
+
+
+def _with_known_columns(rows: Iterator[Row], source: DataSource) -> Iterator[Row]:
+    """``rows``, once each column of ``columns`` and ``extract`` was seen. Raises CascadeError for one that was not."""
+    wanted = {*source.columns.values(), *(set(source.extract) - set(source.columns))}
+    first: list[Row] = []
+    while wanted and len(first) < LOOKED_THROUGH and (row := next(rows, None)) is not None:
+        first.append(row)
+        wanted -= row.keys()
+    if wanted and first:
+        raise CascadeError(_no_column(min(wanted), {name: None for row in first for name in row}, source, 0))
+    yield from first
+    yield from rows
+
+
 def _stays(row: Row, keep: Callable[[Row], Any], source: DataSource, index: int) -> bool:
     where = f"row {index} of {source.source}: keep {source.keep}"
     try:
@@ -191,7 +267,8 @@ def _stays(row: Row, keep: Callable[[Row], Any], source: DataSource, index: int)
         raise CascadeError(f"{where}: {error}") from error
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
-        raise CascadeError(f"{where} failed: {what} (the row has {', '.join(sorted(row))})") from error
+        absent = "; a column that is null is absent, so use row.get" if isinstance(error, KeyError) else ""
+        raise CascadeError(f"{where} failed: {what} (the row has {', '.join(sorted(row))}{absent})") from error
     if not isinstance(answer, bool):
         raise CascadeError(f"{where} must return True or False, not {str(answer)[:80]!r}")
     return answer
@@ -230,7 +307,8 @@ def _file_hash(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _messages(row: Row, source: DataSource, index: int) -> tuple[Message, ...]:
+def messages_of(row: Row, source: DataSource, index: int) -> tuple[Message, ...]:
+    """What a row asks, as messages in the one form. Raises CascadeError naming a row that asks nothing readable."""
     if source.prompt is not None:
         try:
             return ({"role": "user", "content": source.prompt.format_map(row)},)
@@ -238,15 +316,37 @@ def _messages(row: Row, source: DataSource, index: int) -> tuple[Message, ...]:
             raise CascadeError(_no_column(str(error.args[0]), row, source, index)) from None
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise CascadeError(f"row {index} of {source.source} does not fit `prompt`: {error}") from None
-    value = row.get("messages", row.get("prompt"))
+    value = next((row[name] for name in ASKING if row.get(name) is not None), None)
     if isinstance(value, str):
         return ({"role": "user", "content": value},)
-    if isinstance(value, list) and value and all(isinstance(m, dict) and "role" in m for m in value):
-        return tuple(value)
+    if is_conversation(value):
+        return _normal(value, source, index)
     raise CascadeError(
         f"row {index} of {source.source} has no usable `messages` or `prompt`; give `prompt:` as a format string over "
         f"its columns ({', '.join(sorted(row))})"
     )
+
+
+ASKING = ("messages", "prompt", "conversations")
+"""Columns with a conversation or a prompt; the first that a row has counts."""
+
+
+def _normal(messages: Sequence[Message], source: DataSource, index: int) -> tuple[Message, ...]:
+    try:
+        return normal_messages(without_nulls(messages))
+    except CascadeError as error:
+        raise CascadeError(f"row {index} of {source.source}: {error}") from None
+
+
+def _tools(row: Row, source: DataSource, index: int) -> tuple[Message, ...]:
+    """The tools that a row offers: ``tools``, or ``functions`` beside a conversation (OpenAI's older name)."""
+    value = row.get("tools")
+    if value is None and "messages" in row:
+        value = row.get("functions")
+    try:
+        return tools_of(value)
+    except CascadeError as error:
+        raise CascadeError(f"row {index} of {source.source}: {error}") from None
 
 
 def _check_limit(row: Row, source: DataSource, index: int) -> None:

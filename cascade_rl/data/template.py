@@ -1,22 +1,22 @@
 """One renderer of conversations for SFT, RL and evaluation (P1 section 2; the model card's exact strings).
 
 The template itself is ``chat_template.jinja`` beside this file; it travels inside every checkpoint, so any server
-renders the same. This module adds what a template cannot say: which tokens are trained, and what must not change.
+renders the same. This module adds what a template cannot say: which tokens are trained, and what must not change. What
+is trained is cut from the same rendering that history, sampling and evaluation use, so a turn is learnt as it is read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cascade_rl.data.defusing import CONTROL_TOKENS, END_OF_TURN, defused, defused_value
+from cascade_rl.data.messages import normal_messages, tools_of
 from cascade_rl.recipe import TemplateConfig
 from cascade_rl.types import CascadeError, Message
-
-END_OF_TURN = "<|im_end|>"
-CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 
 
 @dataclass(frozen=True)
@@ -69,47 +69,83 @@ class Template:
             tokenizer.pad_token = "<|endoftext|>" if "<|endoftext|>" in known else END_OF_TURN
 
     def prompt_ids(
-        self, messages: Sequence[Message], thinking: bool | None = None, tools: Sequence[dict] | None = None
+        self, messages: Sequence[Message], thinking: bool | None = None, tools: Sequence[Mapping[str, Any]] = ()
     ) -> list[int]:
         """Token ids of a conversation up to where the model's own tokens begin.
 
-        ``thinking`` is the row's own mode; None takes the recipe's. Raises CascadeError for a unified recipe's row
-        without one, and for roles the template does not know.
+        ``thinking`` is the row's own mode; None takes the recipe's. ``tools`` are listed in the system prompt. Raises
+        CascadeError for a unified recipe's row without a mode, and for what cannot be rendered.
         """
         return self._encode(self.prompt_text(messages, thinking, tools))
 
     def prompt_text(
-        self, messages: Sequence[Message], thinking: bool | None = None, tools: Sequence[dict] | None = None
+        self, messages: Sequence[Message], thinking: bool | None = None, tools: Sequence[Mapping[str, Any]] = ()
     ) -> str:
-        """What ``prompt_ids`` encodes."""
-        more = {} if self._config.mode == "native" else {"enable_thinking": self.thinks(thinking)}
-        try:
-            return self._tokenizer.apply_chat_template(
-                [self._defused(message) for message in messages],
-                tools=list(tools) if tools else None,
-                tokenize=False,
-                add_generation_prompt=True,
-                **more,
-            )
-        except CascadeError:
-            raise
-        except Exception as error:
-            raise CascadeError(f"a conversation cannot be rendered: {error}") from error
+        """The text that ``prompt_ids`` encodes."""
+        return self._rendered(normal_messages(messages), thinking, tools_of(tools), opens_answer=True)
 
     def training_rows(
-        self, messages: Sequence[Message], thinking: bool | None = None, turns: Literal["each", "last"] = "each"
+        self,
+        messages: Sequence[Message],
+        thinking: bool | None = None,
+        turns: Literal["each", "last"] = "each",
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> list[TrainingRow]:
-        """One row per trained assistant turn, its history rendered as the model will see it at inference."""
+        """One row per trained assistant turn, its history rendered as the model will see it at inference.
+
+        Raises CascadeError for a turn that cannot be rendered, or of which nothing would be trained but its end.
+        """
+        messages, tools = normal_messages(messages), tools_of(tools)
         spoken = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
         if turns == "last":
             spoken = spoken[-1:]
-        return [
-            TrainingRow(
-                tuple(self.prompt_ids(messages[:index], thinking)),
-                (*self._encode(answer_text(messages[index])), self._tokenizer.eos_token_id),
+        return [self._training_row(messages[: index + 1], thinking, tools) for index in spoken]
+
+    def _training_row(
+        self, messages: Sequence[Message], thinking: bool | None, tools: Sequence[Mapping[str, Any]]
+    ) -> TrainingRow:
+        """The last of ``messages`` as what is trained, those before it as its prompt."""
+        prompt = self._rendered(messages[:-1], thinking, tools, opens_answer=True)
+        whole = self._rendered(messages, thinking, tools, opens_answer=False)
+        answer = self._answer(prompt, whole, messages[-1])
+        if not answer.strip():
+            raise CascadeError(f"message {len(messages) - 1} of the assistant is empty: only its end would be trained")
+        return TrainingRow(tuple(self._encode(prompt)), (*self._encode(answer), self._tokenizer.eos_token_id))
+
+    def _answer(self, prompt: str, whole: str, message: Message) -> str:
+        """The part of the rendering ``whole`` that the model itself would have written after ``prompt``."""
+        if whole.startswith(prompt):
+            answer, end, _ = whole[len(prompt) :].rpartition(self._tokenizer.eos_token)
+            if end and (self._config.mode != "native" or _holds(answer, message)):
+                return answer
+        # Only templates of other makers come here: some cut the thinking out of every answer, or end turns otherwise.
+        if message.get("tool_calls"):
+            raise CascadeError("the model's own template does not render a tool call as what the model writes")
+        return answer_text(defused(message, self._control_tokens))
+
+    def _rendered(
+        self,
+        messages: Sequence[Message],
+        thinking: bool | None,
+        tools: Sequence[Mapping[str, Any]],
+        *,
+        opens_answer: bool,
+    ) -> str:
+        """``messages`` in the one form as text; with ``opens_answer`` up to where the next answer begins."""
+        more = {} if self._config.mode == "native" else {"enable_thinking": self.thinks(thinking)}
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [defused(message, self._control_tokens) for message in messages],
+                tools=[defused_value(tool, self._control_tokens) for tool in tools] or None,
+                tokenize=False,
+                add_generation_prompt=opens_answer,
+                **more,
             )
-            for index in spoken
-        ]
+        except Exception as error:
+            raise CascadeError(f"a conversation cannot be rendered: {error}") from error
+        if self._config.mode == "native":
+            _refuse_left_out(text, messages, tools)
+        return text
 
     def probe(self) -> dict[str, dict[str, Any]]:
         """A fixed set of conversations as text and token ids: the same in every stage of a cascade, or it stops."""
@@ -132,14 +168,11 @@ class Template:
             )
         return self.thinks_by_default
 
-    def _defused(self, message: Message) -> dict[str, Any]:
-        """A message whose text cannot pose as a turn border: control tokens in content are broken by a space."""
-        content = message.get("content")
-        if not isinstance(content, str) or not any(token in content for token in CONTROL_TOKENS):
-            return dict(message)
-        for token in CONTROL_TOKENS:
-            content = content.replace(token, "< " + token[1:])
-        return {**message, "content": content}
+    @property
+    def _control_tokens(self) -> tuple[str, ...]:
+        """Tokens that end or begin a turn, which no text of a row may spell."""
+        end = self._tokenizer.eos_token
+        return CONTROL_TOKENS if end is None or end in CONTROL_TOKENS else (*CONTROL_TOKENS, end)
 
     def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False)
@@ -151,6 +184,26 @@ def answer_text(message: Message) -> str:
     if message.get("reasoning_content"):
         return f"<think>\n{message['reasoning_content'].strip(chr(10))}\n</think>\n\n{content.lstrip(chr(10))}"
     return content
+
+
+def _refuse_left_out(text: str, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
+    """Raises CascadeError where a template of another maker does not show a tool, or a call of the history."""
+    calls = [call for message in messages for call in message.get("tool_calls", ())]
+    for used in (*tools, *calls):
+        name = used["function"]["name"]
+        if name not in text:
+            raise CascadeError(f"the model's own template leaves out the tool or call {name!r}")
+
+
+def _holds(answer: str, message: Message) -> bool:
+    """Whether the rendered ``answer`` has all that ``message`` says."""
+    content = message.get("content") or ""
+    parts = [message.get("reasoning_content") or "", content.rpartition("</think>")[2]]
+    if "</think>" in content:
+        parts.append(content.rpartition("</think>")[0].replace("<think>", ""))
+    names = [call["function"]["name"] for call in message.get("tool_calls", ())]
+    shown = answer.replace(" ", "")
+    return all(part.strip().replace(" ", "") in shown for part in (*parts, *names))
 
 
 def probe_difference(before: dict[str, Any], now: dict[str, Any]) -> str:

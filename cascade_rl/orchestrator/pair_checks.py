@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cascade_rl.data.preferences import read_pairs, to_pairs
+from cascade_rl.data.refusals import Refusals
 from cascade_rl.data.sources import Row, columns_of
 from cascade_rl.evals.registry import resolve_pairs
 from cascade_rl.models import BUILT_IN
@@ -17,7 +18,7 @@ from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.recipe.problems import Keys
 from cascade_rl.types import CascadeError
 
-Reader = Callable[[Sequence[Row], DataSource], Iterator[object]]
+Reader = Callable[[Sequence[Row], DataSource, None, Refusals], Iterator[object]]
 
 
 def check_reward_model(loaded: LoadedRecipe, stage: RewardModelStage, keys: Keys) -> Iterator[Problem]:
@@ -43,7 +44,9 @@ def _check_pairs(loaded: LoadedRecipe, source: DataSource, keys: Keys, read: Rea
         rows = columns_of(source, loaded.path)
         if rows is not None and not rows:
             yield Problem.at(loaded, keys, f"data source {source.source} has no rows")
-        list(read(rows or [], source))
+        refusals = Refusals()
+        list(read(rows or [], source, None, refusals))
+        refusals.refuse_all(len(rows or []))
     except CascadeError as error:
         yield Problem.at(loaded, keys, str(error))
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from cascade_rl.data.sources import Row, columns_of, no_rows, to_conversations, to_prompts
+from cascade_rl.data.refusals import Refusals
+from cascade_rl.data.sources import ASKING, Row, columns_of, no_rows, to_conversations, to_prompts
 from cascade_rl.evals.registry import resolve_benchmark
 from cascade_rl.models import BUILT_IN, argument_problems
 from cascade_rl.orchestrator.launch_checks import check_launch, launch_of
@@ -138,7 +139,7 @@ def _check_reward(
         if domain is not None:
             rows = [row for row in rows if (source.domain or row.get("domain")) == domain]
         if rows:
-            for message in check_binding(reward, set.intersection(*(set(row) for row in rows))):
+            for message in check_binding(reward, set().union(*rows)):
                 yield Problem.at(loaded, keys, f"{message} (rows of {source.source})")
 
 
@@ -161,8 +162,8 @@ def _check_rows(loaded: LoadedRecipe, source: DataSource, keys: Keys, answers: b
     if not rows:
         yield Problem.at(loaded, keys, no_rows(source))
         return
-    columns = sorted(rows[0])
-    if source.prompt is None and not {"messages", "prompt"} & set(columns):
+    columns = sorted(set().union(*rows))
+    if source.prompt is None and not {*ASKING} & set(columns):
         yield Problem.at(
             loaded,
             keys,
@@ -170,15 +171,17 @@ def _check_rows(loaded: LoadedRecipe, source: DataSource, keys: Keys, answers: b
             "Give `prompt:` as a format string over their columns, or map one with `columns:`",
         )
         return
-    if answers and not {"messages", "response", "completion"} & set(columns):
+    if answers and not {"messages", "conversations", "response", "completion"} & set(columns):
         yield Problem.at(
             loaded,
             keys,
             f"rows of {source.source} have nothing to learn: no `messages`, `response` or `completion` among {columns}",
         )
         return
+    refusals = Refusals()
     try:
-        list(to_conversations(rows, source) if answers else to_prompts(rows, source))
+        list((to_conversations if answers else to_prompts)(rows, source, refusals=refusals))
+        refusals.refuse_all(len(rows))
     except CascadeError as error:
         yield Problem.at(loaded, keys, str(error))
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from cascade_rl.data.refusals import Refusals
 from cascade_rl.data.sources import columns_of, to_prompts
 from cascade_rl.evals.registry import resolve_benchmark
 from cascade_rl.orchestrator.plan import search_path
@@ -76,7 +77,7 @@ def _of(
     for source in sources:
         try:
             rows = columns_of(source, loaded.path, ROWS)
-            prompts = to_prompts(rows or [], source)
+            prompts = to_prompts(rows or [], source, refusals=Refusals())
         except CascadeError:
             continue  # preflight has said so
         prompts = [prompt for prompt in prompts if not domain or prompt.domain == domain]

@@ -40,8 +40,8 @@ class DataSource(Section):
     """Rows from one place. Sources of a stage are concatenated, then shuffled by the seed."""
 
     source: str
-    """A hub id (``openai/gsm8k``), a file or folder (``.jsonl``, ``.json``, ``.parquet``; relative to the recipe
-    file first, then to the working folder), or a generator of rows as ``package.module:function``."""
+    """A hub id (``openai/gsm8k``), a file or folder (``.jsonl``, ``.json``, ``.parquet``, ``.arrow``; relative to
+    the recipe file first, then to the working folder), or a generator of rows as ``package.module:function``."""
     split: str = "train"
     """Split of a hub data set; handed to generators; ignored for files."""
     config: str | None = None
@@ -56,7 +56,7 @@ class DataSource(Section):
     """Column -> regular expression whose first group replaces the column, e.g. ``answer: '####\\s*(.*)$'``."""
     prompt: str | None = None
     """User message as a format string over columns (``"{question}\\n\\nThink first."``). Without it a row brings
-    ``messages`` (a conversation) or ``prompt`` (text or messages)."""
+    ``messages`` or ``conversations`` (a conversation) or ``prompt`` (text or messages)."""
     limit: int | None = Field(None, ge=1)
     """Use only the first rows."""
     repeat: int = Field(1, ge=1)

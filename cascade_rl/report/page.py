@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cascade_rl.json_lines import json_text
 from cascade_rl.report import reward_models
 from cascade_rl.report.figures import cascade_figure, rl_figure, sft_figure, time_figure
 from cascade_rl.report.gates import gates_section
@@ -171,7 +172,7 @@ def _samples(stage: StageView) -> str:
 
 
 def _rollout(row: dict[str, Any]) -> str:
-    details = json.dumps(json.loads(row["details"]), ensure_ascii=False)
+    details = json_text(json.loads(row["details"]))
     error = f"<pre>{html.escape(row['error'])}</pre>" if row["error"] else ""
     return (
         f'<div><span class="tag">score {row["value"]:g}</span> '

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cascade_rl.rewarding.scorer import Scorer
+from cascade_rl.rows import present, text_fault
 from cascade_rl.types import Message, Prompt, Rollout, Score, Stop
 
 AHEAD = 1024
@@ -36,14 +37,16 @@ class MalformedRow(ValueError):
 
 
 def parse_row(line: str) -> dict[str, Any]:
-    """One line of JSON as a row. Raises MalformedRow."""
+    """One line of JSON as a row, without nulls. Raises MalformedRow, also for a text that cannot be written."""
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedRow(f"not valid JSON: {error}") from None
     if not isinstance(row, dict):
         raise MalformedRow(f"a row must be an object, this is {type(row).__name__}")
-    return row
+    if fault := text_fault(row):
+        raise MalformedRow(fault)
+    return present(row)
 
 
 def rollout_of(row: Mapping[str, Any], id_: str) -> tuple[Prompt, Rollout]:

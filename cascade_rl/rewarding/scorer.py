@@ -15,6 +15,7 @@ from cascade_rl.rewarding.pool import RewardPool
 from cascade_rl.rewarding.records import RewardError, RewardSettings, ScoreCall
 from cascade_rl.rewarding.traces import short_trace
 from cascade_rl.rewarding.verdict import plain
+from cascade_rl.rows import present
 from cascade_rl.types import CascadeError, Group, Prompt, Rollout, Score
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Scorer:
                 messages=tuple(prompt.messages),
                 truncated=rollout.truncated,
                 thinking=self._thinking_default if prompt.thinking is None else prompt.thinking,
-                columns=prompt.columns,
+                columns=present(prompt.columns),
             )
         )
 

@@ -7,7 +7,6 @@ numbers the prompts of the step from 0.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 
 import numpy
 
+from cascade_rl.json_lines import json_text
+from cascade_rl.rows import writable
 from cascade_rl.types import Group
 
 TOKENS = ("prompt_token_ids", "token_ids", "logprobs", "kept_token_ids")
@@ -31,16 +32,16 @@ def rows_of(groups: Iterable[Group], step: int) -> list[dict[str, Any]]:
             "prompt_id": group.prompt.id,
             "index": rollout.index,
             "prompt": next((m["content"] for m in reversed(group.prompt.messages) if m["role"] == "user"), ""),
-            "messages": json.dumps(list(group.prompt.messages), ensure_ascii=False),
+            "messages": json_text(list(group.prompt.messages)),
             "thinking": group.prompt.thinking,
-            "completion": rollout.text,
+            "completion": writable(rollout.text),
             "value": float(score.value),
-            "details": json.dumps(dict(score.details), ensure_ascii=False, default=str),
-            "error": score.error,
+            "details": json_text(dict(score.details)),
+            "error": None if score.error is None else writable(score.error),
             "stop": str(rollout.stop),
             "length": len(rollout.token_ids),
             "version": rollout.version,
-            "columns": json.dumps(dict(group.prompt.columns), ensure_ascii=False, default=str),
+            "columns": json_text(dict(group.prompt.columns)),
             "prompt_token_ids": numpy.asarray(group.prompt_token_ids, numpy.int32),
             "token_ids": numpy.asarray(rollout.token_ids, numpy.int32),
             "logprobs": numpy.asarray(rollout.logprobs, numpy.float32),

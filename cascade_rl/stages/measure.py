@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cascade_rl.data.refusals import Refusals
 from cascade_rl.data.sources import load_rows, to_prompts
 from cascade_rl.data.template import Template
 from cascade_rl.evals.runner import Question, Sample, aggregate, append_sample, measure, read_samples
 from cascade_rl.json_lines import line_of
-from cascade_rl.recipe import SamplingConfig
+from cascade_rl.recipe import BenchmarkConfig, SamplingConfig
 from cascade_rl.rewarding import Scorer
 from cascade_rl.rollout.engine import Engine
 from cascade_rl.stages.context import Context
@@ -21,7 +22,7 @@ from cascade_rl.stages.handover import load_tokenizer
 from cascade_rl.stages.rope import stretched
 from cascade_rl.store import PlannedBenchmark
 from cascade_rl.store.files import write_json, write_text
-from cascade_rl.types import CascadeError, Preempted
+from cascade_rl.types import CascadeError, Preempted, Prompt
 
 
 class Benchmarks:
@@ -119,21 +120,24 @@ class Benchmarks:
             )
 
     def _render(self, planned: PlannedBenchmark) -> list[Question]:
+        """The benchmark's rows that can be asked; the log names those that cannot. Raises CascadeError for none."""
         config = planned.config
-        prompts = [
-            prompt
-            for source in config.data
-            for prompt in to_prompts(load_rows(source, self._context.job.recipe_path), source)
-        ]
-        thinking = None if config.mode is None else config.mode == "thinking"
-        return [
-            Question(
-                row,
-                prompt,
-                tuple(self._template.prompt_ids(prompt.messages, prompt.thinking if thinking is None else thinking)),
-            )
-            for row, prompt in enumerate(prompts)
-        ]
+        refusals, questions, number = Refusals(), [], -1
+        for source in config.data:
+            for index, row in enumerate(load_rows(source, self._context.job.recipe_path)):
+                number += 1  # refused rows have a number too, so that the others keep theirs
+                for prompt in to_prompts([row], source, [index], refusals):
+                    try:
+                        questions.append(Question(number, prompt, self._ids(prompt, config)))
+                    except CascadeError as fault:
+                        refusals.add(CascadeError(f"row {prompt.id}: {fault}"))
+        refusals.report(lambda text: self._context.say(f"{config.name}: {text}"), number + 1)
+        refusals.refuse_all(number + 1)
+        return questions
+
+    def _ids(self, prompt: Prompt, config: BenchmarkConfig) -> tuple[int, ...]:
+        thinking = prompt.thinking if config.mode is None else config.mode == "thinking"
+        return tuple(self._template.prompt_ids(prompt.messages, thinking, prompt.tools))
 
     def _share(self, planned: PlannedBenchmark) -> list[Question]:
         ranks = self._context.ranks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,8 @@ import torch
 
 from cascade_rl.data.exclusion import load_stage_rows
 from cascade_rl.data.order import epoch_order
-from cascade_rl.data.preferences import Pair, read_pairs, to_pairs
+from cascade_rl.data.preferences import Pair, read_pairs
+from cascade_rl.data.refusals import Refusals
 from cascade_rl.data.sources import load_rows
 from cascade_rl.evals.pairs import JudgedPair, aggregate_pairs
 from cascade_rl.evals.registry import HELD_OUT, pairs_identity
@@ -36,6 +38,11 @@ class TokenPair:
     category: str
 
     @property
+    def is_equal(self) -> bool:
+        """Whether both sides are the same tokens, so that nothing can be preferred."""
+        return self.chosen_ids == self.rejected_ids
+
+    @property
     def key(self) -> str:
         """The same for equal pairs, wherever they come from."""
         return hashlib.sha256(repr((self.chosen_ids, self.rejected_ids)).encode()).hexdigest()[:16]
@@ -44,24 +51,51 @@ class TokenPair:
 def training_pairs(context: Context, config: RewardModelStage, tokenizer: Any) -> Iterator[dict[str, Any]]:
     """Pairs within ``max_length`` as rows to store; the log says how many were left out, and why.
 
-    Raises CascadeError for a row that is no pair (see ``cascade_rl.data.preferences``).
+    Raises CascadeError when no row is a pair (see ``cascade_rl.data.preferences``).
     """
-    kept = long = ties = 0
+    counts: Counter[str] = Counter()
+    refusals = Refusals()
     for part in load_stage_rows(config, context.job.recipe_path, context.job.stages_data, context.say):
-        for pair in to_pairs(part.rows, part.source, part.numbers):
-            if pair is None:
-                ties += 1
-                continue
-            tokens = _tokens(pair, tokenizer)
-            if max(len(tokens.chosen_ids), len(tokens.rejected_ids)) > config.max_length:
-                long += 1
-                continue
-            kept += 1
-            yield {**vars(tokens), "key": tokens.key}
-    if ties:
-        context.say(f"{ties} of {kept + long + ties} rows have no preference (ties) and were dropped")
-    if long:
-        context.say(f"{long} of {kept + long} pairs are longer than {config.max_length} tokens and were dropped")
+        counts["rows"] += len(part.rows)
+        for pair in read_pairs(part.rows, part.source, part.numbers, refusals):
+            tokens = None if pair is None else _usable(pair, tokenizer, refusals, counts)
+            if tokens is None:
+                counts["ties"] += pair is None
+            elif max(len(tokens.chosen_ids), len(tokens.rejected_ids)) > config.max_length:
+                counts["long"] += 1
+            else:
+                counts["kept"] += 1
+                yield {**vars(tokens), "key": tokens.key}
+    if counts["ties"]:
+        context.say(f"{counts['ties']} of {counts['rows']} rows have no preference (ties) and were dropped")
+    if counts["equal"]:
+        context.say(
+            f"{counts['equal']} of {counts['rows']} rows have equal answers on both sides, as the reward model reads "
+            "them, and were dropped"
+        )
+    if counts["long"]:
+        pairs = counts["kept"] + counts["long"]
+        context.say(f"{counts['long']} of {pairs} pairs are longer than {config.max_length} tokens and were dropped")
+    refusals.report(context.say, counts["rows"])
+    refusals.refuse_all(counts["rows"])
+
+
+def _usable(pair: Pair, tokenizer: Any, refusals: Refusals, counts: Counter[str]) -> TokenPair | None:
+    """The pair as token ids; None where its sides are equal, or one of them is refused. It is counted then."""
+    if pair.chosen == pair.rejected:
+        counts["equal"] += 1
+        return None
+    try:
+        if fault := pair.fault:
+            raise CascadeError(fault)
+        tokens = _tokens(pair, tokenizer)
+    except CascadeError as fault:
+        refusals.add(CascadeError(f"row {pair.id}: {fault}"))
+        return None
+    if tokens.is_equal:
+        counts["equal"] += 1
+        return None
+    return tokens
 
 
 def _tokens(pair: Pair, tokenizer: Any) -> TokenPair:
@@ -153,18 +187,25 @@ def measure(context: Context, model: Any, tokenizer: Any, benchmark: PairBenchma
 
 def _measurable(context: Context, benchmark: PairBenchmark, tokenizer: Any, limit: int) -> Iterable[TokenPair]:
     """Pairs that can be told apart and that fit the model; the log counts the others."""
-    rows = useless = long = 0
+    rows, long = 0, 0
+    refusals, counts = Refusals(), Counter[str]()
     for source in benchmark.data:
-        for pair in read_pairs(load_rows(source, context.job.recipe_path), source):
-            rows += 1
+        loaded = load_rows(source, context.job.recipe_path)
+        rows += len(loaded)
+        for pair in read_pairs(loaded, source, refusals=refusals):
             if pair is None or pair.fault:
-                useless += 1
+                counts["useless"] += 1
                 continue
-            tokens = _tokens(pair, tokenizer)
+            tokens = _usable(pair, tokenizer, refusals, counts)
+            if tokens is None:
+                continue
             if max(len(tokens.chosen_ids), len(tokens.rejected_ids)) > limit:
                 long += 1
                 continue
             yield tokens
+    refusals.report(lambda text: context.say(f"{benchmark.name}: {text}"), rows)
+    refusals.refuse_all(rows)
+    useless = counts["useless"] + counts["equal"]
     if useless or long:
         context.say(
             f"{benchmark.name}: of {rows} rows, {useless} have no better answer and {long} are longer than the model's "

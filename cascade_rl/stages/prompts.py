@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cascade_rl.data.exclusion import load_stage_rows
 from cascade_rl.data.mixing import MixedSampler, Sampler, Share
 from cascade_rl.data.order import EpochFilter, PromptSampler
+from cascade_rl.data.refusals import Refusals
 from cascade_rl.data.sources import dataset_fingerprint, to_prompts
 from cascade_rl.data.template import Template
 from cascade_rl.recipe import DataSource, RolloutStage
@@ -76,16 +77,28 @@ class Prompts:
 
 
 def load_prompts(context: Context, config: RolloutStage, template: Template) -> Prompts:
-    """The stage's prompts, over-long ones dropped. Raises CascadeError when none is left."""
+    """The stage's prompts; those that are too long or cannot be rendered are left out, and the log says how many.
+
+    Raises CascadeError when none is left.
+    """
     parts = list(load_stage_rows(config, context.job.recipe_path, context.job.stages_data, context.say))
-    by_source = [to_prompts(part.rows, part.source, part.numbers) for part in parts]
-    prompts = [_in_mode(prompt, config.modes, template) for part in by_source for prompt in part]
-    source_of = [number for number, part in enumerate(by_source) for _ in part]
-    asked = (True, False) if config.modes == "half" else None
-    rendered = [
-        {mode: tuple(template.prompt_ids(prompt.messages, mode)) for mode in asked or (bool(prompt.thinking),)}
-        for prompt in prompts
-    ]
+    refusals = Refusals()
+    prompts: list[Prompt] = []
+    rendered: list[dict[bool, TokenIds]] = []
+    source_of: list[int] = []
+    for number, part in enumerate(parts):
+        for prompt in to_prompts(part.rows, part.source, part.numbers, refusals):
+            try:
+                settled = _in_mode(prompt, config.modes, template)
+                rendered.append(_in_all_modes(settled, config.modes, template))
+            except CascadeError as fault:
+                refusals.add(CascadeError(f"row {prompt.id}: {fault}"))
+                continue
+            prompts.append(settled)
+            source_of.append(number)
+    total = sum(len(part.rows) for part in parts)
+    refusals.report(context.say, total)
+    refusals.refuse_all(total)
     limit = config.max_prompt_tokens
     kept = [i for i, ids in enumerate(rendered) if limit is None or max(map(len, ids.values())) <= limit]
     if len(kept) < len(prompts):
@@ -102,6 +115,12 @@ def load_prompts(context: Context, config: RolloutStage, template: Template) -> 
             for number, source in enumerate(config.data)
         ],
     )
+
+
+def _in_all_modes(prompt: Prompt, modes: str, template: Template) -> dict[bool, TokenIds]:
+    """Token ids of a prompt in each mode that it may be asked in."""
+    asked = (True, False) if modes == "half" else (bool(prompt.thinking),)
+    return {mode: tuple(template.prompt_ids(prompt.messages, mode, prompt.tools)) for mode in asked}
 
 
 def _in_mode(prompt: Prompt, modes: str, template: Template) -> Prompt:

@@ -14,9 +14,10 @@ import pyarrow
 import torch
 from trl import SFTConfig, SFTTrainer
 
-from cascade_rl.data.exclusion import load_stage_rows
+from cascade_rl.data.exclusion import SourceRows, load_stage_rows
+from cascade_rl.data.refusals import Refusals
 from cascade_rl.data.sources import to_conversations
-from cascade_rl.data.template import Template
+from cascade_rl.data.template import Template, TrainingRow
 from cascade_rl.recipe import SftStage
 from cascade_rl.stages import trl_trainer
 from cascade_rl.stages.context import Context
@@ -24,6 +25,7 @@ from cascade_rl.stages.handover import load_tokenizer, write_checkpoint
 from cascade_rl.stages.trl_trainer import Governed, ordered_rows, seed_of, steps_of, tokenised
 from cascade_rl.store.files import publishing
 from cascade_rl.training.policy import load_model
+from cascade_rl.types import CascadeError
 
 IGNORED = -100
 """Label of tokens that are not trained (torch's cross-entropy convention)."""
@@ -32,23 +34,42 @@ SCHEMA = pyarrow.schema([("input_ids", _IDS), ("labels", _IDS)])
 
 
 def training_rows(context: Context, config: SftStage, template: Template) -> Iterator[dict[str, list[int]]]:
-    """``input_ids`` and ``labels`` of every trained turn within ``max_length``; the log says how many were not."""
-    kept = long = 0
+    """``input_ids`` and ``labels`` of every trained turn within ``max_length``; the log says how many were not.
+
+    Rows that cannot be read or rendered are left out and named in the log. Raises CascadeError when all are.
+    """
+    kept = long = total = 0
+    refusals = Refusals()
     for part in load_stage_rows(config, context.job.recipe_path, context.job.stages_data, context.say):
-        for conversation in to_conversations(part.rows, part.source, part.numbers):
-            for row in template.training_rows(conversation.messages, conversation.thinking, config.turns):
-                ids = [*row.prompt_ids, *row.completion_ids]
-                labels = [IGNORED] * len(row.prompt_ids) + list(row.completion_ids)
-                if len(ids) > config.max_length:
-                    long += 1
-                    if config.overlong == "drop" or len(row.prompt_ids) >= config.max_length:
-                        continue
-                    ids, labels = ids[: config.max_length], labels[: config.max_length]
-                kept += 1
-                yield {"input_ids": ids, "labels": labels}
+        total += len(part.rows)
+        for row in _rendered(part, config, template, refusals):
+            ids = [*row.prompt_ids, *row.completion_ids]
+            labels = [IGNORED] * len(row.prompt_ids) + list(row.completion_ids)
+            if len(ids) > config.max_length:
+                long += 1
+                if config.overlong == "drop" or len(row.prompt_ids) >= config.max_length:
+                    continue
+                ids, labels = ids[: config.max_length], labels[: config.max_length]
+            kept += 1
+            yield {"input_ids": ids, "labels": labels}
+    refusals.report(context.say, total)
+    refusals.refuse_all(total)
     if long:
         fate = "dropped" if config.overlong == "drop" else "cut"
         context.say(f"{long} of {kept + long} training rows are longer than {config.max_length} tokens and were {fate}")
+
+
+def _rendered(part: SourceRows, config: SftStage, template: Template, refusals: Refusals) -> Iterator[TrainingRow]:
+    """The trained turns of a source's rows; all of a row or, where one of its turns is refused, none."""
+    for conversation in to_conversations(part.rows, part.source, part.numbers, refusals):
+        try:
+            rows = template.training_rows(
+                conversation.messages, conversation.thinking, config.turns, conversation.tools
+            )
+        except CascadeError as fault:
+            refusals.add(CascadeError(f"row {conversation.id}: {fault}"))
+        else:
+            yield from rows
 
 
 class Trainer(Governed, SFTTrainer):

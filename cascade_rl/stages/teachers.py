@@ -159,7 +159,7 @@ class AskAhead(DomainScorer):
         """At once: no value."""
         teacher = self._teachers.of(prompt.domain)
         if isinstance(teacher, ServerTeacher) and rollout.token_ids:
-            teacher.begin(self._template.prompt_ids(prompt.messages, prompt.thinking), rollout.token_ids)
+            teacher.begin(self._template.prompt_ids(prompt.messages, prompt.thinking, prompt.tools), rollout.token_ids)
         settled: Future[Score] = Future()
         settled.set_result(Score(0.0))
         return settled

@@ -18,6 +18,7 @@ from cascade_rl.processes import collector_paused
 from cascade_rl.training.attention import choose_attention
 from cascade_rl.training.forward import hidden_and_head
 from cascade_rl.training.fused_layers import fuse_layers
+from cascade_rl.training.generation import clean_generation, inherited_generation
 from cascade_rl.training.offloading import activations_on_cpu
 from cascade_rl.training.packing import MicroBatch
 from cascade_rl.types import CascadeError
@@ -103,11 +104,13 @@ def load_model(checkpoint: Path, device: torch.device, *, keep_on_cpu: bool = Fa
             dtype=torch.float32,
             attn_implementation=choose_attention(device),
             output_loading_info=True,
+            generation_config=inherited_generation(checkpoint),
         )
     except Exception as error:
         raise CascadeError(f"checkpoint {checkpoint} does not load in transformers: {error}") from error
     missing = report.get("missing_keys") or ()
     if missing:
         raise CascadeError(f"checkpoint {checkpoint} lacks weights: {', '.join(sorted(missing)[:5])}")
+    clean_generation(model)
     fuse_layers(model, device)
     return model if keep_on_cpu else model.to(device)

@@ -119,3 +119,14 @@ def test_rollouts_are_looked_at_with_the_worst_first(run):
     assert all(line.startswith("--- step 2  p") for line in heads), "the last step, unless another is asked for"
     assert "> ?\n</think>\\boxed{2} and more" in result.stdout
     assert 'details: {"truncated": true}' in result.stdout
+
+
+def test_odd_texts_and_nulls_cost_their_own_row(tmp_path):
+    (tmp_path / "odd.py").write_text("def score(response, n=2.0): return n\n")
+    rows = ['{"response": "</think>x", "n": null}', '{"response": "</think>\\ud83d", "n": 1, "id": "\\udc00"}',
+            '{"response": "</think>\\ud83d\\ude00", "n": 1.0}']  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    result = cli("score", "odd:score", "rows.jsonl", cwd=tmp_path)
+    assert [json.loads(line)["value"] for line in result.stdout.splitlines()] == [2.0, None, 1.0]
+    assert "rows.jsonl:2" in result.stderr
+    assert "Traceback" not in result.stderr

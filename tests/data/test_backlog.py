@@ -47,7 +47,7 @@ def test_state_goes_on_where_it_was():
     again = make()
     again.restore(backlog.state())
     assert [again.prompt(i) for i in range(12)] == [backlog.prompt(i) for i in range(12)]
-    with pytest.raises(CascadeError, match="other data"):
+    with pytest.raises(CascadeError, match="data"):
         make(51).restore(backlog.state())
 
 

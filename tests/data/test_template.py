@@ -137,14 +137,14 @@ def test_content_cannot_pose_as_a_turn():
 
 
 def test_unified_rows_must_say_their_mode():
-    with pytest.raises(CascadeError, match="thinking: true"):
+    with pytest.raises(CascadeError, match="thinking"):
         make("unified").prompt_text([user("x")])
 
 
 def test_a_tokenizer_without_chatml_is_refused():
     tokenizer = build_tokenizer()
     tokenizer.get_vocab = lambda: {"a": 0}
-    with pytest.raises(CascadeError, match=r"no <\|im_start\|> and <\|im_end\|>.*native"):
+    with pytest.raises(CascadeError, match=r"<\|im_start\|>.*native"):
         Template(TemplateConfig(), tokenizer).install()
 
 
@@ -175,3 +175,163 @@ def test_probe_shows_both_sides():
     shown = probe_difference(a, b)
     assert "harmless" in shown
     assert "Other." in shown
+
+
+# --- What is trained is cut from the one rendering --------------------------------------------------------------------------
+
+TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {}}}
+CALL = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+RENDERED = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
+
+
+def assistant(content="", **more):
+    return {"role": "assistant", "content": content, **more}
+
+
+def trained(template, messages, **keys):
+    """The texts of a conversation's trained turns."""
+    return [template._tokenizer.decode(row.completion_ids) for row in template.training_rows(messages, **keys)]
+
+
+def test_a_call_is_trained_as_it_is_rendered():
+    template = make()
+    messages = [user("go"), assistant(reasoning_content="hm", tool_calls=[CALL, CALL]), {"role": "tool", "content": "3"},
+                assistant("<think>\nso\n</think>\n\nthree")]  # fmt: skip
+    assert trained(template, messages, tools=[TOOL]) == [
+        f"<think>\nhm\n</think>\n\n{RENDERED}\n{RENDERED}<|im_end|>",
+        "<think>\nso\n</think>\n\nthree<|im_end|>",
+    ]
+    first, second = template.training_rows(messages, tools=[TOOL])
+    decode = template._tokenizer.decode
+    assert json.dumps(TOOL) in decode(first.prompt_ids)
+    assert decode(second.prompt_ids).endswith(
+        decode(first.prompt_ids + first.completion_ids)[-80:]
+        + "\n<|im_start|>user\n<tool_response>\n3\n</tool_response><|im_end|>\n"
+        + OPEN
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (assistant("Sure.", tool_calls=[CALL]), f"Sure.\n{RENDERED}"),
+        (assistant("Sure.\n", tool_calls=[CALL]), f"Sure.\n{RENDERED}"),
+        (assistant("<think>\nhm\n</think>", tool_calls=[CALL]), f"<think>\nhm\n</think>\n{RENDERED}"),
+        (assistant("Sure.", reasoning="hm", tool_calls=[CALL]), f"<think>\nhm\n</think>\n\nSure.\n{RENDERED}"),
+        (assistant(thinking="hm"), "<think>\nhm\n</think>\n\n"),
+        (assistant("\n\nyes", reasoning_content="\nhm\n"), "<think>\nhm\n</think>\n\nyes"),
+    ],
+)
+def test_reasoning_text_and_calls_stand_in_order(message, text):
+    assert trained(make(), [user("go"), message]) == [text + "<|im_end|>"]
+
+
+def test_a_name_with_a_quote_stays_json():
+    call = {"name": 'a"b', "arguments": {}}
+    (text,) = trained(make(), [user("go"), assistant(tool_calls=[call])])
+    assert json.loads(text.split("\n")[1]) == call
+
+
+@pytest.mark.parametrize("token", ["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
+def test_no_text_of_an_answer_is_a_control_token(token):
+    """Whatever a row says and wherever: one end of turn is trained, the last token."""
+    template = make()
+    call = {"name": f"f{token}", "arguments": {f"a{token}": [{"b": f"c{token}</tool_call>"}]}}
+    tool = {"name": f"f{token}", "description": token, "parameters": {"x": [token]}}
+    messages = [user(token), assistant(f"x{token}y", reasoning=f"r{token}", tool_calls=[call]),
+                {"role": "tool", "content": f"{token}</tool_response>"}, assistant(f"{token}z")]  # fmt: skip
+    rows = template.training_rows(messages, tools=[tool])
+    control = template._tokenizer.convert_tokens_to_ids(token)
+    for row in rows:
+        ids = list(row.completion_ids)
+        assert ids.pop() == template._tokenizer.eos_token_id
+        assert control not in ids
+    plain = json.loads(json.dumps([messages, tool]).replace(token, "T").replace("</tool_response>", "T"))
+    (*_, clean) = template.training_rows(plain[0], tools=[plain[1]])
+    assert rows[-1].prompt_ids.count(control) == clean.prompt_ids.count(control)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("<think>\na </think> b\n</think>\n\nc", "<think>\na < /think> b\n</think>\n\nc"),
+        ("<think>\na <think> b\n</think>\n\nc", "<think>\na < think> b\n</think>\n\nc"),
+        ("a\n</think>\n\nc", "a\n</think>\n\nc"),
+        ("<think>\ncut off", "<think>\ncut off"),
+        ("Use <think> and </think>.", "Use < think> and < /think>."),
+        ("Write <tool_call> and <tool_response>.", "Write < tool_call> and < tool_response>."),
+        ("<think>\nx <tool_call>\n</think>\n\ny", "<think>\nx < tool_call>\n</think>\n\ny"),
+    ],
+)
+def test_tags_mean_something_only_around_the_answers_own_thinking(content, text):
+    template = make()
+    assert trained(template, [user("go"), assistant(content)]) == [text + "<|im_end|>"]
+    answer = text.rsplit("</think>", 1)[-1].lstrip("\n")
+    assert f"{OPEN}{answer}<|im_end|>" in template.prompt_text([user("go"), assistant(content), user("on")])
+
+
+def test_reasoning_beside_the_content_leaves_no_tag_in_either():
+    message = assistant("say </think> b", reasoning="a </think> c")
+    assert trained(make(), [user("go"), message]) == ["<think>\na < /think> c\n</think>\n\nsay < /think> b<|im_end|>"]
+
+
+PLAIN = [
+    [user("calculate 1+1?"), assistant(ANSWER), user("what about 2+2"), assistant("<think>\ny\n</think>\n\n4")],
+    [{"role": "system", "content": "S"}, user("a /think"), assistant("b"), user("c /no_think"), assistant(" d \n")],
+    [user("x"), assistant("y", reasoning_content="\nz\n"), user("Grüße, 世界! {{ x }}"), assistant("\tcode\n\n")],
+]
+
+
+@pytest.mark.parametrize("messages", PLAIN)
+def test_rows_without_tools_are_trained_as_text_plus_end(messages):
+    """By hand, without the template: the prompt up to an answer, the answer's own text, the end of its turn."""
+    template = make()
+    expected = []
+    for index, message in enumerate(messages):
+        if message["role"] == "assistant":
+            text = message["content"]
+            if reasoning := message.get("reasoning_content"):
+                text = "<think>\n" + reasoning.strip("\n") + "\n</think>\n\n" + text
+            ids = template._tokenizer.encode(text, add_special_tokens=False)
+            expected.append((template.prompt_ids(messages[:index]), [*ids, template._tokenizer.eos_token_id]))
+    rows = template.training_rows(messages)
+    assert [(list(row.prompt_ids), list(row.completion_ids)) for row in rows] == expected
+
+
+def test_a_turn_with_nothing_to_train_is_refused():
+    for empty in (assistant(""), assistant(" \n")):
+        with pytest.raises(CascadeError, match="message 1"):
+            make().training_rows([user("go"), empty])
+    assert len(make().training_rows([user("a"), assistant(""), user("b"), assistant("c")], turns="last")) == 1
+
+
+def native(text, eos="<|im_end|>"):
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = text
+    tokenizer.eos_token = eos
+    template = Template(TemplateConfig(mode="native"), tokenizer)
+    template.install()
+    return template
+
+
+def test_a_template_of_its_own_that_leaves_out_calls_or_tools_is_refused():
+    chatml = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    template = native(chatml)
+    assert trained(template, [user("go"), assistant("yes")]) == ["yes<|im_end|>"]
+    for keys in ({"tools": [TOOL]}, {}):
+        answer = assistant("yes") if keys else assistant("yes", tool_calls=[CALL])
+        with pytest.raises(CascadeError, match="template"):
+            template.training_rows([user("go"), answer], **keys)
+
+
+def test_a_template_of_its_own_that_cuts_thinking_trains_the_whole_answer():
+    cutting = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    answer = "<think>\nhm\n</think>\n\nyes"
+    assert trained(native(cutting), [user("go"), assistant(answer)]) == [answer + "<|im_end|>"]
+    assert trained(native(cutting), [user("go"), assistant("yes", reasoning="hm")]) == [answer + "<|im_end|>"]

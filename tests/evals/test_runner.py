@@ -69,3 +69,11 @@ def test_sampling_is_the_papers_unless_said_otherwise():
     assert (shipped.temperature, shipped.top_p, shipped.max_new_tokens) == (0.6, 0.95, 9)
     hotter = resolve_benchmark(BenchmarkByName(use="aime24", sampling={"temperature": 1.0})).sampling
     assert (hotter.temperature, hotter.top_p, hotter.max_new_tokens) == (1.0, 0.95, 65536)
+
+
+def test_a_completion_that_is_no_text_is_kept_like_any_other(tmp_path):
+    odd = Sample(1, 0, 1.0, 3, False, None, "x\ud83dy")
+    with open(tmp_path / "s.jsonl", "w", encoding="utf-8") as file:
+        for one in (odd, sample(2, 0, 1.0)):
+            append_sample(file, one)
+    assert read_samples(tmp_path / "s.jsonl") == [odd, sample(2, 0, 1.0)]

@@ -80,3 +80,47 @@ def test_a_reward_that_hangs_costs_its_row_only(project):
     config = RewardConfig(use=f"{project.module}:score", blocked_s=0.5)
     with Scorer(config, [project.folder], 2, True) as scorer:
         assert [r.value for r in score_lines(scorer, lines)] == [1.0, 0.0, 1.0]
+
+
+def test_a_null_in_a_row_is_an_absent_column(project):
+    """A parameter's default counts, then the recipe's key; the framework's own columns as well."""
+    project.write("""
+        from cascade_rl.rewarding import Score
+        def score(response, n=5.0, units="none", truncated=True, prompt="", **rest):
+            return Score(n, {"saw": [response, units, truncated, prompt, sorted(rest)]})
+    """)
+    nulls = {"n": None, "units": None, "truncated": None, "thinking": None, "messages": None, "extra": None}
+    rows = [{"response": "a</think>b", "prompt": "why?", **more} for more in ({}, nulls, {**nulls, "n": 2.0})]
+    with Scorer(project.config(), [project.folder], 1, True) as scorer:
+        plain, null, given = score_lines(scorer, map(json.dumps, rows))
+    assert plain.details["saw"] == ["b", "none", False, "why?", []]
+    assert (null.value, null.details) == (plain.value, plain.details)
+    assert given.value == 2.0
+
+
+def test_a_null_that_the_reward_needs_is_that_rows_error(project):
+    rows = [{"response": "a", "n": 1}, {"response": "b", "n": None}, {"response": "c"}, {"response": "d", "n": 4}]
+    first, null, absent, last = scored(project, map(json.dumps, rows))
+    assert (first.value, last.value) == (1.0, 4.0)
+    assert null.error == absent.error
+    assert "`n`" in null.error
+    assert not null.malformed
+
+
+def test_prompts_scored_from_elsewhere_lose_their_nulls_too(project):
+    from cascade_rl.types import Prompt, Rollout
+
+    project.write("def score(response, n=5.0): return n")
+    with Scorer(project.config(), [project.folder], 1, True) as scorer:
+        prompt, rollout = Prompt("p", (), {"n": None}), Rollout("p", 0, (), (), "x", Stop.EOS, 0)
+        assert scorer.submit(prompt, rollout).result().value == 5.0
+
+
+@pytest.mark.parametrize("row", ['{"response": "\\ud83d", "n": 1}', '{"response": "x", "n": 1, "id": ["\\udc00"]}'])
+def test_half_a_surrogate_pair_costs_its_own_row(project, row):
+    good = '{"response": "\\ud83d\\ude00", "n": 1}'  # both halves are one character
+    first, odd, last = scored(project, [good, row, good])
+    assert (first.value, last.value) == (1.0, 1.0)
+    assert odd.malformed
+    assert "line 2" in odd.error
+    odd.error.encode()

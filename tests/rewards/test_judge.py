@@ -367,3 +367,9 @@ def test_against_a_reference():
 def test_options_that_make_no_sense(options):
     with pytest.raises(RewardError, match="|".join(options)):
         PairwiseJudge("http://x/v1", "m", **options)
+
+
+def test_a_criterion_with_a_null_weight_has_the_usual_one():
+    with FakeServer(plan(said('{"criteria": [true, false]}'))) as server:
+        row = {"criteria": [{"text": "a", "weight": None}, {"text": "b", "weight": 3}]}
+        assert graded(server, row=row).value == pytest.approx(1 / 4)

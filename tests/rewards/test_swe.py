@@ -698,3 +698,10 @@ def test_through_the_scorer_errors_are_counted_and_concurrency_is_bounded():
 
 
 assert shutil.which("git"), "these tests compare with git"
+
+
+def test_files_that_are_null_are_not_the_rows_own():
+    """Arrow gives every row the paths of all rows."""
+    assert files_of({"a.py": "x\n", "b.py": None}) == files_of({"a.py": "x\n"})
+    with pytest.raises(ValueError, match="file"):
+        files_of({"a.py": None})

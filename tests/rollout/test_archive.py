@@ -1,6 +1,7 @@
 """Stored rollouts: a step can be recomputed from its file."""
 
 import dataclasses
+import json
 
 import numpy
 import pyarrow
@@ -83,3 +84,15 @@ def test_what_was_kept_lies_beside_the_tokens(tmp_path):
     made = dataclasses.replace(made, rollouts=[dataclasses.replace(rollout, kept=kept)])
     (row,) = read_rollouts(write_rollouts(tmp_path, 1, rows_of([made], 1)), tokens=True)
     assert row["kept_token_ids"] == [[5, 9], [6]]
+
+
+def test_texts_that_are_no_utf_8_are_stored(tmp_path):
+    """Half a surrogate pair becomes U+FFFD in plain text, and stays as it is in JSON."""
+    half = "a\ud83db"
+    prompt = Prompt("p", ({"role": "user", "content": "x"},), {"note": "n"})
+    rollout = Rollout("p", 0, (1,), (0.0,), half, Stop.EOS, 0)
+    group = Group(prompt, (1,), [rollout], [Score(0.0, {"saw": half}, half)])
+    path = write_rollouts(tmp_path, 1, rows_of([group], 1))
+    (row,) = pyarrow.parquet.read_table(path).to_pylist()
+    assert (row["completion"], row["error"]) == ("a\ufffdb", "a\ufffdb")
+    assert json.loads(row["details"]) == {"saw": half}

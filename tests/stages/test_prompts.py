@@ -155,3 +155,24 @@ def test_a_weighted_source_of_which_nothing_is_left_is_an_error(tmp_path, tokeni
     keys = mixture(tmp_path, exclude=[{"where": {"domain": ["left", "right"]}}])
     with pytest.raises(CascadeError, match=r"b\.jsonl .*weight"):
         make_sampler(load(tmp_path, tokenizer, **keys), 3)
+
+
+# --- Odd rows, and tools ----------------------------------------------------------------------------------------------------
+
+
+def test_odd_rows_are_left_out_and_the_others_keep_their_ids(tmp_path, tokenizer):
+    odd = [{"prompt": "a\ud83d"}, {"prompt": "b", "answer": ["\udc00"]}, {"messages": [{"role": "user"}]},
+           {"prompt": "no mode"}, {"prompt": "x", "thinking": True, "tools": "calculator"}]  # fmt: skip
+    prompts = load(tmp_path, tokenizer, [ROWS[0], *odd, ROWS[1]])
+    assert [prompt.id for prompt in prompts.prompts] == ["rows.jsonl:0", "rows.jsonl:6"]
+    assert flags(tokenizer, prompts.slots([0, 1], 0, 1)) == [True, False]
+    with pytest.raises(CascadeError, match="row 0"):
+        load(tmp_path, tokenizer, odd)
+
+
+def test_a_rows_tools_are_in_its_system_prompt(tmp_path, tokenizer):
+    tool = {"name": "f", "description": "adds", "parameters": {}}
+    prompts = load(tmp_path, tokenizer, [{**ROWS[0], "tools": [tool]}, ROWS[2]])
+    with_tools, without = (tokenizer.decode(slot.prompt_token_ids) for slot in prompts.slots([0, 1], 0, 1))
+    assert '<tools>\n{"type": "function", "function": {"name": "f"' in with_tools
+    assert "tools" not in without

@@ -168,3 +168,42 @@ def test_the_template_of_a_reward_model_is_used_without_parameters(checkpoint):
         messages = [{"role": "user", "content": "sum?"}, {"role": "assistant", "content": "2"}]
         text = tokenizer.apply_chat_template(messages, tokenize=False)
         assert judged_ids(tokenizer, messages) == tokenizer.encode(text.rstrip(), add_special_tokens=False)
+
+
+def test_pairs_that_become_equal_are_dropped_and_counted(context, tmp_path):
+    """By cutting off the thinking, by what the template leaves of an answer, and by breaking up control tokens."""
+    tokenizer, _ = load_tokenizer(context.job.checkpoint, TemplateConfig())
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
+    )
+    good = {"prompt": "sum?", "chosen": "2", "rejected": "3"}
+    equal = [
+        {**good, "rejected": "2"},
+        {**good, "rejected": "<think>\nhm\n</think>\n\n2"},
+        {**good, "rejected": " 2\n"},
+        {**good, "chosen": "a<|im_end|>", "rejected": "a< |im_end|>"},
+        {"chosen": [{"role": "user", "content": "sum?"}, {"role": "assistant", "content": "2", "reasoning": "hm"}],
+         "rejected": [{"role": "user", "content": "sum?"}, {"role": "assistant", "content": "2"}]},
+    ]  # fmt: skip
+    odd = [{**good, "chosen": None}, {**good, "rejected": "\ud83d"}, {**good, "chosen": ""},
+           {**good, "chosen": [{"role": "assistant", "tool_calls": [{"name": "f"}]}]}]  # fmt: skip
+    kept = list(training_pairs(context, stage(rows(tmp_path, good, *equal, *odd, good), max_length=64), tokenizer))
+    assert [tokenizer.decode(pair["rejected_ids"]).split("\n")[-1] for pair in kept] == ["3<|im_end|>"] * 2
+    said = context.out.getvalue()
+    assert "5 of 11" in said
+    assert "4 of 11" in said
+    for number in range(6, 10):
+        assert f"row {number} of" in said or f"rows.jsonl:{number}:" in said
+    with pytest.raises(CascadeError, match="row 0"):
+        list(training_pairs(context, stage(rows(tmp_path, *odd), max_length=64), tokenizer))
+
+
+def test_pairs_without_a_difference_are_not_measured(context, tmp_path, checkpoint):
+    tokenizer, _ = load_tokenizer(context.job.checkpoint, TemplateConfig())
+    good = {"prompt": "sum?", "chosen": "2", "rejected": "3"}
+    data = rows(tmp_path, {**good, "rejected": "2"}, good, {**good, "chosen": "\ud83d"}, {"prompt": "x"})
+    benchmark = PairBenchmark(name="ours", data=data)
+    model = load_reward_model(str(checkpoint), CPU, 1, PAD)
+    measure(context, model, tokenizer, benchmark, 2)
+    assert json.loads((context.job.place.evals / "ours.json").read_text())["rows"] == 1
+    assert "2 of 4" in context.out.getvalue()

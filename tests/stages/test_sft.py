@@ -11,7 +11,7 @@ from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe import TemplateConfig
 from cascade_rl.stages import sft
 from cascade_rl.stages.context import Context, StopFlag
-from cascade_rl.stages.handover import install_contract
+from cascade_rl.stages.handover import install_contract, load_tokenizer
 from cascade_rl.store import Job, StageFolder
 from cascade_rl.training import state as states
 from cascade_rl.training.ranks import Ranks
@@ -95,3 +95,92 @@ def test_it_stops_at_the_first_gradient_that_is_not_finite(checkpoint, tmp_path)
         )
     assert [path.name for path in (tmp_path / "s/state").iterdir()] == ["step-000001"]
     assert not (tmp_path / "s/checkpoint").exists()
+
+
+def lines(tmp_path, rows, name="rows.jsonl"):
+    """A file of ``rows``; as JSON, which can spell half of a surrogate pair."""
+    (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [{"source": str(tmp_path / name)}]
+
+
+def tokenised(tmp_path, checkpoint, rows, **keys):
+    """(the decoded prompt and answer of each trained turn, what was said)."""
+    stage = {"kind": "sft", "name": "s", "data": lines(tmp_path, rows), "batch_size": 1, "learning_rate": 1e-3,
+             "steps": 1, "max_length": 2048, **keys}  # fmt: skip
+    job = Job.model_validate(
+        {"task": "stage", "run": "r", "name": "s", "identity": "i", "folder": tmp_path, "recipe_path": tmp_path / "r.yaml",
+         "model": "x", "checkpoint": str(checkpoint), "stage": stage, "template": {}, "seed": 1, "dtype": "float32"}
+    )  # fmt: skip
+    out = io.StringIO()
+    tokenizer, template = load_tokenizer(checkpoint, TemplateConfig())
+    found = []
+    for row in sft.training_rows(
+        Context(job, Ranks(0, 1, torch.device("cpu")), StopFlag(), out), job.stage_config(), template
+    ):
+        start = row["labels"].count(sft.IGNORED)
+        found.append((tokenizer.decode(row["input_ids"][:start]), tokenizer.decode(row["labels"][start:])))
+    return found, out.getvalue()
+
+
+TOOL = {"name": "f", "description": "adds", "parameters": {}}
+CALL = {"function": {"name": "f", "arguments": '{"x": 1}'}}
+
+
+def test_tool_calls_reasoning_and_tools_are_trained(checkpoint, tmp_path):
+    rows = [{"tools": [TOOL], "messages": [
+        {"role": "user", "content": "1+?", "tool_calls": None},
+        {"role": "assistant", "content": None, "thinking": "hm", "tool_calls": [CALL]},
+        {"role": "tool", "content": "2"},
+        {"role": "assistant", "content": "It is 2 <|im_end|>."},
+    ]}]  # fmt: skip
+    ((prompt, call), (history, answer)), said = tokenised(tmp_path, checkpoint, rows)
+    rendered = '<think>\nhm\n</think>\n\n<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call><|im_end|>'
+    assert call == rendered
+    assert rendered in history
+    assert answer == "It is 2 < |im_end|>.<|im_end|>"
+    for text in (prompt, history):
+        assert '<tools>\n{"type": "function", "function": {"name": "f"' in text
+    assert said == ""
+
+
+def test_odd_rows_are_named_and_the_others_are_trained(checkpoint, tmp_path):
+    good = {"prompt": "1+1?", "response": "2"}
+    odd = [
+        {**good, "response": "\ud83d"},
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": None}]},
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [{"arguments": "{}"}]}]},
+        {"messages": [{"role": "narrator", "content": "a"}, {"role": "assistant", "content": "b"}]},
+        {**good, "tools": [3]},
+        {**good, "response": ""},
+    ]
+    found, said = tokenised(tmp_path, checkpoint, [good, *odd, good])
+    assert [answer for _, answer in found] == ["2<|im_end|>"] * 2
+    assert "6 of 8" in said
+    for number in range(1, 6):
+        assert f"row {number} of" in said or f"rows.jsonl:{number}:" in said
+    with pytest.raises(CascadeError, match="surrogate"):
+        tokenised(tmp_path, checkpoint, odd)
+
+
+def test_rows_of_another_stage_with_odd_texts_exclude_nothing(checkpoint, tmp_path):
+    good = {"prompt": "1+1?", "response": "2"}
+    odd = {"prompt": "\udc00", "response": "2"}
+    other = lines(tmp_path, [odd, {"answer": 3}, good], "other.jsonl")
+    found, said = tokenised(
+        tmp_path, checkpoint, [{"prompt": "2+2?", "response": "4"}, odd, good], exclude=[{"data": other}]
+    )
+    assert [answer for _, answer in found] == ["4<|im_end|>"]
+    assert "surrogate" not in said  # it is excluded: the other file has it too
+    with pytest.raises(CascadeError, match="other"):
+        tokenised(tmp_path, checkpoint, [good], exclude=[{"data": lines(tmp_path, [{"answer": 3}], "other.jsonl")}])
+
+
+@pytest.mark.parametrize("given", [{"do_sample": False, "temperature": 0.6}, {"early_stopping": True}])
+def test_a_parents_odd_generation_settings_do_not_end_it(checkpoint, tmp_path, given):
+    parent = tmp_path / "parent"
+    shutil.copytree(checkpoint, parent)
+    settings = json.loads((parent / "generation_config.json").read_text())
+    (parent / "generation_config.json").write_text(json.dumps({**settings, **given}))
+    place, _ = train(tmp_path / "s", parent, {"steps": 1})
+    saved = json.loads((place.checkpoint / "generation_config.json").read_text())
+    assert saved["eos_token_id"] == settings["eos_token_id"]

@@ -1,0 +1,59 @@
+"""What every reader of rows agrees on: a null is an absent column, and texts must be writable as UTF-8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def present(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of ``row`` that hold a value.
+
+    Merged JSON lines leave a column out where Arrow tables store a null, so both must mean the same. Values are left as
+    they are: a null inside a list of tests, say, may be what a function has to return.
+    """
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def without_nulls(value: Any) -> Any:
+    """``value`` without the nulls in its objects, at any depth; items of lists stay.
+
+    For values whose keys the framework knows, such as messages: Arrow gives every object of a list the keys of all.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [without_nulls(item) for item in value]
+    return value
+
+
+def text_fault(value: Any, name: str = "") -> str | None:
+    """Where ``value`` holds a text that cannot be written as UTF-8, and what is wrong there; None for a clean value.
+
+    JSON can spell half of a surrogate pair (``\\ud83d``), which no tokenizer, file or database takes.
+    """
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            where = f"column `{name}`: " if name else ""
+            half = f"\\u{ord(value[error.start]):04x}"
+            return f"{where}character {error.start} is half of a surrogate pair ({half}), which is no text"
+        return None
+    if isinstance(value, Mapping):
+        parts = ((item, name or writable(str(key))) for key, item in value.items())
+        return next((fault for key in value if (fault := text_fault(key, name))), None) or next(
+            (fault for item, column in parts if (fault := text_fault(item, column))), None
+        )
+    if isinstance(value, list | tuple):
+        return next((fault for item in value if (fault := text_fault(item, name))), None)
+    return None
+
+
+def writable(text: str) -> str:
+    """``text`` with each half of a surrogate pair replaced by U+FFFD; any other text comes back unchanged."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
