@@ -27,26 +27,37 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-def text_fault(value: Any, name: str = "") -> str | None:
-    """Where ``value`` holds a text that cannot be written as UTF-8, and what is wrong there; None for a clean value.
+def text_fault(row: Mapping[str, Any]) -> str | None:
+    """Which column of ``row`` holds a text that cannot be written as UTF-8, and what is wrong there; None for none.
 
     JSON can spell half of a surrogate pair (``\\ud83d``), which no tokenizer, file or database takes.
     """
+    for name, value in row.items():
+        column = f"column `{writable(str(name))}`"
+        try:
+            half = _half_pair(str(name)) or _half_pair(value)
+        except RecursionError:
+            return f"{column} is nested too deeply"
+        if half is not None:
+            return f"{column} has half of a surrogate pair (\\u{ord(half):04x}), which is no text"
+    return None
+
+
+def _half_pair(value: Any) -> str | None:
+    """The first half of a surrogate pair in the texts of ``value`` that stands by itself."""
     if isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            where = f"column `{name}`: " if name else ""
-            half = f"\\u{ord(value[error.start]):04x}"
-            return f"{where}character {error.start} is half of a surrogate pair ({half}), which is no text"
-        return None
-    if isinstance(value, Mapping):
-        parts = ((item, name or writable(str(key))) for key, item in value.items())
-        return next((fault for key in value if (fault := text_fault(key, name))), None) or next(
-            (fault for item, column in parts if (fault := text_fault(item, column))), None
-        )
-    if isinstance(value, list | tuple):
-        return next((fault for item in value if (fault := text_fault(item, name))), None)
+            return value[error.start]
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if half := _half_pair(key) or _half_pair(item):
+                return half
+    elif isinstance(value, list | tuple):
+        for item in value:
+            if half := _half_pair(item):
+                return half
     return None
 
 

@@ -41,8 +41,15 @@ def test_a_column_whose_name_is_no_text_is_found():
 @pytest.mark.parametrize("text", ["", "abc", "\ufffd", "\U0001f600", f"a{HALF}b", "\ud83d\ude00", f"{HALF}{HALF}"])
 def test_writable_text_and_json_can_be_encoded(text):
     writable(text).encode()
-    assert (writable(text) == text) == (text_fault(text) is None)
+    assert (writable(text) == text) == (text_fault({"text": text}) is None)
     written = json_text({"a": text, "b": {1, 2}})
     written.encode()
     if text != "\ud83d\ude00":  # JSON reads two halves as the one character that they are
         assert json.loads(written)["a"] == text
+
+
+def test_a_value_nested_too_deeply_is_a_fault_of_its_row():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert "column" in text_fault({"fine": "x", "column": deep})

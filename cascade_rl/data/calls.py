@@ -84,7 +84,7 @@ def tools_of(value: Any) -> tuple[dict[str, Any], ...]:
         if not isinstance(tools, list | tuple):
             raise ValueError(f"it is {type(tools).__name__}")
         return tuple(_tool(json_value(tool, "a tool")) for tool in tools if tool is not None)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CascadeError(
             f"column `tools` is no list of tools with a name each ({error}); give another column of this name another "
             "one with `columns:`"

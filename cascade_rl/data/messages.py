@@ -47,6 +47,8 @@ def normal_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[Message, ...
     found: list[dict[str, Any]] = []
     for number, given in enumerate(messages):
         try:
+            if not isinstance(given, Mapping):
+                raise ValueError(f"is {type(given).__name__}, not an object with role and content")
             role, message = _normal(present(given))
             joins = role in CALLING and found and found[-1]["role"] == "assistant"
             if joins:
@@ -56,6 +58,8 @@ def normal_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[Message, ...
                 found.append(message)
         except ValueError as error:
             raise CascadeError(f"message {number}: {error}") from None
+        except RecursionError:
+            raise CascadeError(f"message {number}: is nested too deeply") from None
     return tuple(found)
 
 

@@ -167,7 +167,7 @@ def _split(side: Any, column: str, where: str) -> tuple[tuple[Message, ...], str
         raise CascadeError(f"{where}: {column} is neither a text nor a list of messages with role and content")
     try:
         messages = normal_messages(without_nulls(side))
-    except CascadeError as error:
+    except (CascadeError, RecursionError) as error:
         raise CascadeError(f"{where}: {column} has no text that can be rendered: {error}") from None
     last = messages[-1]
     if last["role"] != "assistant":

@@ -334,7 +334,7 @@ ASKING = ("messages", "prompt", "conversations")
 def _normal(messages: Sequence[Message], source: DataSource, index: int) -> tuple[Message, ...]:
     try:
         return normal_messages(without_nulls(messages))
-    except CascadeError as error:
+    except (CascadeError, RecursionError) as error:
         raise CascadeError(f"row {index} of {source.source}: {error}") from None
 
 

@@ -48,9 +48,8 @@ def call_arguments(loaded: LoadedReward, call: ScoreCall) -> dict[str, Any]:
         elif name in recipe:
             arguments[name] = recipe[name]
         elif parameter.default is Parameter.empty:
-            raise TypeError(
-                f"needs `{name}`, which this row has no column for, or a null ({', '.join(sorted(call.columns))})"
-            )
+            found = ", ".join(sorted(call.columns))
+            raise TypeError(f"needs `{name}`, which this row has no column for ({found}); a null counts as none")
     if takes_all:
         own = loaded.constructor_keys
         rest = {**{key: value for key, value in recipe.items() if key not in own}, **call.columns}

@@ -132,6 +132,8 @@ def test_other_keys_of_a_message_stay():
         ({"role": "user", "content": 3}, "int"),
         ({"role": "tool", "content": None}, "content"),
         ({"content": "x"}, "role"),
+        ("x", "str"),
+        (None, "NoneType"),
         (assistant("x", thinking=True), "thinking"),
         (assistant(tool_calls="f(1)"), "tool_calls"),
         (assistant(tool_calls=[{"arguments": {}}]), "name"),

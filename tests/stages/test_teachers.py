@@ -151,7 +151,7 @@ def test_only_servers_are_shown_rollouts_ahead():
         def begin(self, prompt_ids, completion_ids):
             begun.append((prompt_ids, completion_ids))
 
-    template = SimpleNamespace(prompt_ids=lambda messages, thinking: [len(messages), int(thinking)])
+    template = SimpleNamespace(prompt_ids=lambda messages, thinking, tools: [len(messages), int(thinking)])
     scorer = AskAhead(Teachers({"math": Server(), "code": Constant(0)}, {}), template)
     rollout = Rollout("p", 0, (5, 6), (0.0, 0.0), "t", Stop.EOS, 0)
     for domain in ("math", "code"):
