@@ -86,7 +86,7 @@ def test_what_was_kept_lies_beside_the_tokens(tmp_path):
     assert row["kept_token_ids"] == [[5, 9], [6]]
 
 
-def test_groups_are_told_apart_though_their_first_rollout_was_lost(tmp_path):
+def test_a_lost_first_rollout_joins_no_two_groups(tmp_path):
     """Scoring again reads groups back: the second one's rollout 0 never came back."""
     made = [group("a", [[5], [6]], [1.0, 0.0]), group("a", [[7], [8]], [0.0, 1.0], first=1)]
     path = write_rollouts(tmp_path, 1, rows_of(made, 1))

@@ -198,7 +198,7 @@ def test_one_rank_that_must_stop_is_enough():
     assert together.run(of_rank) == [((False, True), (True, False))] * 2
 
 
-def test_a_step_with_fewer_teaching_groups_than_updates_makes_fewer(checkpoint):
+def test_fewer_teaching_groups_than_updates_make_fewer(checkpoint):
     """Three updates asked for, two groups with a gradient: two updates, all tokens counted once."""
     groups = [group([1.0, 1.0], name="a"), group([1.0, 0.0], name="b"), group([0.0, 1.0], name="c")]
     settings = config(updates_per_batch=3, loss={"clip_high": 0.2}, prompts_per_step=4)
