@@ -73,8 +73,8 @@ def notes(stage: StageConfig) -> list[str]:
         return []
     return [
         f"stage {stage.name}: rollouts are drawn with top_p or top_k, but ratios are those of the whole vocabulary's "
-        "probabilities, which change less than the truncated ones that tokens were drawn by. `mismatch.support: kept` "
-        "takes the latter (docs/training.md)."
+        "probabilities, not of the truncated ones that tokens were drawn by. `mismatch.support: kept` takes the latter "
+        "(docs/training.md)."
     ]
 
 

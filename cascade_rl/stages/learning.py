@@ -7,6 +7,7 @@ or, where engines have devices of their own, while others still generate.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
@@ -229,10 +230,16 @@ def training_rows(run: RolloutRun, sequences: Sequence[TrainingSequence]) -> lis
 
 
 def _means(updates: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Of several updates of a batch; of one, its own numbers."""
+    """Of several updates of a batch; of one, its own numbers. An update that measured nothing (see ``Taught``) is left
+    out of the means of what it did not measure; a loss that is NaN stays visible."""
     if len(updates) == 1:
         return dict(updates[0])
-    totals = ("tokens/trained", "update/skipped")
-    return {
-        name: sum(update[name] for update in updates) / (1 if name in totals else len(updates)) for name in updates[0]
-    }
+    return {name: _together(name, [update[name] for update in updates if name in update]) for name in updates[0]}
+
+
+def _together(name: str, values: Sequence[float]) -> float:
+    if name in ("tokens/trained", "update/skipped"):
+        return sum(values)
+    if name not in ("loss", "grad_norm"):
+        values = [value for value in values if not math.isnan(value)] or [math.nan]
+    return sum(values) / len(values)

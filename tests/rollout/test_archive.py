@@ -9,8 +9,9 @@ import pyarrow.parquet
 import pytest
 
 from cascade_rl.algorithms.advantages import advantages_of_groups
+from cascade_rl.cli.rescoring import _groups
 from cascade_rl.models import tiny_qwen3
-from cascade_rl.rollout.archive import joined, rows_of, write_rollouts
+from cascade_rl.rollout.archive import TOKENS, joined, rows_of, write_rollouts
 from cascade_rl.store.rollouts import read_rollouts
 from cascade_rl.training.packing import pack_row, training_sequence
 from cascade_rl.types import Group, Prompt, Rollout, Score, Stop
@@ -96,3 +97,12 @@ def test_texts_that_are_no_utf_8_are_stored(tmp_path):
     (row,) = pyarrow.parquet.read_table(path).to_pylist()
     assert (row["completion"], row["error"]) == ("a\ufffdb", "a\ufffdb")
     assert json.loads(row["details"]) == {"saw": half}
+
+
+def test_a_lost_first_rollout_joins_no_two_groups(tmp_path):
+    """Scoring again reads groups back: the second one's rollout 0 never came back."""
+    made = [group("a", [[5], [6]], [1.0, 0.0]), group("a", [[7], [8]], [0.0, 1.0], first=1)]
+    path = write_rollouts(tmp_path, 1, rows_of(made, 1))
+    assert [[r.index for r in found.rollouts] for found in _groups(path)] == [[0, 1], [1, 2]]
+    old = [{key: value for key, value in row.items() if key not in ("group", *TOKENS)} for row in rows_of(made[:1], 1)]
+    assert [[r.index for r in found.rollouts] for found in _groups(write_rollouts(tmp_path, 2, old))] == [[0, 1]]

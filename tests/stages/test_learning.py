@@ -1,5 +1,6 @@
 """What a step learns from, with hand-made groups."""
 
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -197,7 +198,7 @@ def test_one_rank_that_must_stop_is_enough():
     assert together.run(of_rank) == [((False, True), (True, False))] * 2
 
 
-def test_a_step_with_fewer_teaching_groups_than_updates_makes_fewer(checkpoint):
+def test_fewer_teaching_groups_than_updates_make_fewer(checkpoint):
     """Three updates asked for, two groups with a gradient: two updates, all tokens counted once."""
     groups = [group([1.0, 1.0], name="a"), group([1.0, 0.0], name="b"), group([0.0, 1.0], name="c")]
     settings = config(updates_per_batch=3, loss={"clip_high": 0.2}, prompts_per_step=4)
@@ -213,3 +214,19 @@ def test_a_step_with_fewer_teaching_groups_than_updates_makes_fewer(checkpoint):
     parts = learner._parts(Collected(groups, [0, 1, 2]))
     assert [[g.prompt.id for g in part] for part in parts] == [["a", "b"], ["c"]]
     assert learner.learn(Collected(groups, [0, 1, 2]), 0)["tokens/trained"] == 8
+
+
+def test_an_update_that_measured_nothing_is_no_part_of_a_mean():
+    """Under a KL penalty an update may consist of flat groups alone; its loss, where it is NaN, is to be seen."""
+    first = {"loss": 1.0, "grad_norm": 2.0, "policy/entropy": 1.5, "mismatch/k3": math.nan, "tokens/trained": 3}
+    second = {
+        "loss": math.nan,
+        "grad_norm": 4.0,
+        "policy/entropy": math.nan,
+        "mismatch/k3": math.nan,
+        "tokens/trained": 5,
+    }
+    found = _means([first, second])
+    assert math.isnan(found["loss"])
+    assert math.isnan(found["mismatch/k3"])
+    assert (found["grad_norm"], found["policy/entropy"], found["tokens/trained"]) == (3.0, 1.5, 8)

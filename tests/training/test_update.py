@@ -288,7 +288,7 @@ def test_nothing_measured_is_no_number(checkpoint):
         assert math.isnan(stats.metrics()[name]), name
 
 
-def test_kept_tokens_travel_with_their_sequence_and_change_the_policy(checkpoint):
+def test_kept_tokens_travel_with_their_sequence(checkpoint):
     """Rows cut anyhow score each token over its own kept ids; a policy that says the same as the engine has ratio 1."""
     policy, generator = make_policy(checkpoint), torch.Generator().manual_seed(2)
     given = []
