@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +26,14 @@ from cascade_rl.recipe.parts import NAME_LENGTH, NAME_PATTERN
 from cascade_rl.recipe.wording import unfit_name
 from cascade_rl.store import Job, StageFolder, Store
 from cascade_rl.store.files import remove_leftovers, write_text
-from cascade_rl.store.locks import hold
+from cascade_rl.store.locks import hold, hold_in_turn
 from cascade_rl.store.records import now
 from cascade_rl.types import EXIT_RESUME, CascadeError
 
 Say = Callable[[str], None]
+Work = tuple[str, Job, tuple[StageFolder, dict] | None]
+"""Title, job, and the stage with the record to keep of it (None: an evaluation, of which none is kept)."""
+Turn = AbstractContextManager[None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def run(loaded: LoadedRecipe, store: Store, wishes: Wishes, say: Say) -> tuple[s
     if place.rank != 0:
         session = open_session(control, place)
         return name, Supervisor(session, stop).follow(lambda: None)
-    with hold(store.run_folder(name) / ".lock", f"run {name!r}"):
+    with hold(store.run_folder(name) / ".lock", f"run {name!r}", run=name):
         # The session opens first: an error found below must release the other ranks, not leave them waiting.
         supervisor = Supervisor(open_session(control, place), stop)
         code = 1
@@ -139,13 +144,18 @@ def set_aside(plan: Plan, name: str, say: Say) -> None:
         if stage.sources & redo:
             redo.add(stage.name)
         if stage.name in redo and stage.folder.path.exists():
-            aside = _aside(stage)
-            if stage.folder.is_complete:
-                shutil.rmtree(aside, ignore_errors=True)
-                stage.folder.path.rename(aside)
-                say(f"{stage.name} will be computed anew; until it is, the old result stays in {aside.name}")
-            else:
-                shutil.rmtree(stage.folder.path)
+            with hold(stage.folder.lock, f"stage {stage.name!r}", run=plan.run):
+                _move_aside(stage, say)
+
+
+def _move_aside(stage: PlannedStage, say: Say) -> None:
+    if not stage.folder.is_complete:
+        shutil.rmtree(stage.folder.path)
+        return
+    aside = _aside(stage)
+    shutil.rmtree(aside, ignore_errors=True)
+    stage.folder.path.rename(aside)
+    say(f"{stage.name} will be computed anew; until it is, the old result stays in {aside.name}")
 
 
 def _aside(stage: PlannedStage) -> Path:
@@ -181,12 +191,23 @@ def _carry_out(plan: Plan, wishes: Wishes, supervisor: Supervisor, stop: StopReq
     def at_gates(plan: Plan, stage: PlannedStage) -> Plan:
         return _at_gates(plan, stage, wishes, say)
 
+    def turn(name: str, folder: StageFolder) -> Turn:
+        def on_wait(holder: str) -> None:
+            say(f"Waiting for {name}: it is in use {holder}")
+
+        return hold_in_turn(folder.lock, plan.run, on_wait, check_stop)
+
+    def check_stop() -> None:
+        if stop.is_set:
+            raise Stopped
+
     try:
-        for title, job, place in _work(plan, wishes, at_gates):
-            if stop.is_set:
-                raise Stopped
-            say(title)
-            _do(job, place, supervisor)
+        # Closed at once when a job fails, so that the lock of its stage is free before the report is written.
+        with contextlib.closing(_work(plan, wishes, at_gates, turn)) as jobs:
+            for title, job, place in jobs:
+                check_stop()
+                say(title)
+                _do(job, place, supervisor)
     except Stopped:
         say("Stopped as asked; the state is saved. The same command goes on from here.")
         return EXIT_RESUME
@@ -218,11 +239,31 @@ def _at_gates(plan: Plan, stage: PlannedStage, wishes: Wishes, say: Say) -> Plan
     return new
 
 
-def _work(plan: Plan, wishes: Wishes, at_gates: Callable[[Plan, PlannedStage], Plan] = lambda plan, _: plan):
-    """Yield (title, job, record to keep | None) lazily: what is still to do is looked up when its turn comes, since
-    gates may change what later stages start from."""
+def _work(
+    plan: Plan,
+    wishes: Wishes,
+    at_gates: Callable[[Plan, PlannedStage], Plan] = lambda plan, _: plan,
+    turn: Callable[[str, StageFolder], Turn] = lambda *_: contextlib.nullcontext(),
+) -> Generator[Work]:
+    """Yield (title, job, record to keep | None) one at a time. What is still to do is looked up when its turn comes,
+    since gates may change what later stages start from, and another run may work on a stage that this one shares.
+
+    ``turn`` holds a stage's folder for this run. One stage is held at a time, so runs cannot block each other for ever.
+    """
+    with turn("the base model", plan.base.folder):
+        yield from _base_work(plan)
+    for number, name in enumerate([stage.name for stage in plan.stages], start=1):
+        stage = plan.stage(name)
+        with turn(f"stage {name}", stage.folder):
+            yield from _stage_work(plan, stage, f"[{number}/{len(plan.stages)}] {name}")
+        plan = at_gates(plan, stage)
+        if name == wishes.until:
+            return
+
+
+def _base_work(plan: Plan) -> Iterator[Work]:
     base = plan.base
-    remove_leftovers(plan.store.root / "store")
+    remove_leftovers(base.folder.path)
     if base.is_built and not base.folder.is_complete:
         yield f"[base] building {plan.loaded.recipe.model}", base_job(plan), (base.folder, _base_record(plan))
     elif not base.is_built and base.folder.read() is None:
@@ -230,24 +271,17 @@ def _work(plan: Plan, wishes: Wishes, at_gates: Callable[[Plan, PlannedStage], P
         base.folder.finish("complete", "complete")
     if plan.loaded.recipe.evaluate.base_model and (job := evaluate_job(plan, None)):
         yield "[base] evaluating", job, None
-    for number, name in enumerate([stage.name for stage in plan.stages], start=1):
-        stage = plan.stage(name)
-        where = f"[{number}/{len(plan.stages)}] {stage.name}"
-        if not stage.folder.is_complete:
-            yield (
-                f"{where} ({stage.config.kind}, {stage.identity})",
-                stage_job(plan, stage),
-                (
-                    stage.folder,
-                    _stage_record(stage),
-                ),
-            )
-        _tidy(stage)
-        if job := evaluate_job(plan, stage):
-            yield f"{where} evaluating", job, None
-        plan = at_gates(plan, stage)
-        if stage.name == wishes.until:
-            return
+
+
+def _stage_work(plan: Plan, stage: PlannedStage, where: str) -> Iterator[Work]:
+    for folder in (stage.folder.path, stage.folder.state):
+        remove_leftovers(folder)
+    if not stage.folder.is_complete:
+        title = f"{where} ({stage.config.kind}, {stage.identity})"
+        yield title, stage_job(plan, stage), (stage.folder, _stage_record(stage))
+    _tidy(stage)
+    if job := evaluate_job(plan, stage):
+        yield f"{where} evaluating", job, None
 
 
 def _tidy(stage: PlannedStage) -> None:

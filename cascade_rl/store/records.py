@@ -78,6 +78,11 @@ class StageFolder:
     def logs(self) -> Path:
         return self.path / "logs"
 
+    @property
+    def lock(self) -> Path:
+        """Held by whoever works on the stage. It lies outside of the folder, which may be renamed or deleted."""
+        return self.path.parent / ".locks" / self.path.name
+
     def read(self) -> dict[str, Any] | None:
         """``stage.json``, or None where the stage was never started."""
         return read_json(self.path / "stage.json")
