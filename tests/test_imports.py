@@ -10,12 +10,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 IN_THE_SANDBOX = ROOT / "cascade_rl" / "rewarding" / "sandbox" / "inside"
 """Started under another name, in an interpreter that has nothing else of ours: its imports are relative."""
-BASE = {"types", "processes", "importing", "source_code"}
+BASE = {"types", "processes", "fingerprints", "importing", "source_code"}
 ALLOWED = {
     "types": set(),
     "processes": set(),
     "importing": {"types"},
-    "source_code": {"importing"},
+    "fingerprints": set(),
+    "source_code": {"importing", "fingerprints"},
     "recipe": {"types"},
     "algorithms": {"types"},
     "data": {"recipe"},
@@ -26,8 +27,11 @@ ALLOWED = {
     "store": {"recipe"},
     "tracking": {"recipe"},
     "evals": {"recipe", "data", "rollout", "rewarding", "store"},
+    # What identities are made of: read by the plan, and again by each stage's process. No torch.
+    "inputs": {"recipe", "data.exclusion", "data.sources", "rewarding.loading", "store"},
     "stages": {
         "recipe",
+        "inputs",
         "algorithms",
         "data",
         "rollout",
@@ -39,9 +43,10 @@ ALLOWED = {
         "evals",
     },
     "report": {"recipe", "store"},
-    # Identities are made of data, rewards and benchmarks: the orchestrator reads their torch-free parts.
+    # The orchestrator reads the torch-free parts of data, rewards and benchmarks.
     "orchestrator": {
         "recipe",
+        "inputs",
         "store",
         "tracking",
         "data.preferences",

@@ -19,6 +19,7 @@ from cascade_rl.rollout.engine import Engine
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.handover import load_tokenizer
 from cascade_rl.stages.rope import stretched
+from cascade_rl.stages.unchanged import refuse_changes
 from cascade_rl.store import PlannedBenchmark
 from cascade_rl.store.files import write_json, write_text
 from cascade_rl.types import CascadeError, Preempted
@@ -143,9 +144,8 @@ class Benchmarks:
         reward = planned.config.reward
         key = reward.model_dump_json()
         if key not in self._scorers:
-            scorer = Scorer(
-                reward, self._search, self._context.reward_workers(reward), self._template.thinks_by_default
-            )
+            workers = self._context.reward_workers(reward)
+            scorer = Scorer(reward, self._search, workers, self._template.thinks_by_default, watched=True)
             self._scorers[key] = self._closing.enter_context(scorer)
         return self._scorers[key]
 
@@ -173,6 +173,7 @@ def _measure_all(context: Context, search: Sequence[Path]) -> None:
     assert job.checkpoint is not None
     tokenizer, template = load_tokenizer(job.checkpoint, job.template)
     with Benchmarks(context, template, search, live=False) as benchmarks:
+        refuse_changes(job, context.ranks)  # the rows have been read by now
         engine = context.engine(job.checkpoint, tokenizer, job.evaluate_engine, SamplingConfig(), benchmarks.longest)
         for planned in benchmarks.planned:
             if context.stop.is_set:

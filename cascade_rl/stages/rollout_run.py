@@ -30,6 +30,7 @@ from cascade_rl.stages.measure import Benchmarks
 from cascade_rl.stages.prompts import Prompts, load_prompts
 from cascade_rl.stages.saving import save_together
 from cascade_rl.stages.switching import Switch
+from cascade_rl.stages.unchanged import refuse_changes
 from cascade_rl.stages.watchdog import Watchdog
 from cascade_rl.store.files import publishing, publishing_file
 from cascade_rl.tracking.trace import Trace, append_trace
@@ -141,6 +142,7 @@ def opened(
         make_scorer(template, search) as scorer,
         Benchmarks(context, template, search, live=True) as benchmarks,
     ):
+        refuse_changes(job, ranks)  # all that is read has been read by now
         longest = prompts.longest + max(config.rollout.max_new_tokens, config.instruct_max_new_tokens or 0)
         longest = max(longest, benchmarks.longest if job.evaluate_every else 0)
         engine = context.engine(job.checkpoint, tokenizer, config.engine, config.rollout, longest, lora=config.lora)

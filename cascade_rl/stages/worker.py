@@ -45,6 +45,9 @@ def perform(job: Job, out: TextIO) -> None:
 
     ranks = processes.join()
     context = Context(job, ranks, stop, out)
+    from cascade_rl.stages.unchanged import refuse_changes
+
+    refuse_changes(job, ranks)
     if job.task == "base":
         if ranks.is_main:
             build_base(job)

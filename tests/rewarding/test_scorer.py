@@ -5,6 +5,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
+from cascade_rl.recipe import RewardConfig
 from cascade_rl.rewarding import RewardError, Scorer
 from cascade_rl.types import Group, Prompt, Rollout, Score, Stop
 from tests.rewarding.conftest import wait_until
@@ -208,3 +209,16 @@ def test_what_combine_may_not_do(scorer, returns, message):
 def test_numbers_of_any_kind_from_combine(scorer):
     one = scorer("Combines", returns="[(True, 2)]")
     assert values(one.combine([group(one, "a", "b")])) == [[1.0, 2.0]]
+
+
+def test_no_worker_scores_by_an_edited_source(tmp_path):
+    """A worker that dies is started anew, and would import what the file has become by then."""
+    path = tmp_path / "edited.py"
+    source = "import os\ndef score(response):\n    if response == 'die': os._exit(1)\n    return %s\n"
+    path.write_text(source % 1.0)
+    with Scorer(RewardConfig(use="edited:score"), [tmp_path], 1, False, watched=True) as scorer:
+        assert scorer.submit(PROMPT, rollout("fine")).result(60).value == 1.0
+        path.write_text(source % 0.5)
+        assert scorer.submit(PROMPT, rollout("fine")).result(60).value == 1.0, "the worker is the one from before"
+        with pytest.raises(RewardError, match=str(path)):
+            scorer.submit(PROMPT, rollout("die")).result(60)
