@@ -92,6 +92,9 @@ def check(
     root: Root = Path("."),
     processes: Annotated[int, typer.Option(min=1, help="Ranks to check batch sizes for.")] = 1,
     resolved: Annotated[bool, typer.Option("--resolved", help="Print the whole resolved recipe as YAML.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all finished stages and compare them with their checksums.")
+    ] = False,
 ) -> None:
     """Find every mistake that needs no device, try the rewards on sample rows, show the stages and what would run."""
 
@@ -105,6 +108,10 @@ def check(
         loaded = load_recipe(recipe, overrides or ())
         preflight(loaded, processes)
         plan, _ = settled(make_plan(loaded, Store(root.resolve())))
+        if verify:
+            from cascade_rl.cli.showing import show_verified
+
+            return show_verified(plan)
         for warning in try_rewards(loaded):
             print(f"warning: {warning}", file=sys.stderr)
         if resolved:

@@ -29,7 +29,7 @@ from cascade_rl.recipe.parts import stage_reference
 from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.recipe.problems import nearest, suggestion
 from cascade_rl.store import Job, PlannedBenchmark, Reads, StageFolder, Store, identity_fields, identity_of
-from cascade_rl.store.files import read_json
+from cascade_rl.store.results import read_result
 from cascade_rl.types import CascadeError
 
 BASE = "model"
@@ -356,7 +356,7 @@ def evaluate_job(plan: Plan, stage: PlannedStage | None) -> Job | None:
     if stage and isinstance(stage.config, RewardModelStage):
         return _pairs_job(plan, stage, stage.config)
     folder = stage.folder if stage else plan.base.folder
-    missing = [b for b in plan.benchmarks if not (folder.evals / f"{b.file_stem}.json").is_file()]
+    missing = [b for b in plan.benchmarks if read_result(folder.evals / f"{b.file_stem}.json") is None]
     if not missing:
         return None
     job = _job(
@@ -374,7 +374,7 @@ def evaluate_job(plan: Plan, stage: PlannedStage | None) -> Job | None:
 def _pairs_job(plan: Plan, stage: PlannedStage, config: RewardModelStage) -> Job | None:
     """The same of a reward model, which generates nothing and is measured on preference pairs."""
     for benchmark in map(resolve_pairs, config.evaluate):
-        result = read_json(stage.folder.evals / f"{benchmark.name}.json")
+        result = read_result(stage.folder.evals / f"{benchmark.name}.json")
         if result is None or result.get("identity") != pairs_identity(benchmark, plan.loaded.path):
             break
     else:

@@ -7,12 +7,14 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cascade_rl.orchestrator.changes import refuse_silent_changes
+from cascade_rl.orchestrator.damage import refuse_damage
 from cascade_rl.orchestrator.environment import FIX, environment_problems
 from cascade_rl.orchestrator.gates import SHUT, Decision, GateShut, settled, stop_message
 from cascade_rl.orchestrator.plan import Plan, PlannedStage, base_job, evaluate_job, make_plan, stage_job
@@ -26,6 +28,7 @@ from cascade_rl.recipe.parts import NAME_LENGTH, NAME_PATTERN
 from cascade_rl.recipe.wording import unfit_name
 from cascade_rl.store import Job, StageFolder, Store
 from cascade_rl.store.files import remove_leftovers, write_text
+from cascade_rl.store.inspection import inventory
 from cascade_rl.store.locks import hold, hold_in_turn
 from cascade_rl.store.records import now
 from cascade_rl.types import EXIT_RESUME, CascadeError
@@ -105,6 +108,8 @@ def prepare(loaded: LoadedRecipe, store: Store, wishes: Wishes, world_size: int,
     if wishes.from_stage:
         set_aside(plan, wishes.from_stage, say)
     plan, decisions = settled(plan)  # evaluations set aside decide nothing any more
+    refuse_damage(plan, say)
+    _tell_vanished(plan, say)
     _note(plan, decisions, loaded.recipe.name if wishes.branch else None)
     origin = f"# {loaded.path} as resolved; relative paths are looked for beside that file and in the working folder\n"
     write_text(store.run_folder(run_name) / "recipe.yaml", origin + loaded.to_yaml())
@@ -119,11 +124,41 @@ def _note(plan: Plan, decisions: Sequence[Decision], branch_of: str | None = Non
         {
             **plan.record(),
             "gates": [decision.record() for decision in decisions],
+            "finished": _finished(plan, record),
             "created": record.get("created", now()),
             "updated": now(),
             "branch_of": record.get("branch_of", branch_of),
         },
     )
+
+
+def _note_finished(plan: Plan) -> None:
+    """Keep in ``run.json`` which stages are complete."""
+    record = plan.store.read_run(plan.run)
+    if record is not None and record.get("finished", []) != (finished := _finished(plan, record)):
+        plan.store.write_run(plan.run, {**record, "finished": finished})
+
+
+def _finished(plan: Plan, record: Mapping[str, Any]) -> list[str]:
+    """Folders of stages that are complete, or were when the run last looked: such a one that is gone has vanished.
+
+    A stage whose folder is there and not complete is being computed anew (``--from``)."""
+    before = set(record.get("finished", []))
+    folders = {str(stage.folder.path.relative_to(plan.store.root)): stage.folder for stage in plan.stages}
+    return [
+        name
+        for name, folder in folders.items()
+        if folder.is_complete or (name in before and not folder.path.exists() and not _superseded(folder).exists())
+    ]
+
+
+def _tell_vanished(plan: Plan, say: Say) -> None:
+    """Warn about finished stages whose folders are gone."""
+    before = set((plan.store.read_run(plan.run) or {}).get("finished", []))
+    for stage in plan.stages:
+        gone = not stage.folder.path.exists() and not _superseded(stage.folder).exists()
+        if gone and str(stage.folder.path.relative_to(plan.store.root)) in before:
+            say(f"WARNING: {stage.name} was finished and its folder {stage.folder.path} is gone; it is computed anew")
 
 
 def _try_rewards(plan: Plan, say: Say) -> None:
@@ -152,14 +187,15 @@ def _move_aside(stage: PlannedStage, say: Say) -> None:
     if not stage.folder.is_complete:
         shutil.rmtree(stage.folder.path)
         return
-    aside = _aside(stage)
+    aside = _superseded(stage.folder)
     shutil.rmtree(aside, ignore_errors=True)
     stage.folder.path.rename(aside)
     say(f"{stage.name} will be computed anew; until it is, the old result stays in {aside.name}")
 
 
-def _aside(stage: PlannedStage) -> Path:
-    return stage.folder.path.with_name(f"{stage.folder.path.name}.superseded")
+def _superseded(folder: StageFolder) -> Path:
+    """Where ``--from`` keeps the result that is being computed anew."""
+    return folder.path.with_name(f"{folder.path.name}.superseded")
 
 
 def forget(plan: Plan, say: Say) -> None:
@@ -280,13 +316,14 @@ def _stage_work(plan: Plan, stage: PlannedStage, where: str) -> Iterator[Work]:
         title = f"{where} ({stage.config.kind}, {stage.identity})"
         yield title, stage_job(plan, stage), (stage.folder, _stage_record(stage))
     _tidy(stage)
+    _note_finished(plan)
     if job := evaluate_job(plan, stage):
         yield f"{where} evaluating", job, None
 
 
 def _tidy(stage: PlannedStage) -> None:
     """A finished stage needs neither its resumable states nor the result it replaced."""
-    for leftover in (stage.folder.state, stage.folder.path / "data", _aside(stage)):
+    for leftover in (stage.folder.state, stage.folder.path / "data", _superseded(stage.folder)):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -304,6 +341,7 @@ def _do(job: Job, record: tuple[StageFolder, dict] | None, supervisor: Superviso
     except StageFailed as error:
         folder.finish("failed", "failed", error=str(error))
         raise StageFailed(f"stage {job.name} failed.\n{error}") from None
+    folder.update(inventory=inventory(folder))
     folder.finish("complete", "complete")
 
 

@@ -79,9 +79,10 @@ class Benchmarks:
         folder = context.job.place.evals
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{planned.file_stem}.samples-{ranks.rank}-of-{ranks.world_size}.jsonl"
+        whole = f"{planned.file_stem}.samples.jsonl"
         mine = {question.row for question in self._share(planned)}
-        # Of all ranks, since there may have been another number of them.
-        parts = sorted(folder.glob(f"{planned.file_stem}.samples-*-of-*.jsonl"))
+        # Of all ranks, since there may have been another number of them; and of a result that was damaged later.
+        parts = [*sorted(folder.glob(f"{planned.file_stem}.samples-*-of-*.jsonl")), folder / whole]
         before = [sample for part in parts for sample in read_samples(part) if sample.row in mine]
         ranks.barrier()
         write_text(path, "".join(json.dumps(vars(s), ensure_ascii=False) + "\n" for s in before))
@@ -103,7 +104,7 @@ class Benchmarks:
         result |= {"identity": planned.identity, "seconds": round(time.monotonic() - started, 1)}
         if ranks.is_main:
             lines = [json.dumps(vars(s), ensure_ascii=False) for s in sorted(everyone, key=lambda s: (s.row, s.index))]
-            write_text(folder / f"{planned.file_stem}.samples.jsonl", "\n".join(lines) + "\n")
+            write_text(folder / whole, "\n".join(lines) + "\n")
             write_json(folder / f"{planned.file_stem}.json", result)
             for part in folder.glob(f"{planned.file_stem}.samples-*-of-*.jsonl"):
                 part.unlink()

@@ -14,7 +14,8 @@ from typing import Any
 
 from cascade_rl.fingerprints import recorded
 from cascade_rl.inputs import benchmark_inputs, folder_inputs, stage_inputs
-from cascade_rl.store import Job, differences, identity_of
+from cascade_rl.store import Job, StageFolder, differences, identity_of
+from cascade_rl.store.checksums import verify
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.types import CascadeError
 
@@ -28,6 +29,41 @@ def refuse_changes(job: Job, ranks: Ranks) -> None:
     problem = _problem(job) if ranks.is_main else None
     if problem := ranks.gather(problem)[0]:
         raise CascadeError(problem)
+
+
+def refuse_damage(job: Job, ranks: Ranks) -> None:
+    """Raise CascadeError on all ranks if a result of another stage that ``job`` starts from is damaged.
+
+    A collective call. The main rank reads the files whole, once: about 1 GB/s, little beside loading them into an
+    engine.
+    """
+    problem = None
+    if ranks.is_main:
+        try:
+            for place, only in _results_read(job):
+                verify(place, only)
+        except CascadeError as error:
+            problem = str(error)
+    if problem := ranks.gather(problem)[0]:
+        raise CascadeError(problem)
+
+
+def _results_read(job: Job) -> Iterator[tuple[StageFolder, str]]:
+    """Stages whose results ``job`` reads, each with what of it: the checkpoint to start from or to measure, inherited
+    moments, teachers, reward models."""
+    if job.parent_optimizer is not None:
+        yield StageFolder(job.parent_optimizer.parent), job.parent_optimizer.name
+    for path in dict.fromkeys([job.checkpoint, *_texts(job.stage)]):
+        if path and os.path.basename(path) == "checkpoint" and os.path.isdir(path):
+            yield StageFolder(Path(path).parent), "checkpoint/"
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)
 
 
 def refuse_changes_here(job: Job) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import platform
@@ -16,6 +17,8 @@ from cascade_rl.store.records import now
 from cascade_rl.types import CascadeError
 
 POLL_S = 0.1
+TRIES = 3
+"""Tries before somebody is said to hold a lock: ``holder`` has it for an instant when it looks."""
 
 
 @contextlib.contextmanager
@@ -25,7 +28,11 @@ def hold(path: Path, what: str, run: str = "") -> Iterator[None]:
     Raises CascadeError that names the holder if there is another one, and where the file system has no locks.
     """
     with _opened(path) as descriptor:
-        if not _taken(descriptor, path):
+        tries = itertools.count(1)
+        while not _taken(descriptor, path):
+            if next(tries) < TRIES:
+                time.sleep(POLL_S)
+                continue
             raise CascadeError(f"{what} is in use {_holder(descriptor)}{_way_out(descriptor)}")
         with _noted(descriptor, run):
             yield
@@ -40,15 +47,33 @@ def hold_in_turn(path: Path, run: str, on_wait: Callable[[str], None], check_sto
     """
     with _opened(path) as descriptor:
         waited_for = None
+        tries = itertools.count(1)
         while not _taken(descriptor, path):
-            holder = _holder(descriptor)
-            if holder != waited_for:
-                on_wait(holder)
-                waited_for = holder
+            other = _holder(descriptor)
+            if next(tries) >= TRIES and other != waited_for:
+                on_wait(other)
+                waited_for = other
             check_stop()
             time.sleep(POLL_S)
         with _noted(descriptor, run):
             yield
+
+
+def holder(path: Path) -> str | None:
+    """Who holds the lock ``path`` right now; None where nobody does, or the lock cannot be looked at."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(descriptor)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return None
 
 
 @contextlib.contextmanager

@@ -60,7 +60,8 @@ def measure(plan, values, stderr=0.01, complete_too=True):
         folder.evals.mkdir(parents=True, exist_ok=True)
         for benchmark in plan.benchmarks:
             share = value[benchmark.config.name] if isinstance(value, dict) else value
-            text = json.dumps({"benchmark": benchmark.config.name, "value": share, "stderr": stderr})
+            result = {"benchmark": benchmark.config.name, "value": share, "stderr": stderr}
+            text = json.dumps({**result, "ci95": [share, share], "rows": 1, "samples": 1})
             (folder.evals / f"{benchmark.file_stem}.json").write_text(text)
 
 

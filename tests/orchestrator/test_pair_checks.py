@@ -168,7 +168,9 @@ def test_only_what_is_not_measured_yet_is_a_job(folder):
     for entry in stage.config.evaluate:
         benchmark = resolve_pairs(entry)
         identity = pairs_identity(benchmark, folder / "r.yaml")
-        (stage.folder.evals / f"{benchmark.name}.json").write_text(json.dumps({"identity": identity}))
+        (stage.folder.evals / f"{benchmark.name}.json").write_text(
+            json.dumps({"identity": identity, "value": 1.0, "stderr": 0.0, "ci95": [1, 1], "rows": 1, "samples": 1})
+        )
     assert evaluate_job(plan, stage) is None
     write(folder, PAIR)  # the data of `ours` changed, and that of the stage too, hence its folder
     changed = plan_of(folder)

@@ -172,7 +172,8 @@ def test_a_benchmark_is_measured_once_and_again_when_it_changes(folder):
     job = evaluate_job(plan, stage)
     assert [b.config.name for b in job.benchmarks] == ["m"]
     stage.folder.evals.mkdir(parents=True)
-    (stage.folder.evals / f"{job.benchmarks[0].file_stem}.json").write_text("{}")
+    result = {"benchmark": "m", "value": 1.0, "stderr": 0.0, "ci95": [1.0, 1.0], "rows": 1, "samples": 1}
+    (stage.folder.evals / f"{job.benchmarks[0].file_stem}.json").write_text(json.dumps(result))
     assert evaluate_job(plan, stage) is None
     assert evaluate_job(plan_of(folder, benchmark % 2), plan_of(folder, benchmark % 2).stages[0]) is not None
     assert plan_of(folder, benchmark % 2).stages[0].identity == stage.identity
