@@ -78,7 +78,7 @@ def damaged(place: StageFolder, found: Iterable[str]) -> str:
 def _expected(place: StageFolder) -> dict[str, dict[str, Any]] | None:
     """What was noted. Raises CascadeError where that itself is damaged."""
     noted = read_json(place.checksums)
-    if noted is None:
+    if noted is None and not place.checksums.exists():
         return None
     fits = isinstance(noted, dict) and all(
         isinstance(entry, dict) and isinstance(entry.get("size"), int) and isinstance(entry.get("sha256"), str)

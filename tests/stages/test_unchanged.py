@@ -14,8 +14,9 @@ from cascade_rl.orchestrator.rollback import without
 from cascade_rl.recipe import load_recipe
 from cascade_rl.stages.context import Context, StopFlag
 from cascade_rl.stages.trl_trainer import tokenised
-from cascade_rl.stages.unchanged import refuse_changes, refuse_changes_here
+from cascade_rl.stages.unchanged import refuse_changes, refuse_changes_here, refuse_damage
 from cascade_rl.store import Job, Store
+from cascade_rl.store.checksums import publishing_checkpoint
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.types import CascadeError
 
@@ -205,3 +206,50 @@ def test_rows_edited_while_they_are_read_are_not_kept(folder):
     assert not (job.folder / "data").exists()
     with pytest.raises(CascadeError, match=r"rows\.jsonl"):
         refuse_changes_here(job)
+
+
+def finish(stage):
+    stage.folder.begin({"name": stage.name, "inputs": {}}, {})
+    stage.folder.optimizer.write_bytes(b"moments")
+    with publishing_checkpoint(stage.folder) as checkpoint:
+        (checkpoint / "model.safetensors").write_bytes(b"weights")
+    stage.folder.finish("complete", "complete")
+
+
+@pytest.mark.parametrize("of", ["parent", "teacher", "reward model", "itself"])
+def test_a_damaged_result_is_not_built_upon(folder, of):
+    plan = plan_of(folder)
+    for name in ("a", "b", "c", "d"):
+        finish(plan.stage(name))
+    job = {
+        "parent": lambda: stage_job(plan, plan.stage("b")),
+        "teacher": lambda: stage_job(plan, plan.stage("d")),
+        "reward model": lambda: stage_job(plan, plan.stage("a")).model_copy(
+            update={"stage": {"rewards": [{"model": str(plan.stage("b").folder.checkpoint)}]}}
+        ),
+        "itself": lambda: evaluate_job(plan, plan.stage("b")),
+    }[of]()
+    job = handed_on(job)
+    refuse_damage(job, alone())
+    damaged = plan.stage("a" if of == "parent" else "b").folder
+    (damaged.checkpoint / "model.safetensors").write_bytes(b"Weights")
+    with pytest.raises(CascadeError, match=r"model\.safetensors") as caught:
+        refuse_damage(job, alone())
+    assert str(damaged.path) in str(caught.value)
+
+
+def test_inherited_moments_are_verified_only_where_they_are_inherited(folder):
+    plan = plan_of(folder)
+    finish(plan.stage("a"))
+    job = handed_on(stage_job(plan, plan.stage("b")))
+    plan.stage("a").folder.optimizer.write_bytes(b"Moments")
+    refuse_damage(job, alone())
+    with pytest.raises(CascadeError, match=r"optimizer\.pt"):
+        refuse_damage(job.model_copy(update={"parent_optimizer": plan.stage("a").folder.optimizer}), alone())
+
+
+def test_a_parent_of_an_earlier_version_has_nothing_to_verify(folder):
+    plan = plan_of(folder)
+    finish(plan.stage("a"))
+    plan.stage("a").folder.checksums.unlink()
+    refuse_damage(handed_on(stage_job(plan, plan.stage("b"))), alone())
