@@ -17,7 +17,7 @@ from cascade_rl.recipe import (
     DistillStage,
     RewardConfig,
     RlStage,
-    Stage,
+    StageConfig,
     TeacherConfig,
     TemplateConfig,
 )
@@ -33,7 +33,9 @@ def search_path(recipe_path: Path) -> list[Path]:
     return [recipe_path.resolve().parent, Path.cwd()]
 
 
-def stage_inputs(config: Stage, stages_data: StagesData, known: Mapping[str, str], recipe_path: Path) -> dict[str, Any]:
+def stage_inputs(
+    config: StageConfig, stages_data: StagesData, known: Mapping[str, str], recipe_path: Path
+) -> dict[str, Any]:
     """What ``config``, as its recipe has it, leads to: ``data``, and where it has such ``exclude``, ``teacher`` and
     ``reward``. Plain JSON.
 

@@ -7,6 +7,7 @@ between shows in one of the two.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from cascade_rl.fingerprints import recorded
 from cascade_rl.inputs import benchmark_inputs, folder_inputs, stage_inputs
-from cascade_rl.store import Job, StageFolder, differences, identity_of
+from cascade_rl.store import Job, PlannedBenchmark, StageFolder, differences, identity_of
 from cascade_rl.store.checksums import verify
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.types import CascadeError
@@ -98,14 +99,12 @@ def _changes(job: Job) -> Iterator[str]:
             lambda: stage_inputs(reads.stage_config(), reads.stages_data, reads.known, job.recipe_path),
         )
     for planned in job.benchmarks if _measures(job) else ():
-        config = planned.config
-        yield from _compared(
-            {"identity": planned.identity},
-            planned.files,
-            lambda config=config: {
-                "identity": identity_of(benchmark_inputs(config, job.template, job.dtype, job.recipe_path))
-            },
-        )
+        yield from _compared({"identity": planned.identity}, planned.files, functools.partial(_identity, job, planned))
+
+
+def _identity(job: Job, planned: PlannedBenchmark) -> dict[str, Any]:
+    inputs = benchmark_inputs(planned.config, job.template, job.dtype, job.recipe_path)
+    return {"identity": identity_of(inputs)}
 
 
 def _measures(job: Job) -> bool:
