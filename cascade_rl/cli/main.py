@@ -100,6 +100,7 @@ def check(
 
     def action() -> int:
         from cascade_rl.cli.showing import show_plan
+        from cascade_rl.orchestrator.damage import refuse_damage
         from cascade_rl.orchestrator.gates import settled
         from cascade_rl.orchestrator.plan import make_plan
         from cascade_rl.orchestrator.preflight import preflight
@@ -112,6 +113,7 @@ def check(
             from cascade_rl.cli.showing import show_verified
 
             return show_verified(plan)
+        refuse_damage(plan, lambda text: print(text, file=sys.stderr))
         for warning in try_rewards(loaded):
             print(f"warning: {warning}", file=sys.stderr)
         if resolved:

@@ -10,7 +10,6 @@ import signal
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cascade_rl.orchestrator.changes import refuse_silent_changes
@@ -148,7 +147,7 @@ def _finished(plan: Plan, record: Mapping[str, Any]) -> list[str]:
     return [
         name
         for name, folder in folders.items()
-        if folder.is_complete or (name in before and not folder.path.exists() and not _superseded(folder).exists())
+        if folder.is_complete or (name in before and not folder.path.exists() and not folder.superseded.exists())
     ]
 
 
@@ -156,7 +155,7 @@ def _tell_vanished(plan: Plan, say: Say) -> None:
     """Warn about finished stages whose folders are gone."""
     before = set((plan.store.read_run(plan.run) or {}).get("finished", []))
     for stage in plan.stages:
-        gone = not stage.folder.path.exists() and not _superseded(stage.folder).exists()
+        gone = not stage.folder.path.exists() and not stage.folder.superseded.exists()
         if gone and str(stage.folder.path.relative_to(plan.store.root)) in before:
             say(f"WARNING: {stage.name} was finished and its folder {stage.folder.path} is gone; it is computed anew")
 
@@ -187,15 +186,10 @@ def _move_aside(stage: PlannedStage, say: Say) -> None:
     if not stage.folder.is_complete:
         shutil.rmtree(stage.folder.path)
         return
-    aside = _superseded(stage.folder)
+    aside = stage.folder.superseded
     shutil.rmtree(aside, ignore_errors=True)
     stage.folder.path.rename(aside)
     say(f"{stage.name} will be computed anew; until it is, the old result stays in {aside.name}")
-
-
-def _superseded(folder: StageFolder) -> Path:
-    """Where ``--from`` keeps the result that is being computed anew."""
-    return folder.path.with_name(f"{folder.path.name}.superseded")
 
 
 def forget(plan: Plan, say: Say) -> None:
@@ -323,7 +317,7 @@ def _stage_work(plan: Plan, stage: PlannedStage, where: str) -> Iterator[Work]:
 
 def _tidy(stage: PlannedStage) -> None:
     """A finished stage needs neither its resumable states nor the result it replaced."""
-    for leftover in (stage.folder.state, stage.folder.path / "data", _superseded(stage.folder)):
+    for leftover in (stage.folder.state, stage.folder.path / "data", stage.folder.superseded):
         shutil.rmtree(leftover, ignore_errors=True)
 
 

@@ -38,13 +38,20 @@ def stage_faults(folder: StageFolder, *, finished: bool, hashes: bool = False) -
 
     ``finished``: a run has noted that the stage was complete. ``hashes``: read its result whole, not only the sizes.
     """
-    return list(_faults(folder, finished, hashes))
+    found: list[str] = []
+    try:
+        found.extend(_faults(folder, finished, hashes))
+    except OSError as error:  # a folder that may not be entered
+        found.append(f"{error.filename or folder.path} cannot be read: {error.strerror}")
+    return found
 
 
 def _faults(folder: StageFolder, finished: bool, hashes: bool) -> Iterator[str]:
     if not folder.path.is_dir():
         if folder.path.exists():
             yield f"{folder.path} is no folder"
+        elif folder.superseded.is_dir():
+            yield f"its result was set aside to be computed anew (--from); until then it is in {folder.superseded}"
         elif finished:
             yield f"the folder {folder.path} is gone"
         return

@@ -88,6 +88,11 @@ class StageFolder:
         return self.path / "checksums.json"
 
     @property
+    def superseded(self) -> Path:
+        """Where ``--from`` keeps the finished result while it is computed anew."""
+        return self.path.with_name(f"{self.path.name}.superseded")
+
+    @property
     def lock(self) -> Path:
         """Held by whoever works on the stage. It lies outside of the folder, which may be renamed or deleted."""
         return self.path.parent / ".locks" / self.path.name

@@ -12,7 +12,8 @@ from cascade_rl.recipe import RewardConfig
 from cascade_rl.report.compare import compare_runs
 from cascade_rl.rollout.archive import write_rollouts
 from cascade_rl.store import Store
-from cascade_rl.store.inspection import steps_text
+from cascade_rl.store.inspection import stage_faults, steps_text
+from cascade_rl.store.locks import hold
 from cascade_rl.types import CascadeError
 
 STEPS = 3
@@ -209,3 +210,28 @@ def test_no_step_that_can_be_read_is_an_error(root):
 def test_steps_are_told_in_ranges():
     assert steps_text([7, 1, 2, 3, 9]) == "steps 1 to 3, 7 and 9"
     assert steps_text([4]) == "step 4"
+
+
+def test_a_stage_that_another_run_computes_anew_is_not_called_gone(root):
+    folder = folder_of(root)
+    folder.path.rename(folder.superseded)
+    (problem,) = stage_of(root)["problems"]
+    assert str(folder.superseded) in problem
+
+
+def test_status_tells_who_works_on_a_stage(root, capsys):
+    folder = folder_of(root)
+    assert stage_of(root)["used"] is None
+    with hold(folder.lock, "rl", run="somebody"):
+        assert str(os.getpid()) in stage_of(root)["used"]
+        show_status(status_of(Store(root), "r"))
+    assert "'somebody'" in capsys.readouterr().out
+
+
+def test_a_folder_that_may_not_be_entered_is_told(root, monkeypatch):
+    def is_dir(path):
+        raise PermissionError(13, os.strerror(13), str(path))
+
+    monkeypatch.setattr(type(root), "is_dir", is_dir)
+    (problem,) = stage_faults(folder_of(root), finished=True)
+    assert str(folder_of(root).path) in problem
