@@ -16,7 +16,7 @@ from cascade_rl.orchestrator.changes import refuse_silent_changes
 from cascade_rl.orchestrator.damage import refuse_damage
 from cascade_rl.orchestrator.environment import FIX, environment_problems
 from cascade_rl.orchestrator.gates import SHUT, Decision, GateShut, settled, stop_message
-from cascade_rl.orchestrator.plan import Plan, PlannedStage, base_job, evaluate_job, make_plan, stage_job
+from cascade_rl.orchestrator.plan import BASE, Plan, PlannedStage, base_job, evaluate_job, make_plan, stage_job
 from cascade_rl.orchestrator.preflight import preflight
 from cascade_rl.orchestrator.session import Place, open_session
 from cascade_rl.orchestrator.supervisor import StageFailed, Stopped, StopRequest, Supervisor
@@ -28,7 +28,7 @@ from cascade_rl.recipe.wording import unfit_name
 from cascade_rl.store import Job, StageFolder, Store
 from cascade_rl.store.files import remove_leftovers, write_text
 from cascade_rl.store.inspection import inventory
-from cascade_rl.store.locks import hold, hold_in_turn
+from cascade_rl.store.locks import hold, hold_in_turn, hold_together
 from cascade_rl.store.records import now
 from cascade_rl.types import EXIT_RESUME, CascadeError
 
@@ -178,7 +178,8 @@ def set_aside(plan: Plan, name: str, say: Say) -> None:
         if stage.sources & redo:
             redo.add(stage.name)
         if stage.name in redo and stage.folder.path.exists():
-            with hold(stage.folder.lock, f"stage {stage.name!r}", run=plan.run):
+            what, run_name = f"stage {stage.name!r}", plan.run
+            with hold(stage.folder.lock, what, run_name), hold(stage.folder.reading_lock, what, run_name):
                 _move_aside(stage, say)
 
 
@@ -221,11 +222,20 @@ def _carry_out(plan: Plan, wishes: Wishes, supervisor: Supervisor, stop: StopReq
     def at_gates(plan: Plan, stage: PlannedStage) -> Plan:
         return _at_gates(plan, stage, wishes, say)
 
-    def turn(name: str, folder: StageFolder) -> Turn:
+    @contextlib.contextmanager
+    def turn(name: str, folder: StageFolder, sources: Sequence[StageFolder]) -> Iterator[None]:
         def on_wait(holder: str) -> None:
             say(f"Waiting for {name}: it is in use {holder}")
 
-        return hold_in_turn(folder.lock, plan.run, on_wait, check_stop)
+        with hold_in_turn(folder.lock, plan.run, on_wait, check_stop), contextlib.ExitStack() as reading:
+            for source in sources:
+                reading.enter_context(hold_together(source.reading_lock, plan.run))
+                if not source.is_complete:
+                    raise CascadeError(
+                        f"{name} starts from {source.path}, which is not complete any more: another run computes it "
+                        "anew (--from). Start the same command again to wait for it."
+                    )
+            yield
 
     def check_stop() -> None:
         if stop.is_set:
@@ -273,22 +283,31 @@ def _work(
     plan: Plan,
     wishes: Wishes,
     at_gates: Callable[[Plan, PlannedStage], Plan] = lambda plan, _: plan,
-    turn: Callable[[str, StageFolder], Turn] = lambda *_: contextlib.nullcontext(),
+    turn: Callable[[str, StageFolder, Sequence[StageFolder]], Turn] = lambda *_: contextlib.nullcontext(),
 ) -> Generator[Work]:
     """Yield (title, job, record to keep | None) one at a time. What is still to do is looked up when its turn comes,
     since gates may change what later stages start from, and another run may work on a stage that this one shares.
 
-    ``turn`` holds a stage's folder for this run. One stage is held at a time, so runs cannot block each other for ever.
+    ``turn`` holds a stage's folder for this run, and keeps those it starts from where they are. One stage is worked on
+    at a time, so runs cannot block each other for ever.
     """
-    with turn("the base model", plan.base.folder):
+    with turn("the base model", plan.base.folder, ()):
         yield from _base_work(plan)
     for number, name in enumerate([stage.name for stage in plan.stages], start=1):
         stage = plan.stage(name)
-        with turn(f"stage {name}", stage.folder):
+        with turn(f"stage {name}", stage.folder, _sources(plan, stage)):
             yield from _stage_work(plan, stage, f"[{number}/{len(plan.stages)}] {name}")
         plan = at_gates(plan, stage)
         if name == wishes.until:
             return
+
+
+def _sources(plan: Plan, stage: PlannedStage) -> list[StageFolder]:
+    """Folders of the store that a stage still to be trained starts from."""
+    if stage.folder.is_complete:
+        return []
+    folders = {BASE: plan.base.folder, **{other.name: other.folder for other in plan.stages}}
+    return [folders[name] for name in sorted(stage.sources & folders.keys())]
 
 
 def _base_work(plan: Plan) -> Iterator[Work]:

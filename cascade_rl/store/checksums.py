@@ -69,9 +69,11 @@ def damaged(place: StageFolder, found: Iterable[str]) -> str:
     """The message for ``faults``, with what to do."""
     lines = "\n".join(f"  {line}" for line in found)
     name = place.path.name.rpartition("-")[0]
+    if name == "base":
+        return f"the base model is damaged:\n{lines}\nMove the folder {place.path} away to have it built again."
     return (
         f"the result of stage {name} is damaged:\n{lines}\nRestore the files from a copy, or compute the stage anew with "
-        f"--from {name} (the base model: move the folder {place.path} away)."
+        f"--from {name}."
     )
 
 

@@ -39,6 +39,19 @@ def hold(path: Path, what: str, run: str = "") -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def hold_together(path: Path, run: str) -> Iterator[None]:
+    """Hold ``path`` while the block runs, beside others that call this: it keeps out only who calls ``hold``.
+
+    Waits for such a one, which is to have it for a moment only.
+    """
+    with _opened(path) as descriptor:
+        while not _taken(descriptor, path, fcntl.LOCK_SH):
+            time.sleep(POLL_S)
+        with _noted(descriptor, run):
+            yield
+
+
+@contextlib.contextmanager
 def hold_in_turn(path: Path, run: str, on_wait: Callable[[str], None], check_stop: Callable[[], None]) -> Iterator[None]:
     """Hold ``path`` while the block runs, after every earlier holder.
 
@@ -89,10 +102,10 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _taken(descriptor: int, path: Path) -> bool:
+def _taken(descriptor: int, path: Path, kind: int = fcntl.LOCK_EX) -> bool:
     """Whether the lock is ours now. Raises CascadeError where the file system cannot lock."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
@@ -129,7 +142,7 @@ def _holder(descriptor: int) -> str:
     """``by run 'x', process 123 on host since 2026-01-01T00:00:00+00:00 (command)``."""
     note = _note(descriptor)
     if "pid" not in note:
-        return "by another process that is just starting"
+        return "by another process, which is just starting or ending"
     run = f"run {note['run']!r}, " if note.get("run") else ""
     return f"by {run}process {note['pid']} on {note.get('host')} since {note.get('since')} ({note.get('command')})"
 

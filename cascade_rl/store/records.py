@@ -97,6 +97,11 @@ class StageFolder:
         """Held by whoever works on the stage. It lies outside of the folder, which may be renamed or deleted."""
         return self.path.parent / ".locks" / self.path.name
 
+    @property
+    def reading_lock(self) -> Path:
+        """Held by all whose stages start from this one's result, so that nobody sets it aside meanwhile."""
+        return self.path.parent / ".locks" / f"{self.path.name}.reading"
+
     def read(self) -> dict[str, Any] | None:
         """``stage.json``, or None where the stage was never started. Raises CascadeError for a damaged one."""
         return read_record(self.path / "stage.json", {"status": str})

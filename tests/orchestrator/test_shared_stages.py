@@ -1,5 +1,6 @@
 """Two runs that share stages: one works on a stage at a time, and the other goes on from what came of it."""
 
+import dataclasses
 import threading
 
 import pytest
@@ -119,3 +120,55 @@ def test_a_stage_in_use_is_not_set_aside(folder):  # noqa: F811
     with hold(plan.stage("b").folder.lock, "b", run="first"), pytest.raises(CascadeError, match="'first'"):
         set_aside(plan, "b", lambda _: None)
     assert plan.stage("b").folder.is_complete
+
+
+def test_a_result_that_another_run_trains_on_is_not_set_aside(folder):  # noqa: F811
+    plan, _ = go(folder)
+
+    class Training(Instant):
+        def run_job(self, job):
+            super().run_job(job)
+            if job.name == "b":  # which starts from a
+                with pytest.raises(CascadeError, match=plan.run):
+                    set_aside(plan, "a", lambda _: None)
+                assert plan.stage("a").folder.is_complete
+
+    assert carry_out(plan, Training()) == 0
+    set_aside(plan, "a", lambda _: None)
+    assert plan.stage("a").folder.status == "pending"
+
+
+def test_two_runs_train_on_one_result_at_the_same_time(folder):  # noqa: F811
+    plans = [plan_of(folder), plan_of(folder, "name=other", "stages.b.steps=5")]
+    carry_out(plans[0], Instant(), lambda text: None)
+    met = threading.Barrier(2)
+
+    class Training(Instant):
+        def run_job(self, job):
+            super().run_job(job)
+            met.wait(60)
+
+    again = plan_of(folder, "name=third", "stages.b.steps=6")
+    done = [Training(), Training()]
+    threads = [threading.Thread(target=carry_out, args=pair) for pair in zip([plans[1], again], done, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert [supervisor.done for supervisor in done] == [[("stage", "b")], [("stage", "b")]]
+
+
+def test_a_result_set_aside_just_before_it_is_used_is_told(folder):  # noqa: F811
+    plan, _ = go(folder)
+    complete(plan.stage("a"))
+    supervisor = Instant()
+
+    def say(text):
+        if text.startswith("[base]"):
+            set_aside(plan, "a", lambda _: None)
+
+    # As if this run had passed a already: c, which starts from it, comes first.
+    late = dataclasses.replace(plan, stages=(plan.stage("c"), plan.stage("a")))
+    with pytest.raises(CascadeError, match="not complete"):
+        carry_out(late, supervisor, say)
+    assert supervisor.done == [("base", "model")]
