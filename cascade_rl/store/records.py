@@ -193,7 +193,9 @@ class Store:
         folder = self.stage_of(run, stage)
         files = folder.rollout_files()
         if not files and not folder.path.is_dir():
-            raise CascadeError(f"stage {stage} of run {run} has no folder {folder.path}: it has not begun, or is gone")
+            raise CascadeError(
+                f"stage {stage} of run {run} has no rollouts: there is no folder {folder.path} (not begun yet, or gone)"
+            )
         if not files:
             raise CascadeError(f"stage {stage} of run {run} has no rollouts (only RL stages that took a step have)")
         return files

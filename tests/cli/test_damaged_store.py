@@ -235,3 +235,9 @@ def test_a_folder_that_may_not_be_entered_is_told(root, monkeypatch):
     monkeypatch.setattr(type(root), "is_dir", is_dir)
     (problem,) = stage_faults(folder_of(root), finished=True)
     assert str(folder_of(root).path) in problem
+
+
+def test_a_parquet_file_of_something_else_is_told(root):
+    write_rollouts(folder_of(root).rollouts, 3, [{"something": "else"}])
+    with pytest.raises(CascadeError, match="completion"):
+        show_rollouts(Store(root), "r", "rl", None, 4, worst=False)
