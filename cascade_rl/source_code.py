@@ -17,6 +17,7 @@ import sysconfig
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cascade_rl.fingerprints import content_of
 from cascade_rl.importing import searched_first
 
 FRAMEWORK = "cascade_rl"
@@ -26,7 +27,7 @@ def source_fingerprint(path: str, search: Sequence[Path]) -> str:
     """16 hex digits over all project files behind ``package.module:name``."""
     digest = hashlib.sha256()
     for name, file in sorted(project_files(path.partition(":")[0], search).items()):
-        digest.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+        digest.update(name.encode() + b"\0" + hashlib.sha256(content_of(file)).digest())
     return digest.hexdigest()[:16]
 
 

@@ -10,13 +10,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 IN_THE_SANDBOX = ROOT / "cascade_rl" / "rewarding" / "sandbox" / "inside"
 """Started under another name, in an interpreter that has nothing else of ours: its imports are relative."""
-BASE = {"types", "processes", "importing", "arguments", "source_code", "json_lines", "rows"}
+BASE = {"types", "processes", "fingerprints", "importing", "arguments", "source_code", "json_lines", "rows"}
 ALLOWED = {
     "types": set(),
     "processes": set(),
     "importing": {"types"},
     "arguments": set(),
-    "source_code": {"importing"},
+    "fingerprints": set(),
+    "source_code": {"importing", "fingerprints"},
     "json_lines": set(),
     "rows": set(),
     "recipe": {"types"},
@@ -29,8 +30,11 @@ ALLOWED = {
     "store": {"recipe"},
     "tracking": {"recipe"},
     "evals": {"recipe", "data", "rollout", "rewarding", "store"},
+    # What identities are made of: read by the plan, and again by each stage's process. No torch.
+    "inputs": {"recipe", "data.exclusion", "data.sources", "rewarding.loading", "store"},
     "stages": {
         "recipe",
+        "inputs",
         "algorithms",
         "data",
         "rollout",
@@ -42,9 +46,10 @@ ALLOWED = {
         "evals",
     },
     "report": {"recipe", "store"},
-    # Identities are made of data, rewards and benchmarks: the orchestrator reads their torch-free parts.
+    # The orchestrator reads the torch-free parts of data, rewards and benchmarks.
     "orchestrator": {
         "recipe",
+        "inputs",
         "store",
         "tracking",
         "data.preferences",

@@ -93,11 +93,15 @@ def check(
     root: Root = Path("."),
     processes: Annotated[int, typer.Option(min=1, help="Ranks to check batch sizes for.")] = 1,
     resolved: Annotated[bool, typer.Option("--resolved", help="Print the whole resolved recipe as YAML.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all finished stages and compare them with their checksums.")
+    ] = False,
 ) -> None:
     """Find every mistake that needs no device, try the rewards on sample rows, show the stages and what would run."""
 
     def action() -> int:
         from cascade_rl.cli.showing import show_plan
+        from cascade_rl.orchestrator.damage import refuse_damage
         from cascade_rl.orchestrator.gates import settled
         from cascade_rl.orchestrator.plan import make_plan
         from cascade_rl.orchestrator.preflight import preflight
@@ -107,6 +111,11 @@ def check(
         loaded = load_recipe(recipe, overrides or ())
         preflight(loaded, processes)
         plan, _ = settled(make_plan(loaded, Store(root.resolve())))
+        if verify:
+            from cascade_rl.cli.showing import show_verified
+
+            return show_verified(plan)
+        refuse_damage(plan, lambda text: print(text, file=sys.stderr))
         for warning in try_rewards(loaded):
             print(f"warning: {warning}", file=sys.stderr)
         for stage in loaded.recipe.stages:

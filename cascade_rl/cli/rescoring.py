@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from cascade_rl.rewarding import Scorer
 from cascade_rl.rows import present
 from cascade_rl.store import Store
 from cascade_rl.store.rollouts import read_rollouts
-from cascade_rl.types import Group, Prompt, Rollout, Score, Stop
+from cascade_rl.types import CascadeError, Group, Prompt, Rollout, Score, Stop
 
 LINES = 10
 """Lines of the table: steps are put together to so many."""
@@ -36,18 +38,19 @@ class Step:
 
 def rescore(store: Store, run: str, stage: str, config: RewardConfig, workers: int) -> list[Step]:
     """Every stored step of ``stage`` under the reward of ``config``. Token ids were not stored: only their number is
-    right. Raises CascadeError where there is no such stage, no rollout, or no column the reward needs."""
-    files = store.rollouts_of(run, stage)
+    right. Steps whose file is damaged are left out with a warning.
+
+    Raises CascadeError where there is no such stage, no rollout, or no column the reward needs."""
+    stored = _readable(store.rollouts_of(run, stage))
+    first = next(stored)
     template = load_recipe(store.run_folder(run) / "recipe.yaml").recipe.template
     record = store.read_run(run) or {}
     search = [Path(record["recipe_path"]).resolve().parent, Path.cwd()]
     overlong = (store.stage_of(run, stage).read() or {}).get("config", {}).get("overlong", "penalise")
     steps: list[Step] = []
-    first = _groups(next(iter(files.values())))
-    refuse_unbound(config, search, set().union(*(group.prompt.columns for group in first)))
+    refuse_unbound(config, search, set().union(*(group.prompt.columns for group in first[1])))
     with Scorer(config, search, workers, template.mode == "thinking") as scorer:
-        for number, file in files.items():
-            before = _groups(file)
+        for number, before in itertools.chain([first], stored):
             waiting = [
                 [scorer.submit_whole(group.prompt, rollout, overlong) for rollout in group.rollouts] for group in before
             ]
@@ -116,17 +119,43 @@ def _flat(groups: Sequence[Group], truncated_out: bool) -> float:
     return sum(group.is_flat(truncated_out) for group in groups) / max(1, len(groups))
 
 
+def _readable(files: Mapping[int, Path]) -> Iterator[tuple[int, list[Group]]]:
+    """Steps and their groups, without those whose files are damaged, which are named on standard error. Raises
+    CascadeError where no step is left."""
+    count = 0
+    for number, file in files.items():
+        try:
+            groups = _groups(file)
+        except CascadeError as error:
+            print(f"WARNING: step {number} is left out: {error}", file=sys.stderr)
+            continue
+        count += 1
+        yield number, groups
+    if not count:
+        raise CascadeError("none of the stored steps can be read")
+
+
 def _groups(file: Path) -> list[Group]:
+    """Raises CascadeError for a file that is damaged, or holds something else."""
     groups: list[list[dict[str, Any]]] = []
+    rows = read_rollouts(file)
     last = None
-    for row in read_rollouts(file):
-        # Not by prompt: a step may draw one twice. Files of older versions do not number the groups.
-        number = row.get("group")
-        if not groups or (row["index"] == 0 if number is None else number != last):
-            groups.append([])
-        last = number
-        groups[-1].append(row)
-    return [_group(rows) for rows in groups]
+    try:
+        for row in rows:
+            # Not by prompt: a step may draw one twice. Files of older versions do not number the groups.
+            number = row.get("group")
+            if not groups or (row["index"] == 0 if number is None else number != last):
+                groups.append([])
+            last = number
+            groups[-1].append(row)
+        found = [_group(rows) for rows in groups]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CascadeError(
+            f"{file} does not hold rollouts as they are stored: {type(error).__name__} {error}"
+        ) from None
+    if not found:
+        raise CascadeError(f"{file} holds no rollouts")
+    return found
 
 
 def _group(rows: Sequence[dict[str, Any]]) -> Group:

@@ -11,10 +11,14 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from cascade_rl.json_lines import json_text, text_lines
+from cascade_rl.json_lines import json_text
+from cascade_rl.orchestrator.damage import verify_all
 from cascade_rl.orchestrator.plan import Plan, PlannedStage
 from cascade_rl.recipe import GateConfig, RewardModelStage, RlStage, RolloutStage, SftStage
 from cascade_rl.store import StageFolder, Store
+from cascade_rl.store.inspection import metric_steps, stage_faults, steps_text
+from cascade_rl.store.locks import holder
+from cascade_rl.store.results import results_in
 from cascade_rl.store.rollouts import read_rollouts
 from cascade_rl.types import CascadeError
 
@@ -42,6 +46,18 @@ def show_plan(plan: Plan, processes: int) -> None:
     if recipe.gates:
         told = "; ".join(f"{gate.benchmark} ({_wanted(gate)}): {gate.action}" for gate in recipe.gates)
         console.print(f"gates: {told}", markup=False)
+
+
+def show_verified(plan: Plan) -> int:
+    """Read every finished stage of ``plan`` and print what is wrong with it. Returns 1 if anything is, else 0."""
+    damaged = 0
+    for name, problems in verify_all(plan):
+        damaged += bool(problems)
+        print(f"{name}: {'DAMAGED' if problems else 'as written'}")
+        for problem in problems:
+            print(f"  {problem}")
+    print(f"{damaged} finished stages are damaged" if damaged else "no finished stage is damaged")
+    return int(damaged > 0)
 
 
 def _show_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -103,30 +119,38 @@ def arithmetic(stage: PlannedStage, processes: int) -> str:
 
 def status_of(store: Store, run: str) -> dict[str, Any]:
     """The facts behind `status`: {"run", "base", "stages": [{"name", "kind", "status", "identity", "parent", ...}],
-    "gates": what each gate said of each stage (``orchestrator.gates.Decision``)}."""
+    "gates": what each gate said of each stage (``orchestrator.gates.Decision``)}.
+
+    What is missing or damaged is told in ``problems`` of its stage; nothing of that raises."""
     record = store.read_run(run)
     assert record is not None
-    stages = []
-    for entry in record["stages"]:
-        folder = StageFolder(store.root / entry["directory"])
-        facts = folder.read() or {}
-        stages.append(
-            {
-                **entry,
-                "status": folder.status,
-                "seconds": facts.get("seconds"),
-                "attempts": len(facts.get("attempts", [])),
-                "steps_done": _last_step(folder),
-                "evaluations": _evaluations(folder),
-                "error": next((a["error"] for a in facts.get("attempts", [])[-1:] if a.get("error")), None),
-            }
-        )
+    finished = record.get("finished", [])
+    stages = [_stage_status(store, entry, entry["directory"] in finished) for entry in record["stages"]]
     return {
         "run": run,
         "base": record["base"],
         "branch_of": record.get("branch_of"),
         "stages": stages,
         "gates": record.get("gates", []),
+    }
+
+
+def _stage_status(store: Store, entry: dict[str, Any], finished: bool) -> dict[str, Any]:
+    folder = StageFolder(store.root / entry["directory"])
+    facts, fault = folder.look()
+    attempts = facts.get("attempts", [])
+    results, _ = results_in(folder.evals)
+    status = "damaged" if fault else facts.get("status", "missing" if finished else "pending")
+    return {
+        **entry,
+        "status": status,
+        "seconds": facts.get("seconds"),
+        "attempts": len(attempts),
+        "steps_done": max(metric_steps(folder.metrics), default=0),
+        "evaluations": {result["benchmark"]: result["value"] for result in results},
+        "error": next((a["error"] for a in attempts[-1:] if a.get("error")), None),
+        "used": holder(folder.lock),
+        "problems": stage_faults(folder, finished=finished),
     }
 
 
@@ -145,6 +169,12 @@ def show_status(facts: dict[str, Any]) -> None:
     for stage in facts["stages"]:
         if stage["error"] and stage["status"] == "failed":
             console.print(f"\n{stage['name']} failed: {stage['error']}", markup=False)
+        elif stage["used"]:
+            console.print(f"\n{stage['name']} is in use {stage['used']}", markup=False)
+    if problems := [(stage["name"], problem) for stage in facts["stages"] for problem in stage["problems"]]:
+        console.print("\nmissing or damaged:", style="bold")
+        for name, problem in problems:
+            console.print(f"  {name}: {problem}", markup=False)
     if told := [decision["message"] for decision in facts["gates"] if decision["verdict"] != "pass"]:
         console.print("\ngates:\n" + "\n".join(f"  {message}" for message in told), markup=False)
     elif facts["gates"]:
@@ -156,8 +186,12 @@ def show_rollouts(store: Store, run: str, stage: str, step: int | None, limit: i
     by_step = store.rollouts_of(run, stage)
     chosen = by_step.get(max(by_step) if step is None else step)
     if chosen is None:
-        raise CascadeError(f"no rollouts of step {step}; there are steps {min(by_step)} to {max(by_step)}")
-    rows = read_rollouts(chosen)
+        raise CascadeError(f"no rollouts of step {step}; there are those of {steps_text(by_step)}")
+    try:
+        rows = read_rollouts(chosen)
+    except CascadeError as error:
+        others = steps_text([other for other, path in by_step.items() if path != chosen])
+        raise CascadeError(f"{error}. There are those of {others} (--step)") from None
     if worst:
         rows.sort(key=lambda row: row["value"])
     for row in rows[:limit]:
@@ -169,24 +203,3 @@ def show_rollouts(store: Store, run: str, stage: str, step: int | None, limit: i
             print(f"details: {json_text(details)}")
         if row["error"]:
             print(f"error: {row['error']}")
-
-
-def _last_step(folder: StageFolder) -> int:
-    try:
-        lines = text_lines(folder.metrics)
-    except FileNotFoundError:
-        return 0
-    for line in reversed(lines):
-        try:
-            return int(json.loads(line)["step"])
-        except (ValueError, KeyError):
-            continue  # the last line may be half-written
-    return 0
-
-
-def _evaluations(folder: StageFolder) -> dict[str, float]:
-    found = {}
-    for file in sorted(folder.evals.glob("*.json")) if folder.evals.is_dir() else []:
-        result = json.loads(file.read_text())
-        found[result["benchmark"]] = result["value"]
-    return found

@@ -16,6 +16,7 @@ from cascade_rl.arguments import argument_problems
 from cascade_rl.data.messages import is_conversation, normal_messages, tools_of
 from cascade_rl.data.reading import Row, data_files, file_rows, folder_rows, hub_rows
 from cascade_rl.data.refusals import Refusals, refuse
+from cascade_rl.fingerprints import file_hash
 from cascade_rl.importing import import_by_path
 from cascade_rl.recipe import DataSource
 from cascade_rl.recipe.paths import looks_like_path, resolve_path
@@ -179,7 +180,7 @@ def fingerprint(source: DataSource, recipe_path: Path) -> dict[str, Any]:
         }
     elif path := _local(source, recipe_path):
         files = data_files(path) if path.is_dir() else [path]
-        what = {"files": [_file_hash(file) for file in files]}
+        what = {"files": [file_hash(file) for file in files]}
         if path.is_dir():
             what["split"] = source.split
     else:
@@ -297,14 +298,6 @@ def _raw_rows(source: DataSource, recipe_path: Path) -> Iterator[Row]:
         yield from folder_rows(path, source.split)
     else:
         yield from file_rows(path)
-
-
-def _file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()[:16]
 
 
 def messages_of(row: Row, source: DataSource, index: int) -> tuple[Message, ...]:

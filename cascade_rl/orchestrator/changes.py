@@ -32,7 +32,9 @@ def refuse_silent_changes(
         if old_record is None or old_record["status"] != "complete" or stage.folder.is_complete:
             continue
         redone.append(stage.name)
-        lines = [line for line in differences(old_record["inputs"], stage.inputs) if not line.startswith("parent:")]
+        lines = [
+            line for line in differences(old_record.get("inputs", {}), stage.inputs) if not line.startswith("parent:")
+        ]
         if old["parent"] != stage.parent:
             lines.append(f"starts from {stage.parent}, no longer from {old['parent']}")
             lines += _part_of_gates(old["parent"], stage.parent, was, decisions)

@@ -15,7 +15,7 @@ from cascade_rl.orchestrator.plan import BASE, Plan
 from cascade_rl.orchestrator.rollback import without
 from cascade_rl.recipe import GateConfig, GateException, LoadedRecipe
 from cascade_rl.store import StageFolder
-from cascade_rl.store.files import read_json
+from cascade_rl.store.results import read_result
 from cascade_rl.types import CascadeError
 
 Verdict = Literal["pass", "excepted", "warn", "stop", "rollback"]
@@ -256,7 +256,7 @@ def _read(plan: Plan, file_stem: str) -> Iterator[tuple[str, Measured]]:
     folders: list[tuple[str, StageFolder]] = [(BASE, plan.base.folder)]
     folders += [(stage.name, stage.folder) for stage in plan.stages]
     for name, folder in folders:
-        result = read_json(folder.evals / f"{file_stem}.json")
+        result = read_result(folder.evals / f"{file_stem}.json")
         if result is not None:
             yield name, Measured(name, 100 * result["value"], 100 * result["stderr"])
 

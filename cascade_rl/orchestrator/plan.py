@@ -5,24 +5,21 @@ No torch here: a plan is made in a second, by `check` as by every supervisor.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from cascade_rl.data.exclusion import exclusion_inputs, stages_data
-from cascade_rl.data.sources import fingerprint as data_fingerprint
+from cascade_rl.data.exclusion import stages_data
 from cascade_rl.evals.registry import pairs_identity, resolve_benchmark, resolve_pairs
+from cascade_rl.fingerprints import recorded
+from cascade_rl.inputs import benchmark_inputs, model_inputs, stage_inputs
 from cascade_rl.models import BUILT_IN, builder_fingerprint
 from cascade_rl.orchestrator.stage_inputs import config_inputs
 from cascade_rl.recipe import (
-    DataSource,
     DistillStage,
     LoadedRecipe,
     Place,
     Recipe,
-    RewardConfig,
     RewardModelStage,
     RlStage,
     Stage,
@@ -32,10 +29,8 @@ from cascade_rl.recipe import (
 from cascade_rl.recipe.parts import stage_reference
 from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.recipe.problems import nearest, suggestion
-from cascade_rl.rewarding.loading import fingerprint as reward_fingerprint
-from cascade_rl.rewarding.loading import load_reward
-from cascade_rl.store import Job, PlannedBenchmark, StageFolder, Store, identity_fields, identity_of
-from cascade_rl.store.files import read_json
+from cascade_rl.store import Job, PlannedBenchmark, Reads, StageFolder, Store, identity_fields, identity_of
+from cascade_rl.store.results import read_result
 from cascade_rl.types import CascadeError
 
 BASE = "model"
@@ -51,7 +46,10 @@ class PlannedStage:
     parent_identity: str
     parent_checkpoint: str
     parent_folder: StageFolder | None
+    parent_files: dict[str, Any] | None
+    """What identifies a parent that lies in a folder outside of the store."""
     inputs: dict[str, Any]
+    reads: Reads
     identity: str
     folder: StageFolder
     keep_optimizer: bool
@@ -173,20 +171,10 @@ def plan_benchmarks(loaded: LoadedRecipe) -> list[PlannedBenchmark]:
     planned = []
     for entry in loaded.recipe.evaluate.after_each_stage:
         config = resolve_benchmark(entry)
-        inputs = {
-            "benchmark": identity_fields(config, frozenset({"data", "reward"})),
-            "data": _data(config.data, loaded),
-            "reward": _reward(config.reward, loaded),
-            "template": identity_fields(loaded.recipe.template),
-            "dtype": loaded.recipe.dtype,
-        }
-        planned.append(PlannedBenchmark(config=config, identity=identity_of(inputs)))
+        with recorded() as files:
+            inputs = benchmark_inputs(config, loaded.recipe.template, loaded.recipe.dtype, loaded.path)
+        planned.append(PlannedBenchmark(config=config, identity=identity_of(inputs), files=files))
     return planned
-
-
-def search_path(loaded: LoadedRecipe) -> list[Path]:
-    """Where import paths of a recipe are looked up: its own folder, then the working folder."""
-    return [loaded.path.resolve().parent, Path.cwd()]
 
 
 def _plan_base(loaded: LoadedRecipe, store: Store) -> PlannedBase:
@@ -206,7 +194,7 @@ def _plan_base(loaded: LoadedRecipe, store: Store) -> PlannedBase:
             raise CascadeError(
                 f"{where}: model_args go with a built-in model only, which {recipe.model!r} is not; {hint}"
             )
-        inputs, checkpoint = model_inputs(recipe.model, loaded, loaded.place("model"))
+        inputs, checkpoint = _model(recipe.model, loaded, loaded.place("model"))
     identity = identity_of({"kind": "base", **inputs})
     folder = store.stage("base", identity)
     is_built = recipe.model in BUILT_IN
@@ -224,105 +212,77 @@ def _plan_stage(
     recipe = loaded.recipe
     parent = config.init or BASE
     parent_folder: StageFolder | None = None
+    parent_files: dict[str, Any] | None = None
     if parent in done:
         parent_folder = done[parent].folder
         parent_identity, checkpoint = done[parent].identity, str(parent_folder.checkpoint)
     elif parent == BASE:
         parent_identity, checkpoint = base.identity, base.checkpoint
+        parent_files = None if base.is_built else base.inputs
     else:
-        outside, checkpoint = model_inputs(parent, loaded, loaded.place("stages", config.name, "init"))
-        parent_identity = identity_of({"kind": "base", **outside})
+        parent_files, checkpoint = _model(parent, loaded, loaded.place("stages", config.name, "init"))
+        parent_identity = identity_of({"kind": "base", **parent_files})
+    reads = _reads(config, loaded, {name: stage.identity for name, stage in done.items()})
     inputs: dict[str, Any] = {
         "kind": config.kind,
         "name": config.name,
         "config": config_inputs(config),
         "parent": parent_identity,
-        "data": _data(config.data, loaded),
         "template": identity_fields(recipe.template),
         "dtype": recipe.dtype,
+        **reads.inputs,
     }
-    if config.exclude:
-        data = stages_data(config, recipe.stages)
-        inputs["exclude"] = [exclusion_inputs(exclusion, data, loaded.path) for exclusion in config.exclude]
-    known = {name: stage.identity for name, stage in done.items()}
-    if isinstance(config, DistillStage):
-        place = loaded.place("stages", config.name, "teachers" if config.teachers else "teacher")
-        teachers = {
-            domain: _teacher(teacher, known, loaded, place) for domain, teacher in config.teachers_by_domain.items()
-        }
-        inputs["teacher"] = teachers if config.teachers else teachers[""]
-    if isinstance(config, RlStage):
-        rewards = {
-            domain: _reward(reward.resolved(known), loaded) for domain, reward in config.rewards_by_domain.items()
-        }
-        inputs["reward"] = rewards if config.rewards else rewards[""]
     identity = identity_of(inputs)
     folder = store.stage(config.name, identity)
     return PlannedStage(
-        config, parent, parent_identity, checkpoint, parent_folder, inputs, identity, folder, keep_optimizer
+        config=config,
+        parent=parent,
+        parent_identity=parent_identity,
+        parent_checkpoint=checkpoint,
+        parent_folder=parent_folder,
+        parent_files=parent_files,
+        inputs=inputs,
+        reads=reads,
+        identity=identity,
+        folder=folder,
+        keep_optimizer=keep_optimizer,
     )
 
 
-def model_inputs(
+def _reads(config: Stage, loaded: LoadedRecipe, known: dict[str, str]) -> Reads:
+    """What the stage reads beside its parent. ``known``: identities of the stages before it."""
+    if isinstance(config, DistillStage):
+        place = loaded.place("stages", config.name, "teachers" if config.teachers else "teacher")
+        for teacher in config.teachers_by_domain.values():
+            if (
+                teacher.stage is None and teacher.model is not None
+            ):  # found here for the sake of its error, which names the line
+                _model(teacher.model, loaded, place, "the teacher's model", "a stage before this one (stage:NAME)")
+    others = stages_data(config, loaded.recipe.stages)
+    with recorded() as files:
+        inputs = stage_inputs(config, others, known, loaded.path)
+    return Reads(stage=config.model_dump(mode="json"), stages_data=others, known=known, inputs=inputs, files=files)
+
+
+def _model(
     model: str,
     loaded: LoadedRecipe,
     place: Place,
     what: str = "model",
     other: str = f"built in ({', '.join(BUILT_IN)})",
 ) -> tuple[dict[str, Any], str]:
-    """What identifies a model given by path or hub id, and where to load it from. ``what`` it is called and what
-    ``other`` kinds of names there are, for the error.
-
-    The path itself is no part of its identity. A local folder is known by its small files' content and its large
-    files' size, head and tail: hashing tens of gigabytes at every start would cost minutes.
-    """
-    path = resolve_path(model, loaded.path)
-    if path is None:
-        if model.startswith((".", "/", "~")) or "/" not in model:
-            near = nearest(model, BUILT_IN)
-            hint = f"; did you mean {near}?" if near and near != model else ""
-            raise CascadeError(
-                f"{place}: {what} {model!r} is neither a folder, nor a hub id (owner/name), nor {other}{hint}"
-            )
-        return {"hub": model}, model
-    if not (path / "config.json").is_file():
-        raise CascadeError(f"{place}: {path} is not a model folder (it has no config.json)")
-    files = {
-        str(file.relative_to(path)): _file_digest(file)
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    }
-    return {"files": files}, str(path)
-
-
-def _file_digest(path: Path, edge: int = 1 << 20) -> str:
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with open(path, "rb") as file:
-        digest.update(file.read(edge))
-        if size > edge:
-            file.seek(max(edge, size - edge))
-            digest.update(file.read())
-    return digest.hexdigest()[:16]
-
-
-def _data(sources: Sequence[DataSource], loaded: LoadedRecipe) -> list[dict[str, Any]]:
-    return [data_fingerprint(source, loaded.path) for source in sources]
-
-
-def _reward(config: RewardConfig, loaded: LoadedRecipe) -> dict[str, Any]:
-    source = reward_fingerprint(load_reward(config, search_path(loaded)))
-    return {**identity_fields(config), "source": source}
-
-
-def _teacher(config: TeacherConfig, known: Mapping[str, str], loaded: LoadedRecipe, place: Place) -> dict[str, Any]:
-    """What identifies a teacher: its stage, its model, or for want of more the address of its server."""
-    if config.stage is not None:
-        return {"stage": known[config.stage]}
-    if config.model is None:
-        return {"url": config.url}
-    other = "a stage before this one (stage:NAME)"
-    return model_inputs(config.model, loaded, place, what="the teacher's model", other=other)[0]
+    """``inputs.model_inputs``, whose errors name the place in the recipe. ``what`` the model is called there and what
+    ``other`` kinds of names there are."""
+    try:
+        return model_inputs(model, loaded.path)
+    except LookupError:
+        near = nearest(model, BUILT_IN)
+        hint = f"; did you mean {near}?" if near and near != model else ""
+        raise CascadeError(
+            f"{place}: {what} {model!r} is neither a folder, nor a hub id (owner/name), nor {other}{hint}"
+        ) from None
+    except CascadeError as error:
+        raise CascadeError(f"{place}: {error}") from None
 
 
 def template_of(stage: PlannedStage, loaded: LoadedRecipe) -> TemplateConfig:
@@ -355,6 +315,8 @@ def stage_job(plan: Plan, stage: PlannedStage) -> Job:
         keep_optimizer=stage.keep_optimizer,
         stage=_with_checkpoints(stage.config, plan).model_dump(mode="json"),
         stages_data=stages_data(stage.config, plan.loaded.recipe.stages),
+        reads=stage.reads,
+        parent_files=stage.parent_files,
         template=template_of(stage, plan.loaded),
         evaluate_every=plan.loaded.recipe.evaluate.every_steps,
     )
@@ -391,7 +353,7 @@ def evaluate_job(plan: Plan, stage: PlannedStage | None) -> Job | None:
     if stage and isinstance(stage.config, RewardModelStage):
         return _pairs_job(plan, stage, stage.config)
     folder = stage.folder if stage else plan.base.folder
-    missing = [b for b in plan.benchmarks if not (folder.evals / f"{b.file_stem}.json").is_file()]
+    missing = [b for b in plan.benchmarks if read_result(folder.evals / f"{b.file_stem}.json") is None]
     if not missing:
         return None
     job = _job(
@@ -401,6 +363,7 @@ def evaluate_job(plan: Plan, stage: PlannedStage | None) -> Job | None:
         identity=stage.identity if stage else plan.base.identity,
         folder=folder.path,
         checkpoint=str(folder.checkpoint) if stage else plan.base.checkpoint,
+        parent_files=None if stage or plan.base.is_built else plan.base.inputs,
     )
     return job.model_copy(update={"benchmarks": missing})
 
@@ -408,7 +371,7 @@ def evaluate_job(plan: Plan, stage: PlannedStage | None) -> Job | None:
 def _pairs_job(plan: Plan, stage: PlannedStage, config: RewardModelStage) -> Job | None:
     """The same of a reward model, which generates nothing and is measured on preference pairs."""
     for benchmark in map(resolve_pairs, config.evaluate):
-        result = read_json(stage.folder.evals / f"{benchmark.name}.json")
+        result = read_result(stage.folder.evals / f"{benchmark.name}.json")
         if result is None or result.get("identity") != pairs_identity(benchmark, plan.loaded.path):
             break
     else:

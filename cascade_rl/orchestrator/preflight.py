@@ -9,10 +9,10 @@ from pathlib import Path
 from cascade_rl.data.refusals import Refusals
 from cascade_rl.data.sources import ASKING, Row, columns_of, no_rows, to_conversations, to_prompts
 from cascade_rl.evals.registry import resolve_benchmark
+from cascade_rl.inputs import search_path
 from cascade_rl.models import BUILT_IN, argument_problems
 from cascade_rl.orchestrator.launch_checks import check_launch, launch_of
 from cascade_rl.orchestrator.pair_checks import check_reward_model
-from cascade_rl.orchestrator.plan import search_path
 from cascade_rl.orchestrator.selection import check_selection
 from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, RecipeError, RewardConfig
 from cascade_rl.recipe.checks import check_context, check_files, check_structure, positions_of_stages
@@ -94,7 +94,7 @@ def _check_dynamic_sampling(loaded: LoadedRecipe, stage: RlStage, keys: Keys) ->
     """Whether a group is flat must be known while others generate."""
     for domain, config in stage.rewards_by_domain.items():
         try:
-            reward = load_reward(config, search_path(loaded))
+            reward = load_reward(config, search_path(loaded.path))
         except CascadeError:
             continue  # reported by _check_reward
         if reward.has_combine and not reward.combines_groups_alone:
@@ -130,7 +130,7 @@ def _check_reward(
 ) -> Iterator[Problem]:
     """The reward can be loaded, and finds its columns in the rows of its domain (None: in all)."""
     try:
-        reward = load_reward(config, search_path(loaded))
+        reward = load_reward(config, search_path(loaded.path))
     except CascadeError as error:
         yield Problem.at(loaded, keys, str(error))
         return

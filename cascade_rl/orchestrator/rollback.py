@@ -45,8 +45,10 @@ def _moved(
     if heir is stage and inputs == stage.inputs:
         return stage
     parent = done.get(heir.parent)
+    parent_files = heir.parent_files
     if parent is not None:
         parent_identity, checkpoint = parent.identity, str(parent.folder.checkpoint)
+        parent_files = None
     elif heir.parent == BASE:
         parent_identity, checkpoint = declared.base.identity, declared.base.checkpoint
     else:
@@ -64,6 +66,7 @@ def _moved(
         parent_identity=parent_identity,
         parent_checkpoint=checkpoint,
         parent_folder=parent.folder if parent else None,
+        parent_files=parent_files,
         inputs=inputs,
         identity=identity,
         folder=declared.store.stage(stage.name, identity),

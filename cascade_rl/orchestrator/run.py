@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from cascade_rl.orchestrator.changes import refuse_silent_changes
+from cascade_rl.orchestrator.damage import refuse_damage
 from cascade_rl.orchestrator.environment import FIX, environment_problems
 from cascade_rl.orchestrator.gates import SHUT, Decision, GateShut, settled, stop_message
-from cascade_rl.orchestrator.plan import Plan, PlannedStage, base_job, evaluate_job, make_plan, stage_job
+from cascade_rl.orchestrator.plan import BASE, Plan, PlannedStage, base_job, evaluate_job, make_plan, stage_job
 from cascade_rl.orchestrator.preflight import preflight
 from cascade_rl.orchestrator.session import Place, open_session
 from cascade_rl.orchestrator.supervisor import StageFailed, Stopped, StopRequest, Supervisor
@@ -24,11 +27,15 @@ from cascade_rl.recipe.parts import NAME_LENGTH, NAME_PATTERN
 from cascade_rl.recipe.wording import unfit_name
 from cascade_rl.store import Job, StageFolder, Store
 from cascade_rl.store.files import remove_leftovers, write_text
-from cascade_rl.store.locks import hold
+from cascade_rl.store.inspection import inventory
+from cascade_rl.store.locks import hold, hold_in_turn, hold_together
 from cascade_rl.store.records import now
 from cascade_rl.types import EXIT_RESUME, CascadeError
 
 Say = Callable[[str], None]
+Work = tuple[str, Job, tuple[StageFolder, dict] | None]
+"""Title, job, and the stage with the record to keep of it (None: an evaluation, of which none is kept)."""
+Turn = AbstractContextManager[None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ def run(loaded: LoadedRecipe, store: Store, wishes: Wishes, say: Say) -> tuple[s
     if place.rank != 0:
         session = open_session(control, place)
         return name, Supervisor(session, stop).follow(lambda: None)
-    with hold(store.run_folder(name) / ".lock", f"run {name!r}"):
+    with hold(store.run_folder(name) / ".lock", f"run {name!r}", run=name):
         # The session opens first: an error found below must release the other ranks, not leave them waiting.
         supervisor = Supervisor(open_session(control, place), stop)
         code = 1
@@ -100,6 +107,8 @@ def prepare(loaded: LoadedRecipe, store: Store, wishes: Wishes, world_size: int,
     if wishes.from_stage:
         set_aside(plan, wishes.from_stage, say)
     plan, decisions = settled(plan)  # evaluations set aside decide nothing any more
+    refuse_damage(plan, say)
+    _tell_vanished(plan, say)
     _note(plan, decisions, loaded.recipe.name if wishes.branch else None)
     origin = f"# {loaded.path} as resolved; relative paths are looked for beside that file and in the working folder\n"
     write_text(store.run_folder(run_name) / "recipe.yaml", origin + loaded.to_yaml())
@@ -114,11 +123,41 @@ def _note(plan: Plan, decisions: Sequence[Decision], branch_of: str | None = Non
         {
             **plan.record(),
             "gates": [decision.record() for decision in decisions],
+            "finished": _finished(plan, record),
             "created": record.get("created", now()),
             "updated": now(),
             "branch_of": record.get("branch_of", branch_of),
         },
     )
+
+
+def _note_finished(plan: Plan) -> None:
+    """Keep in ``run.json`` which stages are complete."""
+    record = plan.store.read_run(plan.run)
+    if record is not None and record.get("finished", []) != (finished := _finished(plan, record)):
+        plan.store.write_run(plan.run, {**record, "finished": finished})
+
+
+def _finished(plan: Plan, record: Mapping[str, Any]) -> list[str]:
+    """Folders of stages that are complete, or were when the run last looked: such a one that is gone has vanished.
+
+    A stage whose folder is there and not complete is being computed anew (``--from``)."""
+    before = set(record.get("finished", []))
+    folders = {str(stage.folder.path.relative_to(plan.store.root)): stage.folder for stage in plan.stages}
+    return [
+        name
+        for name, folder in folders.items()
+        if folder.is_complete or (name in before and not folder.path.exists() and not folder.superseded.exists())
+    ]
+
+
+def _tell_vanished(plan: Plan, say: Say) -> None:
+    """Warn about finished stages whose folders are gone."""
+    before = set((plan.store.read_run(plan.run) or {}).get("finished", []))
+    for stage in plan.stages:
+        gone = not stage.folder.path.exists() and not stage.folder.superseded.exists()
+        if gone and str(stage.folder.path.relative_to(plan.store.root)) in before:
+            say(f"WARNING: {stage.name} was finished and its folder {stage.folder.path} is gone; it is computed anew")
 
 
 def _try_rewards(plan: Plan, say: Say) -> None:
@@ -139,17 +178,19 @@ def set_aside(plan: Plan, name: str, say: Say) -> None:
         if stage.sources & redo:
             redo.add(stage.name)
         if stage.name in redo and stage.folder.path.exists():
-            aside = _aside(stage)
-            if stage.folder.is_complete:
-                shutil.rmtree(aside, ignore_errors=True)
-                stage.folder.path.rename(aside)
-                say(f"{stage.name} will be computed anew; until it is, the old result stays in {aside.name}")
-            else:
-                shutil.rmtree(stage.folder.path)
+            what, run_name = f"stage {stage.name!r}", plan.run
+            with hold(stage.folder.lock, what, run_name), hold(stage.folder.reading_lock, what, run_name):
+                _move_aside(stage, say)
 
 
-def _aside(stage: PlannedStage) -> Path:
-    return stage.folder.path.with_name(f"{stage.folder.path.name}.superseded")
+def _move_aside(stage: PlannedStage, say: Say) -> None:
+    if not stage.folder.is_complete:
+        shutil.rmtree(stage.folder.path)
+        return
+    aside = stage.folder.superseded
+    shutil.rmtree(aside, ignore_errors=True)
+    stage.folder.path.rename(aside)
+    say(f"{stage.name} will be computed anew; until it is, the old result stays in {aside.name}")
 
 
 def forget(plan: Plan, say: Say) -> None:
@@ -181,12 +222,32 @@ def _carry_out(plan: Plan, wishes: Wishes, supervisor: Supervisor, stop: StopReq
     def at_gates(plan: Plan, stage: PlannedStage) -> Plan:
         return _at_gates(plan, stage, wishes, say)
 
+    @contextlib.contextmanager
+    def turn(name: str, folder: StageFolder, sources: Sequence[StageFolder]) -> Iterator[None]:
+        def on_wait(holder: str) -> None:
+            say(f"Waiting for {name}: it is in use {holder}")
+
+        with hold_in_turn(folder.lock, plan.run, on_wait, check_stop), contextlib.ExitStack() as reading:
+            for source in sources:
+                reading.enter_context(hold_together(source.reading_lock, plan.run))
+                if not source.is_complete:
+                    raise CascadeError(
+                        f"{name} starts from {source.path}, which is not complete any more: another run computes it "
+                        "anew (--from). Start the same command again to wait for it."
+                    )
+            yield
+
+    def check_stop() -> None:
+        if stop.is_set:
+            raise Stopped
+
     try:
-        for title, job, place in _work(plan, wishes, at_gates):
-            if stop.is_set:
-                raise Stopped
-            say(title)
-            _do(job, place, supervisor)
+        # Closed at once when a job fails, so that the lock of its stage is free before the report is written.
+        with contextlib.closing(_work(plan, wishes, at_gates, turn)) as jobs:
+            for title, job, place in jobs:
+                check_stop()
+                say(title)
+                _do(job, place, supervisor)
     except Stopped:
         say("Stopped as asked; the state is saved. The same command goes on from here.")
         return EXIT_RESUME
@@ -218,11 +279,40 @@ def _at_gates(plan: Plan, stage: PlannedStage, wishes: Wishes, say: Say) -> Plan
     return new
 
 
-def _work(plan: Plan, wishes: Wishes, at_gates: Callable[[Plan, PlannedStage], Plan] = lambda plan, _: plan):
-    """Yield (title, job, record to keep | None) lazily: what is still to do is looked up when its turn comes, since
-    gates may change what later stages start from."""
+def _work(
+    plan: Plan,
+    wishes: Wishes,
+    at_gates: Callable[[Plan, PlannedStage], Plan] = lambda plan, _: plan,
+    turn: Callable[[str, StageFolder, Sequence[StageFolder]], Turn] = lambda *_: contextlib.nullcontext(),
+) -> Generator[Work]:
+    """Yield (title, job, record to keep | None) one at a time. What is still to do is looked up when its turn comes,
+    since gates may change what later stages start from, and another run may work on a stage that this one shares.
+
+    ``turn`` holds a stage's folder for this run, and keeps those it starts from where they are. One stage is worked on
+    at a time, so runs cannot block each other for ever.
+    """
+    with turn("the base model", plan.base.folder, ()):
+        yield from _base_work(plan)
+    for number, name in enumerate([stage.name for stage in plan.stages], start=1):
+        stage = plan.stage(name)
+        with turn(f"stage {name}", stage.folder, _sources(plan, stage)):
+            yield from _stage_work(plan, stage, f"[{number}/{len(plan.stages)}] {name}")
+        plan = at_gates(plan, stage)
+        if name == wishes.until:
+            return
+
+
+def _sources(plan: Plan, stage: PlannedStage) -> list[StageFolder]:
+    """Folders of the store that a stage still to be trained starts from."""
+    if stage.folder.is_complete:
+        return []
+    folders = {BASE: plan.base.folder, **{other.name: other.folder for other in plan.stages}}
+    return [folders[name] for name in sorted(stage.sources & folders.keys())]
+
+
+def _base_work(plan: Plan) -> Iterator[Work]:
     base = plan.base
-    remove_leftovers(plan.store.root / "store")
+    remove_leftovers(base.folder.path)
     if base.is_built and not base.folder.is_complete:
         yield f"[base] building {plan.loaded.recipe.model}", base_job(plan), (base.folder, _base_record(plan))
     elif not base.is_built and base.folder.read() is None:
@@ -230,29 +320,23 @@ def _work(plan: Plan, wishes: Wishes, at_gates: Callable[[Plan, PlannedStage], P
         base.folder.finish("complete", "complete")
     if plan.loaded.recipe.evaluate.base_model and (job := evaluate_job(plan, None)):
         yield "[base] evaluating", job, None
-    for number, name in enumerate([stage.name for stage in plan.stages], start=1):
-        stage = plan.stage(name)
-        where = f"[{number}/{len(plan.stages)}] {stage.name}"
-        if not stage.folder.is_complete:
-            yield (
-                f"{where} ({stage.config.kind}, {stage.identity})",
-                stage_job(plan, stage),
-                (
-                    stage.folder,
-                    _stage_record(stage),
-                ),
-            )
-        _tidy(stage)
-        if job := evaluate_job(plan, stage):
-            yield f"{where} evaluating", job, None
-        plan = at_gates(plan, stage)
-        if stage.name == wishes.until:
-            return
+
+
+def _stage_work(plan: Plan, stage: PlannedStage, where: str) -> Iterator[Work]:
+    for folder in (stage.folder.path, stage.folder.state):
+        remove_leftovers(folder)
+    if not stage.folder.is_complete:
+        title = f"{where} ({stage.config.kind}, {stage.identity})"
+        yield title, stage_job(plan, stage), (stage.folder, _stage_record(stage))
+    _tidy(stage)
+    _note_finished(plan)
+    if job := evaluate_job(plan, stage):
+        yield f"{where} evaluating", job, None
 
 
 def _tidy(stage: PlannedStage) -> None:
     """A finished stage needs neither its resumable states nor the result it replaced."""
-    for leftover in (stage.folder.state, stage.folder.path / "data", _aside(stage)):
+    for leftover in (stage.folder.state, stage.folder.path / "data", stage.folder.superseded):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -270,6 +354,7 @@ def _do(job: Job, record: tuple[StageFolder, dict] | None, supervisor: Superviso
     except StageFailed as error:
         folder.finish("failed", "failed", error=str(error))
         raise StageFailed(f"stage {job.name} failed.\n{error}") from None
+    folder.update(inventory=inventory(folder))
     folder.finish("complete", "complete")
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from cascade_rl.data.refusals import Refusals
 from cascade_rl.data.sources import columns_of, to_prompts
 from cascade_rl.evals.registry import resolve_benchmark
-from cascade_rl.orchestrator.plan import search_path
+from cascade_rl.inputs import search_path
 from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, RecipeError, RewardConfig
 from cascade_rl.recipe.measuring import BenchmarkConfig
 from cascade_rl.recipe.problems import Keys
@@ -39,7 +39,7 @@ def try_rewards(loaded: LoadedRecipe, finished: Collection[str] = ()) -> list[Pr
     asked = _distinct(_asked(loaded, finished))
     thinking = loaded.recipe.template.mode == "thinking"
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        trials = list(threads.map(partial(_try, search=search_path(loaded), thinking=thinking), asked))
+        trials = list(threads.map(partial(_try, search=search_path(loaded.path), thinking=thinking), asked))
     fatal = [
         Problem.at(loaded, one.keys, f"{trial.fatal} (rows of {one.source})")
         for one, trial in zip(asked, trials, strict=True)

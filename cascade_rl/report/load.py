@@ -1,15 +1,19 @@
-"""A run as the store has it, read into small records. Whatever is missing or half-written stays empty."""
+"""A run as the store has it, read into small records. Whatever is missing or damaged stays empty and is named."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cascade_rl.json_lines import text_lines
-from cascade_rl.store import StageFolder
-from cascade_rl.store.rollouts import read_rollouts as rows_of_file
+from cascade_rl.store import StageFolder, Store
+from cascade_rl.store.files import damaged
+from cascade_rl.store.inspection import stage_faults
+from cascade_rl.store.results import read_result
+from cascade_rl.store.rollouts import read_rollouts
 from cascade_rl.types import CascadeError
 
 
@@ -44,6 +48,10 @@ class StageView:
     measurements: dict[str, Measurement] = field(default_factory=dict)
     rolled_back: bool = False
     """A gate shut after it: nothing started from it."""
+    problems: list[str] = field(default_factory=list)
+    """What of it is missing or damaged, one line each."""
+    lost: bool = False
+    """The run noted that it was complete, and its folder or its record is not there any more."""
 
     @property
     def samples(self) -> bool:
@@ -88,12 +96,20 @@ class RunView:
 
 def load_run(root: Path, run: str) -> RunView:
     """Read run ``run`` under ``root``. Raises CascadeError when there is no such run."""
-    path = root / "runs" / run / "run.json"
-    if not path.is_file():
+    record = Store(root).read_run(run)
+    if record is None:
         raise CascadeError(f"there is no run {run!r} under {root / 'runs'}")
-    record = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return _view(root, record)
+    except (KeyError, TypeError) as error:
+        path = Store(root).run_folder(run) / "run.json"
+        raise CascadeError(damaged(path, f"{type(error).__name__}: {error}")) from error
+
+
+def _view(root: Path, record: dict[str, Any]) -> RunView:
     names = {entry["identity"]: entry["name"] for entry in record["benchmarks"]}
-    base = _stage(root, {**record["base"], "name": "model", "kind": "base", "parent": None}, names)
+    finished = record.get("finished", [])
+    base = _stage(root, {**record["base"], "name": "model", "kind": "base", "parent": None}, names, finished)
     return RunView(
         name=record["name"],
         recipe_path=record["recipe_path"],
@@ -103,23 +119,25 @@ def load_run(root: Path, run: str) -> RunView:
         updated=record.get("updated", ""),
         branch_of=record.get("branch_of"),
         base=base,
-        stages=[_stage(root, entry, names) for entry in record["stages"]],
+        stages=[_stage(root, entry, names, finished) for entry in record["stages"]],
         benchmarks=[entry["name"] for entry in record["benchmarks"]],
         benchmark_identities={entry["name"]: entry["identity"] for entry in record["benchmarks"]},
         gates=record.get("gates", []),
     )
 
 
-def _stage(root: Path, entry: dict[str, Any], benchmarks: dict[str, str]) -> StageView:
+def _stage(root: Path, entry: dict[str, Any], benchmarks: dict[str, str], finished: Collection[str]) -> StageView:
     directory = root / entry["directory"]
-    facts = _json(directory / "stage.json") or {}
+    folder, was_finished = StageFolder(directory), entry["directory"] in finished
+    facts, fault = folder.look()
+    missing = "missing" if was_finished else "pending"
     return StageView(
         name=entry["name"],
         kind=entry["kind"],
         identity=entry["identity"],
         parent=entry["parent"],
         directory=directory,
-        status=facts.get("status", "pending"),
+        status="damaged" if fault else facts.get("status", missing),
         seconds=facts.get("seconds") or 0.0,
         attempts=facts.get("attempts", []),
         config=facts.get("config", {}),
@@ -127,6 +145,8 @@ def _stage(root: Path, entry: dict[str, Any], benchmarks: dict[str, str]) -> Sta
         metrics=_lines(directory / "metrics.jsonl"),
         measurements=_measurements(directory, benchmarks),
         rolled_back=entry.get("rolled_back", False),
+        problems=stage_faults(folder, finished=was_finished),
+        lost=was_finished and not facts,
     )
 
 
@@ -134,20 +154,13 @@ def _measurements(directory: Path, benchmarks: dict[str, str]) -> dict[str, Meas
     """Results of the run's own benchmarks (a shared stage may also carry other recipes')."""
     found = {}
     for identity, name in benchmarks.items():
-        result = _json(directory / "evals" / f"{name}-{identity}.json")
+        result = read_result(directory / "evals" / f"{name}-{identity}.json")
         if result is not None:
             low, high = result["ci95"]
             found[name] = Measurement(
                 name, result["value"], result["stderr"], low, high, result["rows"], result["samples"]
             )
     return found
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -166,9 +179,9 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def read_rollouts(stage: StageView, step: int) -> list[dict[str, Any]]:
-    """Stored rollouts of one step."""
-    return rows_of_file(StageFolder(stage.directory).rollout_files()[step])
+def rollouts_of(stage: StageView, step: int) -> list[dict[str, Any]]:
+    """Stored rollouts of one step. Raises CascadeError for a damaged file."""
+    return read_rollouts(StageFolder(stage.directory).rollout_files()[step])
 
 
 def rollout_steps(stage: StageView) -> list[int]:

@@ -12,10 +12,11 @@ from cascade_rl.json_lines import json_text
 from cascade_rl.report import reward_models
 from cascade_rl.report.figures import cascade_figure, rl_figure, sft_figure, time_figure
 from cascade_rl.report.gates import gates_section
-from cascade_rl.report.load import RunView, StageView, load_run, read_rollouts, rollout_steps
+from cascade_rl.report.load import RunView, StageView, load_run, rollout_steps, rollouts_of
 from cascade_rl.report.matrix import ROLLED_BACK, Cell, headline, markdown, matrix
 from cascade_rl.report.timeline import timeline_figure
 from cascade_rl.store.files import write_text
+from cascade_rl.types import CascadeError
 
 SAMPLES = 3
 """Prompts shown per RL stage."""
@@ -24,14 +25,17 @@ SAMPLES = 3
 def write_report(root: Path, run: str) -> Path:
     """Write runs/<run>/report/index.html with its figures and matrix.md; returns the page's path.
 
-    What is missing is left out or said to be missing. Raises CascadeError when there is no such run.
+    What is missing or damaged is named. Raises CascadeError when there is no such run, and where a page is there that
+    shows more: results that were lost since would be lost with it.
     """
     view = load_run(root, run)
     folder = root / "runs" / run / "report"
+    _refuse_to_lose(view, folder / "index.html")
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     sections = [
         _header(view),
+        _problems(view),
         _image(cascade_figure(view, figures / "cascade.png"), "every benchmark through the cascade"),
         _matrix(view),
         gates_section(view),
@@ -47,6 +51,32 @@ def write_report(root: Path, run: str) -> Path:
     write_text(folder / "matrix.md", markdown(view))
     write_text(folder / "index.html", page.replace("@BODY@", "\n".join(filter(None, sections))))
     return folder / "index.html"
+
+
+def _refuse_to_lose(view: RunView, page: Path) -> None:
+    """Raise CascadeError if ``page`` was written while stages were there that are gone."""
+    if not page.is_file():
+        return
+    lost = [stage for stage in view.stages if stage.lost]
+    # Runs of earlier versions did not note what was complete; that a whole store is gone shows all the same.
+    if lost or not any(row.directory.is_dir() for row in view.rows):
+        lines = "\n".join(f"  {problem}" for stage in lost or view.rows for problem in stage.problems or [_gone(stage)])
+        raise CascadeError(
+            f"results of run {view.name} are missing:\n{lines}\nThe page from before stays as it is: {page}. Restore "
+            "the folders and start the command again, or move the page away to have one of what is left."
+        )
+
+
+def _gone(stage: StageView) -> str:
+    return f"the folder {stage.directory} is gone"
+
+
+def _problems(view: RunView) -> str:
+    lines = [f"{stage.name}: {problem}" for stage in view.rows for problem in stage.problems]
+    if not lines:
+        return ""
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f"<h2>Missing or damaged</h2><ul>{items}</ul>"
 
 
 def _header(view: RunView) -> str:
@@ -155,8 +185,12 @@ def _samples(stage: StageView) -> str:
     parts = []
     for step in dict.fromkeys((steps[0], steps[-1])):
         groups: dict[str, list[dict[str, Any]]] = {}
-        for row in read_rollouts(stage, step):
-            groups.setdefault(row["prompt_id"], []).append(row)
+        try:
+            for row in rollouts_of(stage, step):
+                groups.setdefault(row["prompt_id"], []).append(row)
+        except CascadeError as error:
+            parts.append(f"<h3>Rollouts of step {step}</h3><p class='soft'>{html.escape(str(error))}</p>")
+            continue
         ordered = sorted(groups.values(), key=lambda g: -(max(r["value"] for r in g) - min(r["value"] for r in g)))
         parts.append(f"<h3>Rollouts of step {step}</h3>")
         for group in ordered[:SAMPLES]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import matplotlib.pyplot as plt
 
 from cascade_rl.report.figures import COLOURS, FAINT, look, save, smooth
 from cascade_rl.report.load import StageView
+from cascade_rl.store.results import results_in
 
 CURVES = (
     ("loss", "loss, nats per pair", 1.0),
@@ -22,15 +22,8 @@ RIGHT, WRONG = COLOURS[2], COLOURS[1]
 
 
 def pair_results(stage: StageView) -> list[dict[str, Any]]:
-    """What was measured on pairs, held-out ones first; a broken file is skipped."""
-    found = []
-    for file in sorted((stage.directory / "evals").glob("*.json")):
-        try:
-            result = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(result, dict) and "margins" in result:
-            found.append(result)
+    """What was measured on pairs, held-out ones first; damaged ones are left out."""
+    found = [result for result in results_in(stage.directory / "evals")[0] if "margins" in result]
     return sorted(found, key=lambda result: (result["benchmark"] != "held-out", result["benchmark"]))
 
 

@@ -22,6 +22,7 @@ from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cascade_rl.fingerprints import Watch
 from cascade_rl.rewarding.process import CannotStart, WorkerGone, WorkerProcess
 from cascade_rl.rewarding.records import RewardError, RewardSettings, ScoreCall
 from cascade_rl.rewarding.traces import short_trace
@@ -41,9 +42,16 @@ class _Closed(Exception):
 class RewardPool:
     """Scores calls in ``workers`` processes. A context manager; ``submit`` may be called from any thread."""
 
-    def __init__(self, config: RewardConfig | RewardSettings, search: Sequence[Path], workers: int) -> None:
-        """Returns when the first worker is ready. Raises RewardError when it cannot start."""
+    def __init__(
+        self, config: RewardConfig | RewardSettings, search: Sequence[Path], workers: int, source: Watch | None = None
+    ) -> None:
+        """Returns when the first worker is ready. Raises RewardError when it cannot start.
+
+        ``source``: the reward's source files. Once one of them has changed no worker is started any more: a new process
+        would score by the new source, beside others that go on with the old one.
+        """
         self._settings = RewardSettings.of(config)
+        self._source = source
         self._search = tuple(search)
         self._queue: queue.SimpleQueue[tuple[ScoreCall, Future[Score]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -208,6 +216,11 @@ class RewardPool:
             if self._closed:
                 process.kill()
         process.get_ready()
+        if self._source is not None and (changed := self._source.changed()):
+            files = "\n".join(f"  {line}" for line in changed)
+            text = f"the source of reward {self._settings.use!r} has changed since it was first loaded:\n{files}"
+            way_out = "Put the old files back and start the same command again, or plan anew with the new ones."
+            raise CannotStart(f"{text}\n{way_out}", final=True)
         return process
 
     def _discard(self, index: int) -> None:

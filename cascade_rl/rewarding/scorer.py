@@ -10,7 +10,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cascade_rl.rewarding.loading import load_reward
+from cascade_rl.fingerprints import Watch, recorded
+from cascade_rl.rewarding.loading import LoadedReward, fingerprint, load_reward
 from cascade_rl.rewarding.pool import RewardPool
 from cascade_rl.rewarding.records import RewardError, RewardSettings, ScoreCall
 from cascade_rl.rewarding.traces import short_trace
@@ -42,14 +43,26 @@ def alone(value: Any) -> list[Any]:
     return [value]
 
 
+def _source(loaded: LoadedReward) -> Watch:
+    with recorded() as files:
+        fingerprint(loaded)
+    return Watch(files)
+
+
 class Scorer:
     """Scores rollouts by one reward of a recipe. A context manager.
 
     ``workers``: processes for rewards that are not async. ``thinking_default``: the mode of rows without their own.
+    ``watched``: stop when the reward's source changes and a worker has to be started again.
     """
 
     def __init__(
-        self, config: RewardConfig | RewardSettings, search: Sequence[Path], workers: int, thinking_default: bool
+        self,
+        config: RewardConfig | RewardSettings,
+        search: Sequence[Path],
+        workers: int,
+        thinking_default: bool,
+        watched: bool = False,
     ) -> None:
         """Raises RewardError when the reward cannot be loaded, constructed or started."""
         loaded = load_reward(config, search)
@@ -64,7 +77,7 @@ class Scorer:
             self._combine = loaded.combine
         else:
             self._combine = loaded.combine  # constructed here before any process is started, if it can be
-            self._backend = RewardPool(loaded.settings, loaded.search, workers)
+            self._backend = RewardPool(loaded.settings, loaded.search, workers, _source(loaded) if watched else None)
 
     def __enter__(self) -> Scorer:
         return self

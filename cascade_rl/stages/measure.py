@@ -20,6 +20,7 @@ from cascade_rl.rollout.engine import Engine
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.handover import load_tokenizer
 from cascade_rl.stages.rope import stretched
+from cascade_rl.stages.unchanged import refuse_changes
 from cascade_rl.store import PlannedBenchmark
 from cascade_rl.store.files import write_json, write_text
 from cascade_rl.types import CascadeError, Preempted, Prompt
@@ -79,9 +80,10 @@ class Benchmarks:
         folder = context.job.place.evals
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{planned.file_stem}.samples-{ranks.rank}-of-{ranks.world_size}.jsonl"
+        whole = f"{planned.file_stem}.samples.jsonl"
         mine = {question.row for question in self._share(planned)}
-        # Of all ranks, since there may have been another number of them.
-        parts = sorted(folder.glob(f"{planned.file_stem}.samples-*-of-*.jsonl"))
+        # Of all ranks, since there may have been another number of them; and of a result that was damaged later.
+        parts = [*sorted(folder.glob(f"{planned.file_stem}.samples-*-of-*.jsonl")), folder / whole]
         before = [sample for part in parts for sample in read_samples(part) if sample.row in mine]
         ranks.barrier()
         write_text(path, "".join(line_of(vars(s)) for s in before))
@@ -103,7 +105,7 @@ class Benchmarks:
         result |= {"identity": planned.identity, "seconds": round(time.monotonic() - started, 1)}
         if ranks.is_main:
             lines = [line_of(vars(s)) for s in sorted(everyone, key=lambda s: (s.row, s.index))]
-            write_text(folder / f"{planned.file_stem}.samples.jsonl", "".join(lines))
+            write_text(folder / whole, "".join(lines))
             write_json(folder / f"{planned.file_stem}.json", result)
             for part in folder.glob(f"{planned.file_stem}.samples-*-of-*.jsonl"):
                 part.unlink()
@@ -147,9 +149,8 @@ class Benchmarks:
         reward = planned.config.reward
         key = reward.model_dump_json()
         if key not in self._scorers:
-            scorer = Scorer(
-                reward, self._search, self._context.reward_workers(reward), self._template.thinks_by_default
-            )
+            workers = self._context.reward_workers(reward)
+            scorer = Scorer(reward, self._search, workers, self._template.thinks_by_default, watched=True)
             self._scorers[key] = self._closing.enter_context(scorer)
         return self._scorers[key]
 
@@ -177,6 +178,7 @@ def _measure_all(context: Context, search: Sequence[Path]) -> None:
     assert job.checkpoint is not None
     tokenizer, template = load_tokenizer(job.checkpoint, job.template)
     with Benchmarks(context, template, search, live=False) as benchmarks:
+        refuse_changes(job, context.ranks)  # the rows have been read by now
         engine = context.engine(job.checkpoint, tokenizer, job.evaluate_engine, SamplingConfig(), benchmarks.longest)
         for planned in benchmarks.planned:
             if context.stop.is_set:

@@ -177,12 +177,20 @@ def measure_held_out(context: Context, model: Any, pairs: Sequence[TokenPair], b
 
 
 def measure(context: Context, model: Any, tokenizer: Any, benchmark: PairBenchmark, batch_size: int) -> None:
-    """Measure one benchmark, and write it to ``evals``. A collective call."""
+    """Measure one benchmark, and write it to ``evals``. A collective call.
+
+    Raises CascadeError if its rows have changed while they were read.
+    """
+    identity = pairs_identity(benchmark, context.job.recipe_path)
     limit = model.config.get_text_config().max_position_embeddings
     pairs = list(_measurable(context, benchmark, tokenizer, limit))
+    if context.ranks.any(pairs_identity(benchmark, context.job.recipe_path) != identity):
+        raise CascadeError(
+            f"{benchmark.name}: its rows were changed while they were read; start the same command again"
+        )
     judged = judge(context, model, pairs, batch_size)
     result = aggregate_pairs(benchmark.name, judged, benchmark.sections, benchmark.weights)
-    _publish(context, {**result, "identity": pairs_identity(benchmark, context.job.recipe_path)})
+    _publish(context, {**result, "identity": identity})
 
 
 def _measurable(context: Context, benchmark: PairBenchmark, tokenizer: Any, limit: int) -> Iterable[TokenPair]:

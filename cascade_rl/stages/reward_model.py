@@ -25,7 +25,8 @@ from cascade_rl.stages.context import Context
 from cascade_rl.stages.handover import load_tokenizer, write_reward_model
 from cascade_rl.stages.pairs import TokenPair, measure, measure_held_out, split, training_pairs
 from cascade_rl.stages.trl_trainer import Governed, ordered_rows, seed_of, steps_of, tokenised
-from cascade_rl.store.files import publishing, read_json
+from cascade_rl.store.checksums import publishing_checkpoint
+from cascade_rl.store.results import read_result
 from cascade_rl.training.reward_model import choose_padding, load_reward_model
 
 _IDS = pyarrow.list_(pyarrow.int64())
@@ -87,7 +88,7 @@ def run(context: Context) -> None:
         measure_held_out(context, model, [TokenPair(**row) for row in rows], _batch(context, config))
     if context.ranks.is_main:
         # Last of all: where a checkpoint is, the stage is taken for finished.
-        with publishing(job.place.checkpoint) as folder:
+        with publishing_checkpoint(job.place) as folder:
             write_reward_model(model, tokenizer, template, folder, context.dtype)
         trl_trainer.remove_leftovers(context)
     context.ranks.barrier()
@@ -102,7 +103,7 @@ def measure_missing(context: Context) -> None:
     tokenizer, _ = load_tokenizer(job.checkpoint, job.template)
     model = load_reward_model(job.checkpoint, context.ranks.device, seed_of(context, config), tokenizer.pad_token_id)
     for benchmark in map(resolve_pairs, config.evaluate):
-        result = read_json(job.place.evals / f"{benchmark.name}.json") or {}
+        result = read_result(job.place.evals / f"{benchmark.name}.json") or {}
         is_done = result.get("identity") == pairs_identity(benchmark, job.recipe_path)
         if not context.ranks.gather(is_done)[0]:  # the main rank's word, so that all agree
             measure(context, model, tokenizer, benchmark, _batch(context, config))

@@ -68,7 +68,7 @@ def open_scorers(context: Context, config: RlStage, template: Template, search: 
     with contextlib.ExitStack() as opened_scorers:
         scorers = {
             domain: opened_scorers.enter_context(
-                Scorer(reward, search, context.reward_workers(reward), template.thinks_by_default)
+                Scorer(reward, search, context.reward_workers(reward), template.thinks_by_default, watched=True)
             )
             for domain, reward in config.rewards_by_domain.items()
         }

@@ -31,8 +31,10 @@ from cascade_rl.stages.measure import Benchmarks
 from cascade_rl.stages.prompts import Prompts, load_prompts
 from cascade_rl.stages.saving import save_together
 from cascade_rl.stages.switching import Switch
+from cascade_rl.stages.unchanged import refuse_changes
 from cascade_rl.stages.watchdog import Watchdog
-from cascade_rl.store.files import publishing, publishing_file
+from cascade_rl.store.checksums import publishing_checkpoint
+from cascade_rl.store.files import publishing_file
 from cascade_rl.tracking.trace import Trace, append_trace
 from cascade_rl.training import state as states
 from cascade_rl.training.fingerprint import Fingerprint
@@ -142,6 +144,7 @@ def opened(
         make_scorer(template, search) as scorer,
         Benchmarks(context, template, search, live=True) as benchmarks,
     ):
+        refuse_changes(job, ranks)  # all that is read has been read by now
         longest = max(prompts.longest + config.longest_completion, benchmarks.longest if job.evaluate_every else 0)
         for note in notes(config):
             context.say(note)
@@ -423,6 +426,6 @@ def finish(run: RolloutRun) -> None:
             run.policy.save_optimizer(file)
     weights = run.policy.whole_state_dict(torch.bfloat16 if context.dtype == "bfloat16" else torch.float32)
     if ranks.is_main:
-        with publishing(place.checkpoint) as folder:
+        with publishing_checkpoint(place) as folder:
             write_checkpoint(run.policy.model, run.tokenizer, run.template, folder, context.dtype, weights)
     ranks.barrier()

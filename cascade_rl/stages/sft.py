@@ -23,7 +23,7 @@ from cascade_rl.stages import trl_trainer
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.handover import load_tokenizer, write_checkpoint
 from cascade_rl.stages.trl_trainer import Governed, ordered_rows, seed_of, steps_of, tokenised
-from cascade_rl.store.files import publishing
+from cascade_rl.store.checksums import publishing_checkpoint
 from cascade_rl.training.policy import load_model
 from cascade_rl.types import CascadeError
 
@@ -129,7 +129,7 @@ def run(context: Context) -> None:
     steps = steps or _packed_steps(trainer, config)
     trl_trainer.train(context, config, trainer, found, steps, None if config.packing else rows)
     if context.ranks.is_main:
-        with publishing(job.place.checkpoint) as folder:
+        with publishing_checkpoint(job.place) as folder:
             write_checkpoint(
                 trainer.accelerator.unwrap_model(trainer.model), tokenizer, template, folder, context.dtype
             )

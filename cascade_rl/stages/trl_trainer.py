@@ -25,6 +25,7 @@ from cascade_rl.data.order import PromptSampler
 from cascade_rl.recipe import OptimizerConfig, RewardModelStage, SftStage
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.stages.context import Context
+from cascade_rl.stages.unchanged import refuse_changes_here
 from cascade_rl.store.files import disk_fault, publishing, publishing_file
 from cascade_rl.training.schedule import learning_rate_factor
 from cascade_rl.types import CascadeError, Preempted
@@ -55,7 +56,7 @@ def seed_of(context: Context, config: TrlStage) -> int:
 def tokenised(context: Context, schema: pyarrow.Schema, rows: Iterator[Mapping[str, Any]]) -> Dataset:
     """``rows`` written once by the main rank as an Arrow file, mapped into memory by all. A collective call.
 
-    Raises CascadeError when there is not one row.
+    Raises CascadeError when there is not one row, or a file has changed while it was read.
     """
     path = context.job.place.path / "data" / "rows.arrow"
     if context.ranks.is_main and not path.exists():
@@ -64,6 +65,7 @@ def tokenised(context: Context, schema: pyarrow.Schema, rows: Iterator[Mapping[s
                 raise CascadeError(
                     f"stage {context.job.name} has no rows to train on; raise max_length or check its data"
                 )
+            refuse_changes_here(context.job)
     context.ranks.barrier()
     return Dataset.from_file(str(path))
 

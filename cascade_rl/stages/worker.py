@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from cascade_rl.processes import allow_long_integers, collector_paused, die_with_parent
 from cascade_rl.store import Job
-from cascade_rl.store.files import disk_fault, publishing, write_json
+from cascade_rl.store.checksums import faults, publishing_checkpoint, verify
+from cascade_rl.store.files import disk_fault, write_json
 from cascade_rl.types import EXIT_RESUME, CascadeError, Preempted
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ def perform(job: Job, out: TextIO) -> None:
 
     ranks = processes.join()
     context = Context(job, ranks, stop, out)
+    from cascade_rl.stages.unchanged import refuse_changes, refuse_damage
+
+    refuse_changes(job, ranks)
+    refuse_damage(job, ranks)
     if job.task == "base":
         if ranks.is_main:
             build_base(job)
@@ -89,9 +94,9 @@ def build_base(job: Job) -> None:
     from cascade_rl import models
     from cascade_rl.stages.handover import install_contract
 
-    if job.place.checkpoint.exists():
+    if job.place.checkpoint.exists() and not faults(job.place, hashes=True):
         return
-    with publishing(job.place.checkpoint) as folder:
+    with publishing_checkpoint(job.place) as folder:
         models.build(job.model, folder, seed=job.seed, args=job.model_args)
         install_contract(folder, job.template)
 
@@ -116,6 +121,8 @@ def main(job_file: str, outcome_file: str) -> int:
         # A checkpoint is published last of all: where it is, the training was finished and only the note is missing.
         if not (job.task == "stage" and job.place.checkpoint.exists()):
             perform(job, out)
+        elif rank == 0:
+            verify(job.place)
     except Preempted:
         return EXIT_RESUME
     except BaseException as error:

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,26 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CascadeError(
-            f"{path} is damaged ({error}). Restore it, or move its folder away to have it made again."
-        ) from error
+    except (ValueError, RecursionError, IsADirectoryError) as error:
+        raise CascadeError(damaged(path, str(error))) from error
+
+
+def read_record(path: Path, keys: Mapping[str, type]) -> dict[str, Any] | None:
+    """The same of a JSON object with at least ``keys`` of these types. Raises CascadeError for anything else."""
+    record = read_json(path)
+    if record is None and not path.exists():
+        return None
+    if not isinstance(record, dict):
+        raise CascadeError(damaged(path, "it is no JSON object"))
+    for key, kind in keys.items():
+        if not isinstance(record.get(key), kind):
+            raise CascadeError(damaged(path, f"`{key}` is not there, or of another type"))
+    return record
+
+
+def damaged(path: Path, why: str) -> str:
+    """The message for a file of ours that is not as we write it."""
+    return f"{path} is damaged ({why}). Restore it, or move its folder away to have it made again."
 
 
 @contextlib.contextmanager

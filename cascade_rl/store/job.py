@@ -19,10 +19,32 @@ class PlannedBenchmark(BaseModel):
 
     config: BenchmarkConfig
     identity: str
+    files: dict[str, str] = {}
+    """Path -> hash of the files that the identity is made of."""
 
     @property
     def file_stem(self) -> str:
         return f"{self.config.name}-{self.identity}"
+
+
+class Reads(BaseModel):
+    """What a stage reads beside its parent's weights, and what the plan found there."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: dict[str, Any]
+    """The stage's section as in the recipe; in a job's own, other stages are replaced by where their results lie."""
+    stages_data: dict[str, list[DataSource]]
+    known: dict[str, str]
+    """Identities of the stages before it, by name."""
+    inputs: dict[str, Any]
+    """What of the identity's inputs was read from files."""
+    files: dict[str, str]
+    """Path -> hash of these files, to name those that have changed."""
+
+    def stage_config(self) -> StageConfig:
+        """The section, typed by its kind."""
+        return KINDS[self.stage["kind"]].model_validate(self.stage)
 
 
 class Job(BaseModel):
@@ -41,12 +63,16 @@ class Job(BaseModel):
     model_args: dict[str, Any] = {}
     checkpoint: str | None = None
     """What the job starts from: a folder or hub id."""
+    parent_files: dict[str, Any] | None = None
+    """What identifies ``checkpoint`` where it lies outside of the store."""
     parent_optimizer: Path | None = None
     keep_optimizer: bool = False
     stage: dict[str, Any] | None = None
     """The resolved stage section."""
     stages_data: dict[str, list[DataSource]] = {}
     """The data of each other stage that this one's ``exclude`` names."""
+    reads: Reads | None = None
+    """Of a job that trains."""
     template: TemplateConfig
     seed: int
     dtype: Literal["auto", "float32", "bfloat16"]

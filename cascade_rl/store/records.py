@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cascade_rl.store.files import read_json, write_json
+from cascade_rl.store.files import damaged, read_record, write_json
 from cascade_rl.types import CascadeError
 
+ENTRY_KEYS = ("name", "identity", "directory")
+"""What ``run.json`` has of each stage, at least."""
 Status = Literal["pending", "running", "complete", "failed"]
 
 
@@ -67,7 +69,9 @@ class StageFolder:
     def rollout_files(self) -> dict[int, Path]:
         """Step -> file of its rollouts, in order."""
         return {
-            int(file.stem.removeprefix("step-")): file for file in sorted(self.rollouts.glob("step-??????.parquet"))
+            int(number): file
+            for file in sorted(self.rollouts.glob("step-??????.parquet"))
+            if (number := file.stem.removeprefix("step-")).isascii() and number.isdigit()
         }
 
     @property
@@ -78,9 +82,38 @@ class StageFolder:
     def logs(self) -> Path:
         return self.path / "logs"
 
+    @property
+    def checksums(self) -> Path:
+        """Sizes and hashes of the result (``cascade_rl.store.checksums``)."""
+        return self.path / "checksums.json"
+
+    @property
+    def superseded(self) -> Path:
+        """Where ``--from`` keeps the finished result while it is computed anew."""
+        return self.path.with_name(f"{self.path.name}.superseded")
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever works on the stage. It lies outside of the folder, which may be renamed or deleted."""
+        return self.path.parent / ".locks" / self.path.name
+
+    @property
+    def reading_lock(self) -> Path:
+        """Held by all whose stages start from this one's result, so that nobody sets it aside meanwhile."""
+        return self.path.parent / ".locks" / f"{self.path.name}.reading"
+
     def read(self) -> dict[str, Any] | None:
-        """``stage.json``, or None where the stage was never started."""
-        return read_json(self.path / "stage.json")
+        """``stage.json``, or None where the stage was never started. Raises CascadeError for a damaged one."""
+        return read_record(self.path / "stage.json", {"status": str})
+
+    def look(self) -> tuple[dict[str, Any], str | None]:
+        """``stage.json``, empty where there is none to be read, and what is wrong with it (None: nothing)."""
+        try:
+            return self.read() or {}, None
+        except CascadeError as error:
+            return {}, str(error)
+        except OSError as error:
+            return {}, f"{self.path / 'stage.json'} cannot be read: {error.strerror}"
 
     @property
     def status(self) -> Status:
@@ -140,8 +173,13 @@ class Store:
         return self.root / "runs" / run
 
     def read_run(self, run: str) -> dict[str, Any] | None:
-        """``run.json`` of ``run``, or None."""
-        return read_json(self.run_folder(run) / "run.json")
+        """``run.json`` of ``run``, or None. Raises CascadeError for a damaged one."""
+        path = self.run_folder(run) / "run.json"
+        record = read_record(path, {"base": dict, "stages": list})
+        for entry in [record["base"], *record["stages"]] if record else []:
+            if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ENTRY_KEYS):
+                raise CascadeError(damaged(path, f"each of its stages needs {', '.join(ENTRY_KEYS)}"))
+        return record
 
     def stage_of(self, run: str, stage: str) -> StageFolder:
         """The folder of ``run``'s stage of that name. Raises CascadeError listing the names there are."""
@@ -152,7 +190,12 @@ class Store:
 
     def rollouts_of(self, run: str, stage: str) -> dict[int, Path]:
         """Step -> file of its rollouts. Raises CascadeError where there is no such stage, or no rollout."""
-        files = self.stage_of(run, stage).rollout_files()
+        folder = self.stage_of(run, stage)
+        files = folder.rollout_files()
+        if not files and not folder.path.is_dir():
+            raise CascadeError(
+                f"stage {stage} of run {run} has no rollouts: there is no folder {folder.path} (not begun yet, or gone)"
+            )
         if not files:
             raise CascadeError(f"stage {stage} of run {run} has no rollouts (only RL stages that took a step have)")
         return files

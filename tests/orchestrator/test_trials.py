@@ -40,8 +40,8 @@ def test_a_warning_names_the_place_and_comes_once(loaded):
     (warning,) = try_rewards(loaded())
     assert warning.key == "stages.a.reward"
     assert warning.line == 6
-    assert "blind gives 0 to an empty response" in warning.message
-    assert "rows of rows.jsonl" in warning.message
+    assert "blind" in warning.message
+    assert "rows.jsonl" in warning.message
 
 
 def test_finished_stages_are_left_alone_but_benchmarks_go_on(loaded):

