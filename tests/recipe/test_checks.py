@@ -8,7 +8,7 @@ from cascade_rl.recipe import RecipeError, load_recipe
 from cascade_rl.recipe.checks import check_context, check_files, check_structure
 from cascade_rl.recipe.data_checks import format_problem, pattern_problem
 from cascade_rl.recipe.paths import looks_like_path, resolve_path
-from tests.recipe.conftest import mentions, says, says_each
+from tests.messages import mentions, says, says_each
 
 
 def texts(problems) -> list[str]:

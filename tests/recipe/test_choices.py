@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cascade_rl.recipe.keys_page import keys_page
-from tests.recipe.conftest import says
+from tests.messages import says
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.recipe.conftest import says, says_each
+from tests.messages import says, says_each
 
 TEXT = """\
 name: tiny

@@ -9,7 +9,7 @@ import yaml
 from cascade_rl.recipe import ShardingConfig
 from cascade_rl.recipe.launching import VARIABLE, Launch
 from cascade_rl.types import CascadeError
-from tests.recipe.conftest import mentions
+from tests.messages import mentions
 
 CONFIGS = Path(__file__).parents[2] / "launch/accelerate"
 ZERO = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_MIXED_PRECISION": "no", "WORLD_SIZE": "2"}

@@ -7,7 +7,7 @@ import pytest
 
 from cascade_rl.recipe import Place, Problem, RecipeError, load_recipe
 from cascade_rl.recipe.reading import parse, read_yaml
-from tests.recipe.conftest import mentions, says, says_each
+from tests.messages import mentions, says, says_each
 
 
 def error_of(text: str) -> str:

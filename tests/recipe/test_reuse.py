@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cascade_rl.recipe import Place, RecipeError, load_recipe
-from tests.recipe.conftest import mentions, says, says_each
+from tests.messages import mentions, says, says_each
 
 SECOND = """\
   - name: math-2

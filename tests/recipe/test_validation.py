@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cascade_rl.recipe import RecipeError
-from tests.recipe.conftest import mentions, says, says_each
+from tests.messages import mentions, says, says_each
 
 
 @pytest.mark.parametrize(

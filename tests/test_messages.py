@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.recipe.conftest import mentions, says, says_each
+from tests.messages import mentions, says, says_each
 
 FOUND = "r.yaml:9: stages.a.steps: must be at least 10, not 0.1 (see `init` of sft-1)"
 
