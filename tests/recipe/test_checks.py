@@ -42,7 +42,7 @@ def test_init_may_be_the_model_a_hub_id_a_path_or_left_open(load, valid, init, r
         ("sft", "math", "6: stages.sft-1.init", "math after sft-1"),
         ("rl", "math", "11: stages.math.init", "math after"),
         ("rl", "sft-l", "11: stages.math.init", "'sft-l' hub sft-1"),
-        ("rl", "qwen", "11: stages.math.init", "slash sft-1 model"),
+        ("rl", "qwen", "11: stages.math.init", "'qwen' slash sft-1 model"),
     ],
 )
 def test_init_that_leads_nowhere(problem, valid, stage, init, place, words):

@@ -102,7 +102,7 @@ def test_syntax_errors_say_where_and_what_to_look_for(text, place, words):
             "tag tag:yaml.org,2002:python/object/apply:os.system",
         ),
         ("a: !secret x", "x.yaml:1: a", "tag !secret"),
-        ("a: !!int ten", "x.yaml:1: a", "number"),
+        ("a: !!int ten", "x.yaml:1: a", "number ten"),
         ("a:\n  <<: {b: 1}", "x.yaml:2: a.<<", "merge"),
         ("? [a, b]\n: 1", "x.yaml:1", "word keys"),
         ("a: 99999999999999999999", "x.yaml:1: a", "number 9223372036854775807"),
