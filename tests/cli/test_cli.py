@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cascade_rl.cli.launching import gpus
+from tests.messages import mentions
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = "recipes/quickstart.yaml"
@@ -26,7 +27,7 @@ def test_check_shows_the_plan_and_the_arithmetic(tmp_path):
     assert result.returncode == 0, result.stderr
     flat = " ".join(result.stdout.split())
     assert "32 prompts x 8 = 256" in flat
-    assert "would run: sft-1, sft-2, reward-model, rlhf, if-rl, math-rl, code-rl, swe-rl" in flat
+    assert "sft-1, sft-2, reward-model, rlhf, if-rl, math-rl, code-rl, swe-rl" in flat
     assert not list(tmp_path.iterdir())  # looking leaves nothing
 
 
@@ -45,7 +46,8 @@ def test_check_shows_gates(tmp_path):
         "gates=[{benchmark: sums, max_drop: 3, min_value: 40, action: warn, exceptions: [{name: x, stages: [if-rl]}]}]"
     )
     result = cli("check", QUICKSTART, "--root", str(tmp_path), "--set", gates)
-    assert "gates: sums (max drop 3 below previous, at least 40, but for x after if-rl): warn" in result.stdout
+    (line,) = (line for line in result.stdout.splitlines() if line.startswith("gates: "))
+    assert mentions(line, "sums", "3", "previous", "40", "x", "if-rl", "warn")
 
 
 def test_check_prints_the_resolved_recipe(tmp_path):
@@ -55,41 +57,41 @@ def test_check_prints_the_resolved_recipe(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "words"),
     [
-        (("check", "recipes/none.yaml"), "no such file"),
-        (("check", "recipes"), "is a folder"),
-        (("check", QUICKSTART, "--set", "stages.math-rl.stepz=3"), "did you mean steps?"),
+        (("check", "recipes/none.yaml"), "recipes/none.yaml file"),
+        (("check", "recipes"), "recipes folder"),
+        (("check", QUICKSTART, "--set", "stages.math-rl.stepz=3"), "stages.math-rl.stepz steps"),
         (("check", QUICKSTART, "--set", "stages.sft-1.data.0.source=gone.jsonl"), "gone.jsonl"),
-        (("check", QUICKSTART, "--processes", "5"), "does not divide over 5 ranks"),
-        (("check", QUICKSTART, "--set", "stages.math-rl.reward.use=rewards.math:verfy"), "did you mean verify?"),
-        (("check", QUICKSTART, "--set", "stages.math-rl.rollout.max_new_tokens=4096"), "512"),
-        (("check", QUICKSTART, "--set", "gates=[{benchmark: sms, max_drop: 3}]"), "did you mean sums?"),
-        (("check", QUICKSTART, "--set", "stages.math-rl.from=sft-1"), "it is init here"),
-        (("check", QUICKSTART, "--set", "stages.math-rl.learning_rate=1e6"), "must be above 0 and at most 1"),
-        (("check", QUICKSTART, "--set", "seed=-1"), "seed: must be at least 0 and at most 4294967295, not -1"),
+        (("check", QUICKSTART, "--processes", "5"), "divide 5"),
+        (("check", QUICKSTART, "--set", "stages.math-rl.reward.use=rewards.math:verfy"), "'verfy' verify"),
         (
-            ("check", QUICKSTART, "--set", "stages.math-rl.betas=[0.9, 1.5]"),
-            "betas must be at least 0 and below 1, not [0.9, 1.5]",
+            ("check", QUICKSTART, "--set", "stages.math-rl.rollout.max_new_tokens=4096"),
+            "stages.math-rl.rollout.max_new_tokens 4096 512",
         ),
-        (("check", QUICKSTART, "--set", "model_args.hidden_sizes=64"), "did you mean hidden_size?"),
-        (("check", QUICKSTART, "--set", "model_args.hidden_size=100"), "must be a multiple of 64, not 100"),
-        (("check", QUICKSTART, "--set", "model_args.layers=two"), "must be a whole number, at least 1, not 'two'"),
-        (("check", QUICKSTART, "--set", "stages.sft-1.data.0.args.digits=3"), "digits must be"),
-        (("run", QUICKSTART, "--until", "nothing"), "no stage 'nothing'"),
-        (("run", QUICKSTART, "--from", "nothing"), "no stage 'nothing'"),
-        (("run", QUICKSTART, "--from", "math-rl", "--until", "sft-1"), "nothing would run"),
-        (("run", QUICKSTART, "--branch", "a/b"), "--branch: 'a/b' will not do as a name"),
-        (("run", QUICKSTART, "--processes", "5"), "32 does not divide over 5 ranks"),
-        (("status", "nothing"), "no run 'nothing'"),
-        (("report", "nothing"), "no run 'nothing'"),
-        (("rollouts", "nothing", "x"), "no run 'nothing'"),
+        (("check", QUICKSTART, "--set", "gates=[{benchmark: sms, max_drop: 3}]"), "gates.0.benchmark 'sms' sums"),
+        (("check", QUICKSTART, "--set", "stages.math-rl.from=sft-1"), "stages.math-rl.from init"),
+        (("check", QUICKSTART, "--set", "stages.math-rl.learning_rate=1e6"), "stages.math-rl.learning_rate 0 1"),
+        (("check", QUICKSTART, "--set", "seed=-1"), "seed 0 4294967295 -1"),
+        (("check", QUICKSTART, "--set", "stages.math-rl.betas=[0.9, 1.5]"), "stages.math-rl.betas 1.5 1"),
+        (("check", QUICKSTART, "--set", "model_args.hidden_sizes=64"), "model_args.hidden_sizes hidden_size"),
+        (("check", QUICKSTART, "--set", "model_args.hidden_size=100"), "model_args.hidden_size multiple 64 100"),
+        (("check", QUICKSTART, "--set", "model_args.layers=two"), "model_args.layers whole 'two'"),
+        (("check", QUICKSTART, "--set", "stages.sft-1.data.0.args.digits=3"), "stages.sft-1.data.0 digits"),
+        (("run", QUICKSTART, "--until", "nothing"), "stage 'nothing'"),
+        (("run", QUICKSTART, "--from", "nothing"), "stage 'nothing'"),
+        (("run", QUICKSTART, "--from", "math-rl", "--until", "sft-1"), "--from --until nothing"),
+        (("run", QUICKSTART, "--branch", "a/b"), "--branch 'a/b' name"),
+        (("run", QUICKSTART, "--processes", "5"), "divide 32 5"),
+        (("status", "nothing"), "run 'nothing'"),
+        (("report", "nothing"), "run 'nothing'"),
+        (("rollouts", "nothing", "x"), "run 'nothing'"),
     ],
 )
-def test_slips_end_in_one_message(tmp_path, arguments, message):
+def test_slips_end_in_one_message(tmp_path, arguments, words):
     result = cli(*arguments, "--root", str(tmp_path))
     assert result.returncode == 1
-    assert message in result.stderr
+    assert mentions(result.stderr, *words.split()), result.stderr
     assert "Traceback" not in result.stderr + result.stdout
 
 
@@ -97,7 +99,7 @@ def test_a_root_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
     result = cli("run", QUICKSTART, "--root", str(tmp_path / "file"))
     assert result.returncode == 1
-    assert result.stderr.startswith(f"error: Not a directory: {tmp_path / 'file'}")
+    assert mentions(result.stderr, "directory", str(tmp_path / "file"))
     assert "Traceback" not in result.stderr
 
 
@@ -106,12 +108,12 @@ def test_a_wrong_command_line(arguments):
     result = cli(*arguments)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
-    assert "did you mean check?" in result.stderr or arguments[0:1] != ("chek",)
+    assert mentions(result.stderr, "check") or arguments[0:1] != ("chek",)
 
 
 def test_a_recipe_as_first_word_means_run(tmp_path):
     result = cli(QUICKSTART, "--until", "nothing", "--root", str(tmp_path))
-    assert "no stage 'nothing'" in result.stderr
+    assert mentions(result.stderr, "stage", "'nothing'")
 
 
 def test_status_of_a_run_that_has_not_begun(tmp_path):

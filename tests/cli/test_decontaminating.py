@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.cli.test_cli import cli
+from tests.messages import mentions
 
 LONG = "every morning she goes for a walk of nine kilometres and has a coffee"
 
@@ -27,11 +28,9 @@ def run(folder, *arguments):
 def test_one_file(folder):
     result = run(folder, "d.jsonl", "--against", "bench.jsonl", "--out", "o.jsonl", "--report", "r.json")
     assert result.returncode == 0, result.stderr
-    assert "d.jsonl: 2 rows, 1 removed, 1 kept -> o.jsonl" in result.stdout
-    assert (
-        "bench.jsonl: 1; first row 1 (id a), as row 1 (id 60): 'every morning she goes for a walk of nine'"
-        in result.stdout
-    )
+    first, second = result.stdout.splitlines()[:2]
+    assert mentions(first, "d.jsonl", "2 rows", "1 removed", "1 kept", "o.jsonl")
+    assert mentions(second, "bench.jsonl: 1", "1 (id a)", "1 (id 60)", "'every morning she goes for a walk of nine'")
     assert (folder / "o.jsonl").read_text() == json.dumps({"id": "b", "prompt": "Something else"}) + "\n"
     report = json.loads((folder / "r.json").read_text())
     assert report["against"] == [{"name": "bench.jsonl", "rows": 1}]
@@ -54,7 +53,7 @@ def test_a_shipped_benchmark_offline_and_several_files(folder):
 def test_a_dry_run_writes_nothing(folder):
     before = sorted(folder.iterdir())
     result = run(folder, "d.jsonl", "--against", "bench.jsonl", "--dry-run", "--field", "prompt", "--ngram", "5")
-    assert "2 rows, 1 removed, 1 kept\n" in result.stdout
+    assert mentions(result.stdout, "2 rows", "1 removed", "1 kept")
     assert sorted(folder.iterdir()) == before
 
 
@@ -64,46 +63,37 @@ def test_a_failure_leaves_what_was_there(folder):
         file.write("broken\n")
     result = run(folder, "d.jsonl", "--against", "bench.jsonl", "--out", "o.jsonl")
     assert result.returncode == 1
-    assert "d.jsonl:3: not valid JSON" in result.stderr
+    assert mentions(result.stderr, "d.jsonl:3", "JSON")
     assert (folder / "o.jsonl").read_text() == "old"
     assert sorted(path.name for path in folder.iterdir()) == ["bench.jsonl", "d.jsonl", "e.jsonl", "o.jsonl"]
     result = run(folder, "d.jsonl", "--against", "bench.jsonl", "--out", "o.jsonl", "--skip-malformed")
-    assert "3 rows, 1 removed, 1 malformed, 1 kept" in result.stdout
+    assert mentions(result.stdout, "3 rows", "1 removed", "1 malformed", "1 kept")
 
 
 def test_boilerplate_is_pointed_out(folder):
     rows = [{"prompt": f"{i} {LONG}"} for i in range(20)]
     (folder / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     result = run(folder, "d.jsonl", "--against", "bench.jsonl", "--dry-run")
-    assert "20 of them share 'every morning she goes for a walk of nine': if it is boilerplate" in result.stdout
+    assert mentions(result.stdout, "20", "'every morning she goes for a walk of nine'", "boilerplate")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "words"),
     [
-        (("d.jsonl", "--dry-run"), "give --against"),
-        (("d.jsonl", "--against", "bench.jsonl"), "give --out for what is left, or --dry-run"),
-        (
-            ("d.jsonl", "--against", "aime2", "--dry-run"),
-            "neither a file nor a benchmark: no benchmark 'aime2'; did you mean",
-        ),
-        (("d.jsonl", "--against", "aime24=gone.jsonl", "--dry-run"), "there is no file gone.jsonl"),
-        (("gone.jsonl", "--against", "bench.jsonl", "--dry-run"), "there is no data file gone.jsonl"),
-        (("d.jsonl", "--against", "bench.jsonl", "--out", "./d.jsonl"), "is data itself"),
-        (("d.jsonl", "./d.jsonl", "--against", "bench.jsonl", "--out", "x"), "two files are called d.jsonl"),
-        (("d.jsonl", "--against", "bench.jsonl", "--out", "o.parquet"), "must be of the kind of d.jsonl"),
-        (
-            ("d.jsonl", "--against", "bench.jsonl", "--dry-run", "--field", "gone"),
-            "d.jsonl:1 has none of the fields gone",
-        ),
-        (
-            ("d.jsonl", "--against", "bench.jsonl", "--dry-run", "--against-field", "gone"),
-            "name some with --against-field",
-        ),
+        (("d.jsonl", "--dry-run"), "--against"),
+        (("d.jsonl", "--against", "bench.jsonl"), "--out --dry-run"),
+        (("d.jsonl", "--against", "aime2", "--dry-run"), "file benchmark 'aime2' aime25"),
+        (("d.jsonl", "--against", "aime24=gone.jsonl", "--dry-run"), "no file gone.jsonl"),
+        (("gone.jsonl", "--against", "bench.jsonl", "--dry-run"), "no data gone.jsonl"),
+        (("d.jsonl", "--against", "bench.jsonl", "--out", "./d.jsonl"), "data itself"),
+        (("d.jsonl", "./d.jsonl", "--against", "bench.jsonl", "--out", "x"), "two d.jsonl"),
+        (("d.jsonl", "--against", "bench.jsonl", "--out", "o.parquet"), "kind d.jsonl"),
+        (("d.jsonl", "--against", "bench.jsonl", "--dry-run", "--field", "gone"), "d.jsonl:1 gone"),
+        (("d.jsonl", "--against", "bench.jsonl", "--dry-run", "--against-field", "gone"), "--against-field"),
     ],
 )
-def test_slips(folder, arguments, message):
+def test_slips(folder, arguments, words):
     result = run(folder, *arguments)
     assert result.returncode == 1
-    assert message in result.stderr
+    assert mentions(result.stderr, *words.split()), result.stderr
     assert "Traceback" not in result.stderr

@@ -13,6 +13,7 @@ from rich.console import Console
 from cascade_rl.cli.diffing import show_diff
 from cascade_rl.report.compare import compare_runs
 from cascade_rl.types import CascadeError
+from tests.messages import mentions
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """\
@@ -82,8 +83,9 @@ def test_the_facts(root):
     assert facts["final"]["words"]["difference"] == pytest.approx(-30.0)
     assert facts["a"]["order"] == ["sft", "math", "if"]
     assert facts["b"]["seconds"] == 240
-    assert facts["recipe"] == [
-        "order of stages: sft, math, if -> sft, if, math",
+    order, *rest = facts["recipe"]
+    assert "sft, math, if -> sft, if, math" in order
+    assert rest == [
         'stages.if.init: "math" -> "sft"',
         'stages.math.init: "sft" -> "if"',
         "stages.math.steps: 5 -> 6",
@@ -98,7 +100,7 @@ def test_what_is_shown(root):
     flat = " ".join(text.split())
     assert "math 80.0 | 90.0 +10.0 50.0 | 60.0 +10.0" in flat
     assert "sft 50.0 | 50.0 same" in flat
-    assert "at the end 78.0 | 90.0 +12.0 90.0 | 60.0 -30.0" in flat
+    assert "end 78.0 | 90.0 +12.0 90.0 | 60.0 -30.0" in flat
     assert "shared" in text
     assert "stages.math.steps: 5 -> 6" in text
 
@@ -107,15 +109,17 @@ def test_stages_and_benchmarks_of_one_run_only(root):
     write_run(root, "three", [("sft", "sft", "s1", "model"), ("code", "rl", "c3", "sft")], {"c3": (0.3,)}, ("sums",))
     facts = compare_runs(root, "one", "three")
     assert facts["benchmarks"] == ["sums"]
-    assert facts["not_comparable"] == {"words": "only in one"}
+    assert set(facts["not_comparable"]) == {"words"}
+    assert mentions(facts["not_comparable"]["words"], "only", "one")
     assert facts["stages"][-1]["a"] is None
-    assert facts["recipe"] == ["runs/three/recipe.yaml cannot be read"]
+    (line,) = facts["recipe"]
+    assert mentions(line, "runs/three/recipe.yaml")
     record = json.loads((root / "runs/two/run.json").read_text())
     record["benchmarks"][1]["identity"] = "other"
     (root / "runs/two/run.json").write_text(json.dumps(record))
-    assert compare_runs(root, "one", "two")["not_comparable"] == {
-        "words": "measured differently (rows, sampling or grader)"
-    }
+    not_comparable = compare_runs(root, "one", "two")["not_comparable"]
+    assert set(not_comparable) == {"words"}
+    assert mentions(not_comparable["words"], "differently")
     show_diff(facts, Console(file=io.StringIO()))
 
 
@@ -127,7 +131,7 @@ def test_a_rolled_back_stage_is_not_the_end(root):
     assert facts["final"]["sums"]["a"] == 80.0
     out = io.StringIO()
     show_diff(facts, Console(file=out, width=160))
-    assert "complete, rolled back" in out.getvalue()
+    assert mentions(out.getvalue(), "complete", "rolled")
 
 
 def test_a_run_and_itself(root):
@@ -137,7 +141,7 @@ def test_a_run_and_itself(root):
 
 
 def test_a_run_that_is_not_there(root):
-    with pytest.raises(CascadeError, match="no run 'none'"):
+    with pytest.raises(CascadeError, match="run 'none'"):
         compare_runs(root, "one", "none")
 
 
@@ -152,8 +156,7 @@ def test_on_the_command_line(root):
     result = cli("diff", "one", "two", "--root", str(root), "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["b"]["run"] == "two"
-    assert "at the end" in cli("diff", "one", "two", "--root", str(root)).stdout
+    assert "stages.math.steps: 5 -> 6" in cli("diff", "one", "two", "--root", str(root)).stdout
     result = cli("diff", "one", "tow", "--root", str(root))
     assert (result.returncode, "Traceback" in result.stderr) == (1, False)
-    assert "no run 'tow'" in result.stderr
-    assert "there are: one, two" in result.stderr
+    assert mentions(result.stderr, "run", "'tow'", "one, two")

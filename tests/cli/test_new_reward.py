@@ -9,6 +9,7 @@ import pytest
 from cascade_rl.cli.new_reward import write_domain
 from cascade_rl.types import CascadeError
 from tests.cli.test_cli import cli
+from tests.messages import mentions
 
 
 def test_all_of_it_works_in_a_folder_of_ones_own(tmp_path):
@@ -20,7 +21,7 @@ def test_all_of_it_works_in_a_folder_of_ones_own(tmp_path):
         "recipes/colours.yaml",
         "recipes/colours.jsonl",
     ):
-        assert f"wrote {path}" in made.stdout
+        assert mentions(made.stdout, path)
         assert "NAME" not in (tmp_path / path).read_text()
     checked = cli("check", "recipes/colours.yaml", cwd=tmp_path)
     assert checked.returncode == 0, checked.stderr
@@ -43,18 +44,18 @@ def test_all_of_it_works_in_a_folder_of_ones_own(tmp_path):
 def test_nothing_is_overwritten(tmp_path):
     write_domain("colours", tmp_path)
     (tmp_path / "rewards" / "colours.py").unlink()
-    with pytest.raises(CascadeError, match=r"tests/rewards/test_colours\.py, .* exists already; nothing was written"):
+    with pytest.raises(CascadeError, match=r"tests/rewards/test_colours\.py, .*exists"):
         write_domain("colours", tmp_path)
     assert not (tmp_path / "rewards" / "colours.py").exists()
 
 
 @pytest.mark.parametrize("name", ["two words", "Upper", "1st", "class", "a-b", "", "../up", "_own"])
 def test_names_that_no_module_can_have(tmp_path, name):
-    with pytest.raises(CascadeError, match="cannot be the name of a module"):
+    with pytest.raises(CascadeError, match="module"):
         write_domain(name, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_shipped_domain_is_not_shadowed(tmp_path):
-    with pytest.raises(CascadeError, match=r"rewards\.math exists already"):
+    with pytest.raises(CascadeError, match=r"rewards\.math exists"):
         write_domain("math", tmp_path)

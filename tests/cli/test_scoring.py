@@ -10,6 +10,7 @@ from cascade_rl.rollout.archive import rows_of, write_rollouts
 from cascade_rl.store import Store
 from cascade_rl.types import Group, Prompt, Rollout, Score, Stop
 from tests.cli.test_cli import QUICKSTART, ROOT, cli
+from tests.messages import mentions
 
 ROWS = [
     {"id": "right", "response": "<think>x</think>\\boxed{2}", "answer": "2"},
@@ -31,9 +32,9 @@ def test_a_file(rows):
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [set(line) for line in lines] == [{"id", "value", "details", "error"}] * 4
     assert [(line["id"], line["value"]) for line in lines] == [("right", 1.0), (2, 0.0), (3, None), (4, None)]
-    assert "the row's answer is empty" in lines[2]["error"]
-    assert f"{rows}:4: not valid JSON" in result.stderr
-    assert "2 rows scored, mean 0.5000, 1 malformed, 1 errors" in result.stderr
+    assert mentions(lines[2]["error"], "answer", "empty")
+    assert mentions(result.stderr, f"{rows}:4", "JSON")
+    assert mentions(result.stderr, "2 rows", "mean 0.5000", "1 malformed", "1 errors")
 
 
 def test_instruct_mode_scores_the_whole_text(rows):
@@ -42,25 +43,25 @@ def test_instruct_mode_scores_the_whole_text(rows):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "words"),
     [
-        (("rewards.math:verfy", "ROWS"), "did you mean verify?"),
-        (("rewards.math:verify", "none.jsonl"), "none.jsonl: No such file"),
-        (("rewards.math:verify", "ROWS", "--set", "tolerance=1"), "takes no `tolerance`"),
-        (("rewards.math:verify", "ROWS", "--set", "timeout_s=soon"), "--set timeout_s: must be a number, not 'soon'"),
-        (("rewards.math:verify", "ROWS", "--set", "mode=loud"), "must be thinking or instruct"),
-        (("rewards.math:verify", "ROWS", "--set", "use=other"), "the command's first argument"),
-        (("rewards.math:verify", "ROWS", "--set", "timeout_s"), "a key, = and a value"),
-        (("rewards.math:nesting", "ROWS"), "needs `text`, which is neither a column"),
-        (("rewards.math:verify",), "give either a file of rows, or --run"),
-        (("rewards.math:verify", "ROWS", "--run", "x", "--stage", "y"), "give either a file of rows"),
-        (("rewards.math:verify", "--run", "x", "--stage", "y"), "no run 'x'"),
+        (("rewards.math:verfy", "ROWS"), "'verfy' verify"),
+        (("rewards.math:verify", "none.jsonl"), "none.jsonl file"),
+        (("rewards.math:verify", "ROWS", "--set", "tolerance=1"), "`tolerance`"),
+        (("rewards.math:verify", "ROWS", "--set", "timeout_s=soon"), "timeout_s number 'soon'"),
+        (("rewards.math:verify", "ROWS", "--set", "mode=loud"), "mode thinking instruct"),
+        (("rewards.math:verify", "ROWS", "--set", "use=other"), "use first"),
+        (("rewards.math:verify", "ROWS", "--set", "timeout_s"), "key = value"),
+        (("rewards.math:nesting", "ROWS"), "`text` column"),
+        (("rewards.math:verify",), "either --run"),
+        (("rewards.math:verify", "ROWS", "--run", "x", "--stage", "y"), "either --run"),
+        (("rewards.math:verify", "--run", "x", "--stage", "y"), "run 'x'"),
     ],
 )
-def test_slips(rows, tmp_path, arguments, message):
+def test_slips(rows, tmp_path, arguments, words):
     result = cli("score", *(rows if a == "ROWS" else a for a in arguments), "--root", str(tmp_path))
     assert result.returncode == 1
-    assert message in result.stderr
+    assert mentions(result.stderr, *words.split()), result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -106,9 +107,9 @@ def test_another_reward_shows_what_would_change(run):
 
 def test_stages_without_rollouts(run):
     result = cli("score", "rewards.math:verify", "--run", "quickstart", "--stage", "sft-1", "--root", str(run))
-    assert "stage sft-1 of run quickstart has no rollouts" in result.stderr
+    assert mentions(result.stderr, "sft-1", "quickstart", "rollouts")
     result = cli("score", "rewards.math:verify", "--run", "quickstart", "--stage", "x", "--root", str(run))
-    assert "no stage 'x'; its stages are: sft-1, sft-2, reward-model, rlhf, if-rl, math-rl" in result.stderr
+    assert mentions(result.stderr, "'x'", "sft-1, sft-2, reward-model, rlhf, if-rl, math-rl")
 
 
 def test_rollouts_are_looked_at_with_the_worst_first(run):
@@ -117,7 +118,7 @@ def test_rollouts_are_looked_at_with_the_worst_first(run):
     heads = [line for line in result.stdout.splitlines() if line.startswith("---")]
     assert [line.split("score ")[1].split()[0] for line in heads] == ["0", "0", "0", "0", "1"]
     assert all(line.startswith("--- step 2  p") for line in heads), "the last step, unless another is asked for"
-    assert "> ?\n</think>\\boxed{2} and more" in result.stdout
+    assert "> ?\n</think>\\boxed{2} and more" in result.stdout  # the prompt and the completion of the row
     assert 'details: {"truncated": true}' in result.stdout
 
 

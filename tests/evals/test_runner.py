@@ -57,7 +57,7 @@ def test_shipped_benchmarks_by_name():
     local = resolve_benchmark(BenchmarkByName(use="gsm8k", name="gsm8k-mini", source="here.jsonl", limit=8, samples=2))
     assert (local.name, local.samples, local.data[0].source, local.data[0].limit) == ("gsm8k-mini", 2, "here.jsonl", 8)
     assert local.data[0].config is None
-    with pytest.raises(CascadeError, match="aime25"):
+    with pytest.raises(CascadeError, match=r"'aime26'.* aime25\b"):
         resolve_benchmark("aime26")
 
 

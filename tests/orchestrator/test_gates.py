@@ -11,6 +11,7 @@ from cascade_rl.orchestrator.run import Wishes, _at_gates, _work, prepare
 from cascade_rl.recipe import GateConfig, load_recipe
 from cascade_rl.store import Store
 from cascade_rl.types import CascadeError
+from tests.messages import mentions
 
 RECIPE = """\
 name: demo
@@ -113,6 +114,7 @@ def test_previous_is_the_nearest_measured_and_the_best_may_be_the_base():
 def test_nothing_to_compare_with_keeps_the_gate_open():
     decision = said(gate(max_drop=1), {"c": 9.0}, above=())
     assert (decision.verdict, decision.compared_to, decision.drop) == ("pass", None, None)
+    assert mentions(decision.message, "nothing")
 
 
 def test_a_gate_is_asked_where_it_applies():
@@ -128,8 +130,7 @@ def test_a_least_value_is_compared_as_measured():
     assert said(gate(min_value=40), {"c": 40.0}).verdict == "pass"
     decision = said(gate(min_value=40), {"c": 39.9})
     assert decision.verdict == "stop"
-    assert "39.9" in decision.message
-    assert "40: stop" in decision.message
+    assert mentions(decision.message, "c", "m 39.9 ± 2.0", "least", "40", "stop")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_exceptions_by_name(exception, value, verdict):
     assert decision.verdict == verdict
     assert decision.exception == ("rlhf-costs-it" if "c" in named["stages"] else None)
     if verdict == "excepted":
-        assert "rlhf-costs-it" in decision.message
+        assert mentions(decision.message, "exception", "rlhf-costs-it")
 
 
 def test_an_exception_to_the_drop_leaves_the_least_value():
@@ -160,8 +161,8 @@ def test_an_exception_to_the_drop_leaves_the_least_value():
 
 def test_the_message_has_both_sides():
     message = said(gate(max_drop=3, action="warn"), {"b": 60.0, "c": 42.0}).message
-    for part in ("after c", "m 42.0 ± 2.0", "18.0 below b", "60.0 ± 2.0", " 3", "2.8", "warn"):
-        assert part in message
+    both = ("c", "m 42.0 ± 2.0", "b (60.0 ± 2.0)")
+    assert mentions(message, *both, "18.0", "allowed 3", "chance 2.8", "warn")
 
 
 # In a run
@@ -205,7 +206,7 @@ GATE = "{benchmark: m, max_drop: 5, action: %s}"
 def test_warn_says_so_and_goes_on(folder):
     trained, said = walked(folder, GATE % "warn", FALLING)
     assert trained == [("a", "model"), ("b", "a"), ("c", "b"), ("d", "b")]
-    assert any("SHUT" in line and "after b: m 30.0" in line for line in said)
+    assert any(mentions(line, "GATE", "b", "m 30.0") for line in said)
     assert [(d["stage"], d["verdict"]) for d in record(folder)["gates"]] == [
         ("a", "pass"), ("b", "warn"), ("c", "pass"), ("d", "pass"),
     ]  # fmt: skip
@@ -216,14 +217,15 @@ def test_stop_ends_the_run_and_again_on_resuming_until_it_is_allowed(folder):
         with pytest.raises(GateShut) as caught:
             walked(folder, GATE % "stop", FALLING)
         text = str(caught.value)
-        assert "gates.0: after b: m 30.0" in text
+        numbers = ("m 30.0 ± 2.0", "30.0", "a (60.0 ± 2.0)", "allowed 5", "chance 2.8")
+        assert mentions(text, "gates.0", "b", *numbers, "stop")
         assert "--set 'gates.0.exceptions=[{name: accepted-b, stages: [b]}]'" in text
         assert "--set gates.0.action=warn" in text
         assert record(folder)["gates"][-1]["verdict"] == "stop"
     accepted = "gates.0.exceptions=[{name: accepted-b, stages: [b]}]"
     trained, said = walked(folder, GATE % "stop", FALLING, accepted)
     assert trained == [("c", "b"), ("d", "b")]  # a and b are the ones that were
-    assert any("accepted-b" in line for line in said)
+    assert any(mentions(line, "exception", "accepted-b") for line in said)
     assert record(folder)["gates"][1] | {"message": ""} == {
         "stage": "b", "benchmark": "m", "gate": 0, "verdict": "excepted", "value": 30.0, "interval": 1.96,
         "compared_to": "a", "compared_value": 60.0, "compared_interval": 1.96, "drop": 30.0,
@@ -234,7 +236,7 @@ def test_stop_ends_the_run_and_again_on_resuming_until_it_is_allowed(folder):
 def test_rollback_goes_on_from_the_parent(folder):
     trained, said = walked(folder, GATE % "rollback", FALLING)
     assert trained == [("a", "model"), ("b", "a"), ("c", "a"), ("d", "a")]  # d names b by `init`
-    assert any(line.startswith("b is rolled back") for line in said)
+    assert any(mentions(line, "b", "rolled", "a") for line in said)
     stages = {stage["name"]: stage for stage in record(folder)["stages"]}
     assert stages["b"]["rolled_back"] is True
     assert "rolled_back" not in stages["c"]
@@ -337,9 +339,10 @@ def test_a_gate_added_later_does_not_recompute_silently(folder):
     with pytest.raises(CascadeError) as caught:
         go(folder, GATE % "rollback")
     text = str(caught.value)
-    assert ": c, d\n" in text
-    assert "c: starts from a" in text
-    assert "gate after b: m 30.0" in text
+    lines = text.splitlines()
+    assert any(mentions(line, "anew", "c, d") for line in lines)
+    assert any(line.strip().startswith("c: ") and mentions(line, "a", "b") for line in lines)
+    assert any(mentions(line, "gate", "b", "m 30.0 ± 2.0", "30.0", "a") for line in lines)
     plan, _ = go(folder, GATE % "rollback", accept_changes=True)
     assert plan.rolled_back == ("b",)
 
@@ -348,7 +351,7 @@ def test_one_found_shut_only_now_does_not_either(folder):
     """The benchmark is new as well: the roll-back is seen while the run goes on."""
     alone = "evaluate.after_each_stage=[]"
     walked(folder, "", FALLING, alone)
-    with pytest.raises(GateShut, match=": c, d\n"):
+    with pytest.raises(GateShut, match="anew.*c, d"):
         walked(folder, GATE % "rollback", FALLING)
     trained, _ = walked(folder, GATE % "rollback", FALLING, accept_changes=True)
     assert trained == [("c", "a"), ("d", "a")]
@@ -356,7 +359,7 @@ def test_one_found_shut_only_now_does_not_either(folder):
 
 def test_taking_a_roll_back_back_is_a_change_too(folder):
     walked(folder, GATE % "rollback", FALLING)
-    with pytest.raises(CascadeError, match="c: b was rolled back"):
+    with pytest.raises(CascadeError, match=r"c: b .*rolled"):
         go(folder, GATE % "warn")
 
 

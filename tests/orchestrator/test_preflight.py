@@ -7,6 +7,7 @@ import pytest
 
 from cascade_rl.orchestrator.preflight import preflight
 from cascade_rl.recipe import RecipeError, load_recipe
+from tests.messages import mentions
 
 RECIPE = """\
 name: demo
@@ -55,12 +56,11 @@ def test_rewards_that_know_a_group_by_itself_go_with_dynamic_sampling(folder, re
 def test_rewards_that_need_the_whole_step_do_not(folder):
     (found,) = problems(folder, DYNAMIC, "stages.rl.reward.use=dynamic:Step")
     assert "stages.rl.dynamic_sampling" in found
-    assert "dynamic:Step" in found
+    assert mentions(found, "dynamic:Step", "groups")
     preflight(load_recipe(folder / "r.yaml", ("stages.rl.reward.use=dynamic:Step",)), 1)
 
 
 def test_the_limit_of_a_row_is_checked(folder):
     (folder / "rl.jsonl").write_text(json.dumps({"prompt": "r", "max_new_tokens": "many"}) + "\n")
     (found,) = problems(folder)
-    assert "`max_new_tokens`" in found
-    assert "'many'" in found
+    assert mentions(found, "`max_new_tokens`", "whole", "1", "'many'")

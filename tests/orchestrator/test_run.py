@@ -9,6 +9,7 @@ from cascade_rl.orchestrator.run import Wishes, _work, forget, prepare, set_asid
 from cascade_rl.recipe import RecipeError, load_recipe
 from cascade_rl.store import Store
 from cascade_rl.types import CascadeError
+from tests.messages import mentions
 
 RECIPE = """\
 # test
@@ -89,7 +90,7 @@ def test_finished_work_is_not_recomputed_silently(folder):
     with pytest.raises(CascadeError) as caught:
         go(folder, "stages.a.steps=5")
     text = str(caught.value)
-    assert ": a, c\n" in text
+    assert any(mentions(line, "anew", "a, c") for line in text.splitlines())
     assert "a: config.steps: 2 -> 5" in text
     assert "--accept-changes" in text
     assert "--branch NAME" in text
@@ -113,7 +114,7 @@ def test_a_branch_is_a_run_of_its_own_that_shares(folder):
     assert branched.stage("a").folder.is_complete
     record = Store(folder).read_run("try")
     assert record["branch_of"] == "demo"
-    with pytest.raises(CascadeError, match="'try'"):
+    with pytest.raises(CascadeError, match="'try'.*exists"):
         go(folder, branch="try")
 
 
@@ -151,7 +152,7 @@ def test_inheriting_an_optimizer_that_was_not_kept(folder):
     plan, _ = go(folder, "stages.b.optimizer_state=inherit")
     assert plan.stage("a").keep_optimizer
     complete(plan.stage("a"))
-    with pytest.raises(CascadeError, match="--from a"):
+    with pytest.raises(CascadeError, match=r"(?s)keep.*--from a"):
         stage_job(plan, plan.stage("b"))
 
 
@@ -180,26 +181,26 @@ def test_a_benchmark_is_measured_once_and_again_when_it_changes(folder):
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("override", "words"),
     [
-        ("stages.c.reward.use=mine:scor", "score"),
-        ("stages.c.reward.depth=1", "`depth`"),
-        ("stages.c.data.0.columns={}", "`x`"),
-        ("stages.c.data.0.columns={x: z}", "'z'"),
-        ("stages.a.data.0.source=gone.jsonl", "gone.jsonl"),
-        ("stages.a.data.0.columns={prompt2: prompt}", "`messages` nor `prompt`"),
-        ("stages.a.data.0.columns={other: response}", "`response`"),
-        ("stages.a.data.0.source=rows.csv", "rows.csv"),
-        ("stages.a.data.0.prompt='{promt}'", "'promt'.*prompt"),
-        ("stages.a.data.0.prompt='{prompt.x}'", "`prompt`"),
-        ("stages.a.data.0.source=empty.jsonl", "empty.jsonl"),
-        ("evaluate.after_each_stage=[aime2]", "aime2[45]"),
+        ("stages.c.reward.use=mine:scor", "stages.c.reward 'scor' score"),
+        ("stages.c.reward.depth=1", "stages.c.reward `depth`"),
+        ("stages.c.data.0.columns={}", "stages.c.reward mine:score `x` column"),
+        ("stages.c.data.0.columns={x: z}", "stages.c.data.0 column 'z'"),
+        ("stages.a.data.0.source=gone.jsonl", "stages.a.data.0.source gone.jsonl"),
+        ("stages.a.data.0.columns={prompt2: prompt}", "stages.a.data.0 `messages` `prompt`"),
+        ("stages.a.data.0.columns={other: response}", "stages.a.data.0 `response` nothing"),
+        ("stages.a.data.0.source=rows.csv", "stages.a.data.0.source no rows.csv"),
+        ("stages.a.data.0.prompt='{promt}'", "stages.a.data.0 column 'promt' prompt?"),
+        ("stages.a.data.0.prompt='{prompt.x}'", "stages.a.data.0 `prompt` 'x'"),
+        ("stages.a.data.0.source=empty.jsonl", "stages.a.data.0 empty.jsonl no rows"),
+        ("evaluate.after_each_stage=[aime2]", "evaluate.after_each_stage.0 'aime2' aime25"),
     ],
 )
-def test_preflight_finds_it_before_anything_starts(folder, override, message):
-    with pytest.raises(RecipeError, match=message) as caught:
+def test_preflight_finds_it_before_anything_starts(folder, override, words):
+    with pytest.raises(RecipeError) as caught:
         go(folder, override)
-    assert "stages." in str(caught.value) or "evaluate." in str(caught.value)
+    assert any(mentions(str(problem), *words.split()) for problem in caught.value.problems), caught.value
 
 
 def test_a_benchmark_longer_than_the_model(folder):
@@ -208,10 +209,10 @@ def test_a_benchmark_longer_than_the_model(folder):
 
 
 def test_a_model_that_is_nowhere(folder):
-    with pytest.raises(CascadeError, match=r"--set: .*'tiny-qwen'.*tiny-qwen3"):
+    with pytest.raises(CascadeError, match=r"--set: .*'tiny-qwen'.* tiny-qwen3\b"):
         go(folder, "stages.a.init=model", "model=tiny-qwen")
     (folder / "empty").mkdir()
-    with pytest.raises(CascadeError, match="no config.json"):
+    with pytest.raises(CascadeError, match=r"config\.json"):
         go(folder, f"model={folder / 'empty'}")
 
 

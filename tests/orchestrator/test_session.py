@@ -52,7 +52,7 @@ def test_a_killed_launch_leaves_nothing_that_is_believed(tmp_path):
 
 
 def test_who_does_not_come_is_named(tmp_path):
-    with pytest.raises(CascadeError, match=r"\[1, 2\] of 3"):
+    with pytest.raises(CascadeError, match=r"ranks \[1, 2\] of 3"):
         open_session(tmp_path, place(0, 3), patience_s=0.3)
     with pytest.raises(CascadeError, match="rank 0"):
         open_session(tmp_path / "other", place(1, 2), patience_s=0.3)

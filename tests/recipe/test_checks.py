@@ -9,6 +9,7 @@ from cascade_rl.recipe import RecipeError, load_recipe
 from cascade_rl.recipe.checks import check_context, check_files, check_structure
 from cascade_rl.recipe.data_checks import format_problem, pattern_problem
 from cascade_rl.recipe.paths import looks_like_path, resolve_path
+from tests.messages import mentions, says, says_each
 
 
 def texts(problems) -> list[str]:
@@ -20,14 +21,12 @@ def texts(problems) -> list[str]:
 
 def test_two_stages_of_one_name(problems, valid):
     found = problems(valid.replace("name: math", "name: sft-1"))
-    assert found == [
-        "recipe.yaml:9: stages.sft-1.name: 2 stages are called sft-1 (the first: recipe.yaml:4); names must differ"
-    ]
+    says_each(found, ("recipe.yaml:9: stages.sft-1.name", "2", "sft-1", "recipe.yaml:4"))
 
 
 def test_model_is_no_name_for_a_stage(problems, valid):
     found = problems(valid.replace("name: math", "name: model"))
-    assert found == ["recipe.yaml:9: stages.model.name: `model` means the recipe's base model; choose another name"]
+    says_each(found, ("recipe.yaml:9: stages.model.name", "`model`", "base"))
 
 
 @pytest.mark.parametrize(
@@ -39,51 +38,45 @@ def test_init_may_be_the_model_a_hub_id_a_path_or_left_open(load, valid, init, r
 
 
 @pytest.mark.parametrize(
-    ("stage", "init", "message"),
+    ("stage", "init", "place", "words"),
     [
-        (
-            "sft",
-            "math",
-            "6: stages.sft-1.init: math comes at or after sft-1; a stage starts from an earlier one",
-        ),
-        ("rl", "math", "11: stages.math.init: math comes at or after math; a stage starts from an earlier one"),
-        ("rl", "sft-l", "11: stages.math.init: 'sft-l' is no earlier stage, nor `model`, nor a hub id or path"),
-        ("rl", "sft-l", "did you mean sft-1?"),
-        ("rl", "qwen", "with a slash; it may be: sft-1, model"),
+        ("sft", "math", "6: stages.sft-1.init", "math after sft-1"),
+        ("rl", "math", "11: stages.math.init", "math after"),
+        ("rl", "sft-l", "11: stages.math.init", "'sft-l' hub sft-1"),
+        ("rl", "qwen", "11: stages.math.init", "'qwen' slash sft-1 model"),
     ],
 )
-def test_init_that_leads_nowhere(problem, valid, stage, init, message):
-    assert message in problem(valid.replace(f"kind: {stage}", f"kind: {stage}\n    init: {init}"))
+def test_init_that_leads_nowhere(problem, valid, stage, init, place, words):
+    found = problem(valid.replace(f"kind: {stage}", f"kind: {stage}\n    init: {init}"))
+    says(found, f"recipe.yaml:{place}", *words.split())
 
 
 def test_init_from_a_skipped_stage(problems, valid):
     text = valid.replace("kind: rl", "kind: rl\n    init: sft-1").replace("kind: sft", "kind: sft\n    skip: true")
-    assert problems(text) == ["recipe.yaml:12: stages.math.init: stage sft-1 is skipped, so nothing can start from it"]
+    says_each(problems(text), ("recipe.yaml:12: stages.math.init", "sft-1", "skipped"))
 
 
 def test_an_optimizer_is_inherited_from_the_same_kind_only(load, problems, valid):
     inherit = "kind: rl\n    optimizer_state: inherit"
-    rule = "recipe.yaml:11: stages.math.optimizer_state: an optimizer is inherited from a stage of the same kind only; "
-    assert problems(valid.replace("kind: rl", inherit)) == [rule + "stage sft-1 is of kind sft, not rl"]
-    assert problems(valid.replace("kind: rl", f"{inherit}\n    init: model")) == [rule + "model has no optimizer state"]
+    place = "recipe.yaml:11: stages.math.optimizer_state"
+    says_each(problems(valid.replace("kind: rl", inherit)), (place, "kind", "sft-1", "sft", "rl"))
+    says_each(problems(valid.replace("kind: rl", f"{inherit}\n    init: model")), (place, "kind", "model"))
     more = "  - {name: math-2, extends: math, optimizer_state: inherit}\n"
     assert load(valid + more).recipe.stages[2].optimizer_state == "inherit"
-    adapters = "recipe.yaml:15: stages.math-2.optimizer_state: moments are those of a stage's own adapters"
-    assert problems(valid + more.replace("inherit}", "inherit, lora: {rank: 4}}"))[0].startswith(adapters)
-    assert problems(valid.replace("kind: rl", "kind: rl\n    lora: {rank: 4}") + more)[0].startswith(
-        adapters.replace("15", "16")
-    )
+    with_adapters = problems(valid + more.replace("inherit}", "inherit, lora: {rank: 4}}"))
+    says(with_adapters[0], "recipe.yaml:15: stages.math-2.optimizer_state", "adapters", "`fresh`")
+    after_adapters = problems(valid.replace("kind: rl", "kind: rl\n    lora: {rank: 4}") + more)
+    says(after_adapters[0], "recipe.yaml:16: stages.math-2.optimizer_state", "adapters", "`fresh`")
 
 
 def test_adapters_are_served_by_colocated_engines(problems, valid):
     keys = "kind: rl\n    lora: {sync: adapter}\n    engine: {placement: dedicated}"
-    assert "lora.sync: adapter is for colocated engines" in problems(valid.replace("kind: rl", keys))[0]
+    says(problems(valid.replace("kind: rl", keys))[0], "recipe.yaml:11: stages.math.lora.sync", "adapter", "colocated")
 
 
 def test_two_benchmarks_of_one_name(problems, load, valid):
     twice = valid + "evaluate:\n  after_each_stage:\n    - aime24\n    - {use: aime24, samples: 8}\n"
-    rule = "another benchmark is called aime24; give this one a `name` of its own"
-    assert problems(twice) == [f"recipe.yaml:18: evaluate.after_each_stage.1: {rule}"]
+    says_each(problems(twice), ("recipe.yaml:18: evaluate.after_each_stage.1", "another", "aime24", "`name`"))
     assert load(twice.replace("samples: 8", "name: aime24-8, samples: 8"))
 
 
@@ -91,23 +84,23 @@ def test_a_curriculum_sees_all_rollouts(problems, load, valid):
     hopeless = valid.replace("kind: rl", "kind: rl\n    abort_hopeless: true")
     assert load(hopeless)
     (found,) = problems(hopeless + "    curriculum: {}\n")
-    assert found.startswith("recipe.yaml:11: stages.math.abort_hopeless: a curriculum judges prompts by all")
+    says(found, "recipe.yaml:11: stages.math.abort_hopeless", "`curriculum`")
 
 
 # Steps and batches
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("line", "words"),
     [
-        ("min_learning_rate: 1e-2", "min_learning_rate: 0.01 is above learning_rate 0.001"),
-        ("warmup_steps: 10", "warmup_steps: 10 warm-up steps leave nothing of 10 steps"),
-        ("micro_batch_size: 3", "micro_batch_size: 3 does not divide batch_size 256"),
+        ("min_learning_rate: 1e-2", "0.01 above learning_rate 0.001"),
+        ("warmup_steps: 10", "10 nothing"),
+        ("micro_batch_size: 3", "3 divide batch_size 256"),
     ],
 )
-def test_steps_that_contradict_each_other(problems, valid, line, message):
+def test_steps_that_contradict_each_other(problems, valid, line, words):
     found = problems(valid.replace("    steps: 10\n", f"    steps: 10\n    {line}\n"))
-    assert found == [f"recipe.yaml:9: stages.sft-1.{message}"]
+    says_each(found, (f"recipe.yaml:9: stages.sft-1.{line.split(':')[0]}", *words.split()))
 
 
 def test_warm_up_is_not_compared_where_the_number_of_steps_is_open(load, valid):
@@ -120,23 +113,16 @@ def test_batches_divide_over_the_ranks(load, valid):
         + "    prompts_per_step: 10\n"
     )
     assert check_structure(loaded, None) == check_structure(loaded, 1) == check_structure(loaded, 2) == []
-    assert texts(check_structure(loaded, 4)) == [
-        "recipe.yaml:17: stages.math.prompts_per_step: 10 does not divide over 4 ranks; use 8 or 12"
-    ]
-    assert texts(check_structure(loaded, 16)) == [
-        "recipe.yaml:10: stages.sft-1.micro_batch_size: 4 does not divide the 2 rows of each of 16 ranks",
-        "recipe.yaml:17: stages.math.prompts_per_step: 10 does not divide over 16 ranks; use 16",
-    ]
-    assert texts(check_structure(loaded, 3)) == [
-        "recipe.yaml:9: stages.sft-1.batch_size: 32 does not divide over 3 ranks; use 30 or 33",
-        "recipe.yaml:17: stages.math.prompts_per_step: 10 does not divide over 3 ranks; use 9 or 12",
-    ]
+    batch, micro_batch = "recipe.yaml:9: stages.sft-1.batch_size", "recipe.yaml:10: stages.sft-1.micro_batch_size"
+    prompts = "recipe.yaml:17: stages.math.prompts_per_step"
+    says_each(texts(check_structure(loaded, 4)), (prompts, "10", "4", "8", "12"))
+    says_each(texts(check_structure(loaded, 16)), (micro_batch, "4", "2", "16"), (prompts, "10", "16"))
+    says_each(texts(check_structure(loaded, 3)), (batch, "32", "3", "30", "33"), (prompts, "10", "3", "9", "12"))
 
 
 def test_a_default_batch_that_does_not_divide_is_placed_at_its_stage(load, valid):
-    assert texts(check_structure(load(valid), 3))[0] == (
-        "recipe.yaml:4: stages.sft-1.batch_size: 256 does not divide over 3 ranks; use 255 or 258"
-    )
+    found = texts(check_structure(load(valid), 3))
+    says(found[0], "recipe.yaml:4: stages.sft-1.batch_size", "256", "3", "255", "258")
 
 
 def test_context(load, valid):
@@ -144,12 +130,9 @@ def test_context(load, valid):
     loaded = load(text + "    max_prompt_tokens: 100\n    rollout: {max_new_tokens: 900}\n")
     assert check_context(loaded, 1000) == []
     first, second = texts(check_context(loaded, 999))
-    lower = "the model has 999 (RoPE scaling included): lower it, or give the model more"
-    assert first.startswith(f"recipe.yaml:9: stages.sft-1.max_length: needs 1000 positions, {lower}")
-    assert second.startswith(
-        "recipe.yaml:17: stages.math.rollout.max_new_tokens: needs max_prompt_tokens 100 + max_new_tokens 900 "
-        f"= 1000 positions, {lower}"
-    )
+    says(first, "recipe.yaml:9: stages.sft-1.max_length", "1000", "999")
+    sum_of = ("max_prompt_tokens 100", "max_new_tokens 900", "1000", "999")
+    says(second, "recipe.yaml:17: stages.math.rollout.max_new_tokens", *sum_of)
     assert len(check_context(load(text), 1023)) == 1  # the default of max_new_tokens is 1024
 
 
@@ -157,7 +140,7 @@ def test_context(load, valid):
 
 
 def test_an_empty_format_string():
-    assert "is empty" in format_problem(" ")
+    assert mentions(format_problem(" "), "empty")
 
 
 @pytest.mark.parametrize("text", ["{question}", "a {{}} {q.x} {q[0]} {q!r} {q:>5} {q:{width}}", r"\boxed{{}} {q}"])
@@ -168,27 +151,27 @@ def test_format_strings_that_are_fine(text):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "is no format string"),
-        ("}", "is no format string"),
-        ("{question", "is no format string"),
-        (r"\boxed{} {q}", "has an empty {}, which names no column"),
-        ("{0}", "has {0}, which names no column"),
-        ("{0.x}", "has {0.x}, which names no column"),
-        ("{.x}", "has {.x}, which names no column"),
-        ("{q:{}}", "has an empty {}, which names no column"),
-        ("{q!z}", "has {q!z}, an unknown conversion"),
+        ("{", "format"),
+        ("}", "format"),
+        ("{question", "format"),
+        (r"\boxed{} {q}", "{} column"),
+        ("{0}", "{0} column"),
+        ("{0.x}", "{0.x} column"),
+        ("{.x}", "{.x} column"),
+        ("{q:{}}", "{} column"),
+        ("{q!z}", "{q!z} conversion"),
     ],
 )
 def test_format_strings_that_are_not(text, words):
-    assert words in format_problem(text)
-    assert "written twice" in format_problem(text)
+    assert mentions(format_problem(text), *words.split())
+    assert mentions(format_problem(text), r"\boxed{{}}")  # how braces of the text itself are written
 
 
 def test_patterns():
     assert pattern_problem(r"####\s*(.*)$") is None
-    assert pattern_problem(r"####\s*.*$") == "needs a group (...) around the part that is kept"
-    assert pattern_problem(r"(a").startswith("is no regular expression: missing ), unterminated subpattern")
-    assert pattern_problem(r"(a){99999999999}").startswith("is no regular expression")
+    assert mentions(pattern_problem(r"####\s*.*$"), "group", "(...)")
+    assert "missing ), unterminated subpattern" in pattern_problem(r"(a")  # what Python says
+    assert mentions(pattern_problem(r"(a){99999999999}"), "regular")
 
 
 def test_wrong_data_of_stages_and_benchmarks_is_placed(problems, valid):
@@ -226,11 +209,11 @@ def test_what_can_only_be_a_path():
 def test_missing_data_files(load, valid):
     text = valid.replace("rows.jsonl", "./none", 1).replace("rows.jsonl", "openai/gsm8k")
     text += "evaluate: {after_each_stage: [{use: aime24, source: a.parquet}]}\n"
-    words = "beside the recipe or in the working folder"
-    assert texts(check_files(load(text))) == [
-        f"recipe.yaml:6: stages.sft-1.data.0.source: there is no file ./none {words}",
-        f"recipe.yaml:15: evaluate.after_each_stage.0.source: there is no file a.parquet {words}",
-    ]
+    says_each(
+        texts(check_files(load(text))),
+        ("recipe.yaml:6: stages.sft-1.data.0.source", "file", "./none"),
+        ("recipe.yaml:15: evaluate.after_each_stage.0.source", "file", "a.parquet"),
+    )
     Path("none").mkdir()
     Path("a.parquet").touch()
     assert check_files(load(text)) == []
@@ -275,36 +258,37 @@ def test_the_stage_after_a_reward_model_does_not_start_from_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "key", "words"),
     [
-        ("stages.rlhf.init=rm", "rm is a reward model, which no rl stage can start from"),
-        ("stages.rlhf.reward.model=stage:sft", "must name a reward model, but sft is of kind sft; did you mean|reward models"),
-        ("stages.rlhf.reward.model=stage:r", "'stage:r' must name a reward model, but r is no earlier stage; did you mean rm"),
-        ("stages.rlhf.exclude=[{stage: stf}]", "there is no other stage 'stf'; did you mean sft"),
-        ("stages.rlhf.exclude=[{stage: sft, where: {a: [b]}}]", "exactly one of `stage`, `data` and `where`"),
-        ("stages.rlhf.exclude=[{where: {a: [b]}, ngram: 9}]", "`ngram` goes with"),
-        ("stages.rlhf.rewards={a: {use: 'x:y'}}", "exactly one of `reward` and `rewards`"),
-        ("stages.rlhf.data=[{source: rows.jsonl, weight: 1.0}, {source: rows.jsonl}]", "has a `weight`, or none"),
-        ("stages.rm.epochs=1", "exactly one of `epochs` and `steps`"),
+        ("stages.rlhf.init=rm", "rlhf.init", "rm reward"),
+        ("stages.rlhf.reward.model=stage:sft", "rlhf.reward", "sft kind rm"),
+        ("stages.rlhf.reward.model=stage:r", "rlhf.reward", "'stage:r' earlier rm"),
+        ("stages.rlhf.exclude=[{stage: stf}]", "rlhf.exclude", "'stf' sft"),
+        ("stages.rlhf.exclude=[{stage: sft, where: {a: [b]}}]", "rlhf.exclude.0", "one `stage` `data` `where`"),
+        ("stages.rlhf.exclude=[{where: {a: [b]}, ngram: 9}]", "rlhf.exclude.0.ngram", "`ngram` `stage`"),
+        ("stages.rlhf.rewards={a: {use: 'x:y'}}", "rlhf.rewards", "one `reward` `rewards`"),
+        ("stages.rlhf.data=[{source: rows.jsonl, weight: 1.0}, {source: rows.jsonl}]", "rlhf.data", "`weight` none"),
+        ("stages.rm.epochs=1", "rm.steps", "one `epochs` `steps`"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_meant(tmp_path, change, message):
-    with pytest.raises(RecipeError, match=message):
+def test_what_cannot_be_meant(tmp_path, change, key, words):
+    with pytest.raises(RecipeError) as caught:
         chain(tmp_path, change)
+    problem = caught.value.problems[0]
+    says(f"{problem.key}: {problem.message}", f"stages.{key}", *words.split())
 
 
 def test_a_prompt_that_names_no_column_is_refused(problem, valid):
     found = problem(
         valid.replace("{source: rows.jsonl}]\n    reward", '{source: rows.jsonl, prompt: "Add them."}]\n    reward')
     )
-    assert "stages.math.data.0.prompt: " in found
-    assert "column" in found
+    says(found, "recipe.yaml:11: stages.math.data.0.prompt", "column")
 
 
 @pytest.mark.parametrize("source", ['""', '"  "'])
 def test_an_empty_source_is_refused(problem, valid, source):
     found = problem(valid.replace("source: rows.jsonl", f"source: {source}", 1))
-    assert "stages.sft-1.data.0.source: " in found
+    says(found, "recipe.yaml:6: stages.sft-1.data.0.source", "empty")
 
 
 def test_an_empty_model_is_refused(problem, valid):

@@ -7,44 +7,45 @@ import pytest
 from cascade_rl.recipe import DistillStage, RlStage
 from cascade_rl.recipe.choices import contradictions, notes
 from cascade_rl.recipe.keys_page import keys_page
+from tests.messages import says
 
 
 @pytest.mark.parametrize(
-    ("keys", "message"),
+    ("keys", "place", "words"),
     [
-        ("min_learning_rate: 1e-7", "min_learning_rate: does nothing under `lr_schedule: constant`"),
-        ("lr_horizon_steps: 50", "lr_horizon_steps: does nothing under `lr_schedule: constant`"),
-        ("stop_window: 3", "stop_window: there is no `stop_when` that looks at it"),
-        ("{stop_window: 21, stop_when: {reward: '> 0.9'}}", "stop_window: a mean of 21 steps is never known in 20"),
-        ("stop_when: {happiness: '> 3'}", "stop_when.happiness: a rl stage has no such metric; names are:"),
-        ("stop_when: {rewards: '> 3'}", "did you mean reward?"),
-        ("stop_when: {advantage: '> 3'}", "stop_when.advantage: a rl stage has no such metric"),
+        ("min_learning_rate: 1e-7", "11: stages.math.min_learning_rate", "nothing constant`"),
+        ("lr_horizon_steps: 50", "11: stages.math.lr_horizon_steps", "nothing constant`"),
+        ("stop_window: 3", "11: stages.math.stop_window", "`stop_when`"),
+        ("{stop_window: 21, stop_when: {reward: '> 0.9'}}", "11: stages.math.stop_window", "21 20"),
+        ("stop_when: {happiness: '> 3'}", "11: stages.math.stop_when.happiness", "metric mean_length entropy"),
+        ("stop_when: {rewards: '> 3'}", "11: stages.math.stop_when.rewards", "metric reward"),
+        ("stop_when: {advantage: '> 3'}", "11: stages.math.stop_when.advantage", "metric"),
         (
             "{overlong: soft, overlong_buffer: 200, rollout: {max_new_tokens: 100}}",
-            "overlong_buffer: 200 tokens are more than rollout.max_new_tokens, 100",
+            "12: stages.math.overlong_buffer",
+            "200 rollout.max_new_tokens 100",
         ),
-        ("loss: {fixed_length: 100}", "loss.fixed_length: belongs to `aggregate: fixed`"),
-        ("rollout: {top_k: 1}", "top_k: 1 makes the rollouts of a group identical"),
-        ("rollout: {temperature: 1e-9}", "vLLM samples at 0.01 whatever is asked below it"),
-        ("rollout: {stop: ['x', '']}", "an empty text would end every completion"),
-        ("mismatch: {low: 0.5}", "bounds of a `mask`"),
-        ("mismatch: {mask: difference, high: 5}", "probabilities never differ by 1"),
-        ("mismatch: {mask: difference, low: 0.5, high: 0.3}", "low (0.5) must be below high (0.3)"),
-        ("mismatch: {mask: band, low: 2, high: 3}", "must lie on either side of 1"),
-        ("mismatch: {mask: geometric, low: 0.1, high: 0.9}", "must lie on either side of 1"),
-        ("lora: {target_modules: q_proj}", "write [q_proj]"),
-        ("lora: {target_modules: '(q_proj'}", "is no regular expression"),
-        ("lora: {target_modules: []}", "name at least one linear layer"),
-        ("beta: 0.04", "unknown key; it is loss.kl here"),
-        ("num_generations: 4", "unknown key; it is group_size here"),
+        ("loss: {fixed_length: 100}", "11: stages.math.loss.fixed_length", "fixed`"),
+        ("rollout: {top_k: 1}", "11: stages.math.rollout.top_k", "identical 0"),
+        ("rollout: {temperature: 1e-9}", "11: stages.math.rollout.temperature", "vLLM 0.01"),
+        ("rollout: {stop: ['x', '']}", "11: stages.math.rollout.stop", "empty"),
+        ("mismatch: {low: 0.5}", "11: stages.math.mismatch.low", "`mask`"),
+        ("mismatch: {mask: difference, high: 5}", "11: stages.math.mismatch.high", "(5) differ 1"),
+        ("mismatch: {mask: difference, low: 0.5, high: 0.3}", "11: stages.math.mismatch.low", "below (0.5) (0.3)"),
+        ("mismatch: {mask: band, low: 2, high: 3}", "11: stages.math.mismatch.low", "side (2) (3) 1"),
+        ("mismatch: {mask: geometric, low: 0.1, high: 0.9}", "11: stages.math.mismatch.high", "side (0.1) (0.9) 1"),
+        ("lora: {target_modules: q_proj}", "11: stages.math.lora.target_modules", "[q_proj]"),
+        ("lora: {target_modules: '(q_proj'}", "11: stages.math.lora.target_modules", "'(q_proj' regular"),
+        ("lora: {target_modules: []}", "11: stages.math.lora.target_modules", "least one"),
+        ("beta: 0.04", "11: stages.math.beta", "unknown loss.kl"),
+        ("num_generations: 4", "11: stages.math.num_generations", "unknown group_size"),
     ],
 )
-def test_nonsense_is_named_at_its_key(problem, valid, keys, message):
+def test_nonsense_is_named_at_its_key(problem, valid, keys, place, words):
     inner = keys[1:-1] if keys.startswith("{") else keys
     lines = [line.strip() for line in _split(inner)]
     found = problem(valid.replace("kind: rl", "\n    ".join(["kind: rl", *lines])))
-    assert "stages.math" in found
-    assert message in found
+    says(found, f"recipe.yaml:{place}", *words.split())
 
 
 def _split(text: str) -> list[str]:
@@ -77,7 +78,8 @@ def test_sense_passes(load, valid, keys):
 
 @pytest.mark.parametrize(("kind", "meant"), [("grpo", "rl"), ("PPO", "rl"), ("rm", "reward_model")])
 def test_other_words_for_a_kind(problem, valid, kind, meant):
-    assert f"it is {meant} here" in problem(valid.replace("kind: rl", f"kind: {kind}"))
+    found = problem(valid.replace("kind: rl", f"kind: {kind}"))
+    says(found, "recipe.yaml:10: stages.math.kind", f"'{kind}'", meant)
 
 
 def test_the_page_of_keys_has_every_section():

@@ -9,6 +9,7 @@ import yaml
 from cascade_rl.recipe import ShardingConfig
 from cascade_rl.recipe.launching import VARIABLE, Launch
 from cascade_rl.types import CascadeError
+from tests.messages import mentions
 
 CONFIGS = Path(__file__).parents[2] / "launch/accelerate"
 ZERO = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_MIXED_PRECISION": "no", "WORLD_SIZE": "2"}
@@ -38,7 +39,8 @@ def test_zero_stages():
 def test_fsdp():
     assert asked(**FSDP).strategy == "fsdp2"
     assert asked(**FSDP | {"FSDP_OFFLOAD_PARAMS": "true"}).offload_parameters
-    assert asked(**FSDP | {"FSDP_VERSION": "1"}).refused == ("FSDP version 1 is not offered; set fsdp_version: 2",)
+    (refused,) = asked(**FSDP | {"FSDP_VERSION": "1"}).refused
+    assert mentions(refused, "FSDP", "1", "fsdp_version: 2")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_a_deepspeed_file_counts_instead_of_the_fields(tmp_path):
     )
     launch = asked(**ZERO, ACCELERATE_DEEPSPEED_CONFIG_FILE=str(file))
     assert (launch.strategy, launch.offload_parameters, launch.gradient_clipping) == ("zero3", True, 0.3)
-    with pytest.raises(CascadeError, match=r"deepspeed_config_file .*missing\.json cannot be read"):
+    with pytest.raises(CascadeError, match=r"deepspeed_config_file .*missing\.json"):
         asked(**ZERO, ACCELERATE_DEEPSPEED_CONFIG_FILE=str(tmp_path / "missing.json"))
 
 
@@ -78,7 +80,7 @@ def test_auto_is_what_the_launcher_asks_for():
     assert Launch().resolve(ShardingConfig(strategy="fsdp2")).strategy == "fsdp2"
     resolved = Launch("zero3", offload_optimizer=True).resolve(ShardingConfig(offload_parameters=True))
     assert (resolved.strategy, resolved.offload_optimizer, resolved.offload_parameters) == ("zero3", True, True)
-    with pytest.raises(CascadeError, match="the recipe asks for ddp, the accelerate config for zero2"):
+    with pytest.raises(CascadeError, match=r"ddp.*zero2"):
         Launch("zero2").resolve(ShardingConfig(strategy="ddp"))
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from cascade_rl.recipe import Place, Problem, RecipeError, load_recipe
 from cascade_rl.recipe.reading import parse, read_yaml
+from tests.messages import mentions, says, says_each
 
 
 def error_of(text: str) -> str:
@@ -63,91 +64,90 @@ def test_keys_are_words_whatever_they_look_like():
 def test_duplicate_keys_are_all_reported_with_both_lines():
     with pytest.raises(RecipeError) as caught:
         parse("a: 1\nb: {c: 1, c: 2}\na: 2\n", "x.yaml")
-    assert [str(problem) for problem in caught.value.problems] == [
-        "x.yaml:2: b.c: stands twice; the first one is on line 2",
-        "x.yaml:3: a: stands twice; the first one is on line 1",
-    ]
+    found = [str(problem) for problem in caught.value.problems]
+    says_each(found, ("x.yaml:2: b.c", "twice", "2"), ("x.yaml:3: a", "twice", "1"))
 
 
 def test_a_duplicate_key_in_a_stage_is_named_by_the_stage():
     text = "stages:\n  - name: math\n    steps: 1\n    steps: 2\n"
-    assert error_of(text) == "x.yaml:4: stages.math.steps: stands twice; the first one is on line 3"
+    says(error_of(text), "x.yaml:4: stages.math.steps", "twice", "3")
 
 
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
-        ("a: b: c\n", "x.yaml:1:5", "a colon and a space stand in text without quotes"),
-        ("a:\n\tb: 1\n", "x.yaml:2:1", "a tab cannot indent YAML"),
-        ("a: [1, 2\nb: 3\n", "x.yaml:2:2", "a list is opened by ["),
-        ("a: {b: 1\n", "x.yaml:2:1", "a mapping is opened by {"),
-        ("a: 'b\n", "x.yaml:2:1", "a quote is opened and never closed"),
-        ('a: "####\\s"\n', "x.yaml:1:10", "put patterns in single quotes"),
-        ("a: @b\n", "x.yaml:1:4", "needs quotes"),
-        ("a: 1\n---\nb: 2\n", "x.yaml:2:1", "one file holds one recipe"),
-        ("a: 1\n  b: 2\n", "x.yaml:2:4", "the indentation is off"),
-        ("a: &x 1\nb: *x\n", "x.yaml:2:4", "aliases (*name) are not used in recipes"),
-        ("a: 1\nb: \x07\n", "x.yaml:2:4", "a control character"),
+        ("a: b: c\n", "x.yaml:1:5", "colon"),
+        ("a:\n\tb: 1\n", "x.yaml:2:1", "tab"),
+        ("a: [1, 2\nb: 3\n", "x.yaml:2:2", "list ["),
+        ("a: {b: 1\n", "x.yaml:2:1", "mapping {"),
+        ("a: 'b\n", "x.yaml:2:1", "quote closed"),
+        ('a: "####\\s"\n', "x.yaml:1:10", "single quotes"),
+        ("a: @b\n", "x.yaml:1:4", "quotes"),
+        ("a: 1\n---\nb: 2\n", "x.yaml:2:1", "one recipe"),
+        ("a: 1\n  b: 2\n", "x.yaml:2:4", "indentation"),
+        ("a: &x 1\nb: *x\n", "x.yaml:2:4", "aliases"),
+        ("a: 1\nb: \x07\n", "x.yaml:2:4", "control"),
     ],
 )
 def test_syntax_errors_say_where_and_what_to_look_for(text, place, words):
-    message = error_of(text)
-    assert message.startswith(f"{place}: not valid YAML: ")
-    assert words in message
+    says(error_of(text), place, "YAML", *words.split())
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "place", "words"),
     [
         (
             "a: !!python/object/apply:os.system [ls]",
-            "x.yaml:1: a: the tag tag:yaml.org,2002:python/object/apply:os.system",
+            "x.yaml:1: a",
+            "tag tag:yaml.org,2002:python/object/apply:os.system",
         ),
-        ("a: !secret x", "x.yaml:1: a: the tag !secret is not used here"),
-        ("a: !!int ten", "x.yaml:1: a: must be a number"),
-        ("a:\n  <<: {b: 1}", "x.yaml:2: a.<<: merge keys are not used here"),
-        ("? [a, b]\n: 1", "x.yaml:1: must be a word, as all keys"),
-        ("a: 99999999999999999999", "x.yaml:1: a: must be a number of at most 9223372036854775807"),
-        ("a: " + "9" * 5000, "x.yaml:1: a: must be a number of at most"),
-        ('a: "\\ud800"', "x.yaml:1: a: holds half of a surrogate pair"),
-        ("a: " + "[" * 60 + "]" * 60, "x.yaml:1: a.0.0.0: nested deeper than 50 levels"),
-        ("[" * 5000, "x.yaml: nested deeper than 50 levels"),
+        ("a: !secret x", "x.yaml:1: a", "tag !secret"),
+        ("a: !!int ten", "x.yaml:1: a", "number ten"),
+        ("a:\n  <<: {b: 1}", "x.yaml:2: a.<<", "merge"),
+        ("? [a, b]\n: 1", "x.yaml:1", "word keys"),
+        ("a: 99999999999999999999", "x.yaml:1: a", "number 9223372036854775807"),
+        ("a: " + "9" * 5000, "x.yaml:1: a", "number 9223372036854775807"),
+        ('a: "\\ud800"', "x.yaml:1: a", "surrogate"),
+        ("a: " + "[" * 60 + "]" * 60, "x.yaml:1: a.0.0.0", "deeper 50"),
+        ("[" * 5000, "x.yaml", "deeper 50"),
     ],
 )
-def test_what_a_recipe_has_no_use_for_is_refused(text, message):
-    assert error_of(text).startswith(message)
+def test_what_a_recipe_has_no_use_for_is_refused(text, place, words):
+    says(error_of(text), place, *words.split())
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "place", "words"),
     [
-        (b"", "r.yaml: the file is empty; a recipe needs at least name, model and stages"),
-        (b"# only a comment\n", "r.yaml: the file is empty; a recipe needs at least name, model and stages"),
-        (b"- a\n", "r.yaml:1: the file must be a mapping of keys such as name, model and stages, not a list"),
-        (b"word\n", "r.yaml:1: the file must be a mapping of keys such as name, model and stages, not a single value"),
-        (b"a: 1\nb: \xff\n", "r.yaml:2: the file is not UTF-8 text: byte 0xff; save it as UTF-8"),
+        (b"", "r.yaml", "empty name model stages"),
+        (b"# only a comment\n", "r.yaml", "empty name model stages"),
+        (b"- a\n", "r.yaml:1", "mapping list name model stages"),
+        (b"word\n", "r.yaml:1", "mapping value name model stages"),
+        (b"a: 1\nb: \xff\n", "r.yaml:2", "UTF-8 0xff"),
     ],
 )
-def test_files_that_hold_no_recipe(folder, content, message):
+def test_files_that_hold_no_recipe(folder, content, place, words):
     Path("r.yaml").write_bytes(content)
     with pytest.raises(RecipeError) as caught:
         load_recipe("r.yaml")
-    assert str(caught.value) == f"{message}\n1 problem in r.yaml"
+    says_each([str(problem) for problem in caught.value.problems], (place, *words.split()))
+    *_, last = str(caught.value).splitlines()
+    assert mentions(last, "1", "r.yaml")
 
 
 def test_files_that_cannot_be_read(folder):
     Path("recipes").mkdir()
     Path("recipes/math.yaml").write_text("name: x")
     cases = {
-        "recipes/maths.yaml": "there is no such file; did you mean recipes/math.yaml?",
-        "nowhere/x.yaml": "there is no such file; there is no folder nowhere either",
-        "recipes": "this is a folder; name the YAML file inside it",
-        "a\0b.yaml": "the file cannot be read",
+        "recipes/maths.yaml": "no file recipes/math.yaml",
+        "nowhere/x.yaml": "no file folder nowhere",
+        "recipes": "folder inside",
+        "a\0b.yaml": "read",
     }
-    for path, message in cases.items():
+    for path, words in cases.items():
         with pytest.raises(RecipeError) as caught:
             load_recipe(path)
-        assert message in caught.value.problems[0].message
+        assert mentions(caught.value.problems[0].message, *words.split()), path
 
 
 def test_a_byte_order_mark_is_not_part_of_the_first_key(folder):
@@ -159,7 +159,8 @@ def test_an_error_survives_pickling_with_its_problems():
     error = RecipeError([Problem(Place("x.yaml", 3), "a.b", "wrong")], "x.yaml")
     copy = pickle.loads(pickle.dumps(error))
     assert copy.problems == error.problems
-    assert str(copy) == "x.yaml:3: a.b: wrong\n1 problem in x.yaml"
+    assert str(copy) == str(error)
+    assert str(copy).splitlines()[0] == "x.yaml:3: a.b: wrong"
     assert (copy.problems[0].file, copy.problems[0].line) == ("x.yaml", 3)
 
 

@@ -7,9 +7,10 @@ import pytest
 from rich.console import Console
 
 from cascade_rl.report import load_run, markdown, print_matrix, write_report
-from cascade_rl.report.matrix import headline, matrix
+from cascade_rl.report.matrix import ROLLED_BACK, headline, matrix
 from cascade_rl.rollout.archive import write_rollouts
 from cascade_rl.types import CascadeError
+from tests.messages import mentions
 
 
 def measurement(value, stderr=0.02):
@@ -122,7 +123,9 @@ def test_a_run_that_has_only_just_begun(root):
     import shutil
 
     shutil.rmtree(root / "store")
-    assert headline(load_run(root, "r")) in write_report(root, "r").read_text()
+    page = write_report(root, "r").read_text()
+    assert headline(load_run(root, "r")) in page
+    assert mentions(headline(load_run(root, "r")), "0", "3", "measured")
 
 
 def decision(stage, verdict, **more):
@@ -152,7 +155,8 @@ def test_gates_are_marked_and_listed(root):
     assert cells["rl"]["sums"].mark == ""
     page = write_report(root, "r").read_text()
     assert "<h2>Gates</h2>" in page
-    assert "3 asked, 1 shut" in page
+    section = page.split("<h2>Gates</h2>")[1].split("<table>")[0]
+    assert mentions(section, "3", "1")
     assert "known &lt;one&gt;" in page
     assert 'title="gate: warn">!</b>' in page
     text = markdown(load_run(root, "r"))
@@ -169,9 +173,11 @@ def test_later_stages_are_not_compared_with_a_rolled_back_one(root):
     run = load_run(root, "r")
     assert dict(matrix(run))["rl"]["sums"].delta == pytest.approx(0.6)  # since the model, not since sft
     assert_headline(run, "rl", "sums", "10.0%", "70.0%", "+60.0")
-    assert "| sft (rolled back) | 40.0! (+30.0)" in markdown(run)
+    assert f"| sft{ROLLED_BACK} | 40.0! (+30.0)" in markdown(run)
     page = write_report(root, "r").read_text()
-    assert "<td>sft (rolled back)</td>" in page
+    assert f"<td>sft{ROLLED_BACK}</td>" in page
+    (node,) = (part for part in page.split('<div class="node')[1:] if "<b>sft</b>" in part)
+    assert mentions(node.split("</div>")[0], "rolled")
 
 
 def test_a_distillation_is_drawn_as_a_stage_that_samples(root):
@@ -182,9 +188,9 @@ def test_a_distillation_is_drawn_as_a_stage_that_samples(root):
     rows = [{"step": s, "distill/advantage_mean": -1 / s, "distill/masked": 0.0, "time/step_s": 1.0} for s in (1, 2, 3)]
     (root / "store/rl-x/metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     page = write_report(root, "r").read_text()
-    assert "curves of rl" in page
-    assert "Rollouts of step 1" in page
-    assert "time of an RL step" in page
+    assert (root / "runs/r/report/figures/rl-rl.png").is_file()
+    assert (root / "runs/r/report/figures/time.png").is_file()
+    assert mentions(page.split("<h3>")[1].split("</h3>")[0], "1")  # the rollouts of step 1
     assert_headline(load_run(root, "r"), "rl", "sums", "40.0%", "70.0%", "+30.0")
 
 

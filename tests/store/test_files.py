@@ -123,9 +123,8 @@ for write in (
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
-    assert done.stdout.splitlines() == [
-        "[Errno 5] writing failed; is the disk full?", "[Errno 27] File too large", "[Errno 27] File too large",
-    ], done.stderr  # fmt: skip
+    codes = [line.split("]")[0] for line in done.stdout.splitlines()]
+    assert codes == ["[Errno 5", "[Errno 27", "[Errno 27"], done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -78,7 +78,7 @@ for first, last in ((0, 2), (2, 3)):
     environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio")}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "left out" not in done.stderr
+    assert "WARNING" not in done.stderr
     with sqlite3.connect(tmp_path / "trackio" / "cascade-rl.db") as database:
         rows = database.execute("select run_name, step, metrics from metrics order by step").fetchall()
     assert [(name, step, json.loads(values)) for name, step, values in rows] == [
@@ -115,9 +115,8 @@ def test_plain_progress_lines():
     progress.close()
     text = out.getvalue().splitlines()
     assert len(text) == 11  # the first, then every tenth of the way
-    assert text[0].startswith(
-        "      [math-rl 1/40] reward 0.500  length 84  truncated 25%  gap 3e-06  3.1k tok/s  sums 40.0%"
-    )
+    for part in ("[math-rl 1/40]", "reward 0.500", " 84 ", " 25%", " 3e-06", " 3.1k", "sums 40.0%"):
+        assert part in text[0]
     assert text[-1].startswith("      [math-rl 40/40]")
     assert "left" not in text[-1]
 
@@ -127,7 +126,8 @@ def test_a_stage_without_rewards_tells_its_advantage():
     progress = Progress("student", "distill", 40, out)
     progress.begin(0)
     progress.step(1, {**METRICS, "distill/advantage_mean": -0.125})
-    assert out.getvalue().startswith("      [student 1/40] advantage -0.125  length 84  truncated 25%")
+    for part in ("[student 1/40]", "advantage -0.125", " 84 ", " 25%"):
+        assert part in out.getvalue()
 
 
 def test_a_resumed_stage_says_its_first_step_at_once():
