@@ -33,6 +33,6 @@ def read_rollouts(path: Path, *, tokens: bool = False) -> list[dict[str, Any]]:
     except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
         what = " ".join(str(error).split())
         raise CascadeError(f"{path} is damaged, or no readable parquet file: {what}") from error
-    if missing := sorted(COLUMNS - set(names)):
+    if rows and (missing := sorted(COLUMNS - set(names))):
         raise CascadeError(f"{path} does not hold rollouts: it has no {', '.join(missing)}")
     return rows
