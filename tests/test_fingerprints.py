@@ -85,7 +85,7 @@ def test_files_hashed_in_a_block_are_recorded(tmp_path):
     assert inner == {str(b): sha(b"b")}
 
 
-def test_a_watch_tells_what_has_changed_and_what_was_only_touched(tmp_path, reads):
+def test_a_watch_tells_changed_files_from_touched_ones(tmp_path, reads):
     touched, changed, gone = (tmp_path / name for name in ("touched", "changed", "gone"))
     for path in (touched, changed, gone):
         path.write_bytes(b"abc")

@@ -50,14 +50,14 @@ def show_plan(plan: Plan, processes: int) -> None:
 
 def show_verified(plan: Plan) -> int:
     """Read every finished stage of ``plan`` and print what is wrong with it. Returns 1 if anything is, else 0."""
-    damaged = 0
+    damaged = []
     for name, problems in verify_all(plan):
-        damaged += bool(problems)
+        damaged += [name] if problems else []
         print(f"{name}: {'DAMAGED' if problems else 'as written'}")
         for problem in problems:
             print(f"  {problem}")
-    print(f"{damaged} finished stages are damaged" if damaged else "no finished stage is damaged")
-    return int(damaged > 0)
+    print(f"damaged: {', '.join(damaged) or 'none of the finished stages'}")
+    return int(bool(damaged))
 
 
 def _show_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

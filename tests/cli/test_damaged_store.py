@@ -143,7 +143,7 @@ def test_a_damaged_run_record_is_named(root, text):
             act()
 
 
-def test_a_saved_state_tells_what_the_metrics_of_a_running_stage_lack(root):
+def test_a_saved_state_tells_what_the_metrics_lack(root):
     folder = folder_of(root)
     folder.update(status="running", inventory=None)
     (folder.state / "step-000005").mkdir(parents=True)
@@ -171,7 +171,7 @@ HOW = ["cut", "empty", "flipped", "text", "folder"]
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_damaged_rollouts_are_named_with_the_steps_that_are_left(root, capsys, how):
+def test_damaged_rollouts_are_named_with_the_other_steps(root, capsys, how):
     damage_rollouts(folder_of(root).rollout_files()[3], how)
     with pytest.raises(CascadeError, match="step-000003") as caught:
         show_rollouts(Store(root), "r", "rl", None, 4, worst=False)
@@ -212,7 +212,7 @@ def test_steps_are_told_in_ranges():
     assert steps_text([4]) == "step 4"
 
 
-def test_a_stage_that_another_run_computes_anew_is_not_called_gone(root):
+def test_a_stage_being_computed_anew_is_not_called_gone(root):
     folder = folder_of(root)
     folder.path.rename(folder.superseded)
     (problem,) = stage_of(root)["problems"]

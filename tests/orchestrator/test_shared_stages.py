@@ -69,7 +69,7 @@ def test_a_stage_that_another_run_finishes_is_used(folder):  # noqa: F811
 
 
 @pytest.mark.parametrize("outcome", ["failed", "killed"])
-def test_a_stage_that_another_run_leaves_unfinished_is_taken_over(folder, outcome):  # noqa: F811
+def test_a_stage_left_unfinished_by_another_run_is_taken_over(folder, outcome):  # noqa: F811
     plan, _ = go(folder)
 
     def act(stage):

@@ -40,7 +40,7 @@ def test_a_good_page_outlives_one_finished_stage(root):  # noqa: F811
     assert (root / "runs/r/report/index.html").read_text() == before
 
 
-def test_a_stage_that_is_computed_anew_does_not_keep_the_old_page(root):  # noqa: F811
+def test_a_stage_being_computed_anew_gets_a_new_page(root):  # noqa: F811
     before = write_report(root, "r").read_text()
     shutil.rmtree(root / "store/rl-x")  # as --from does, which takes it off the finished ones
     assert write_report(root, "r").read_text() != before

@@ -154,7 +154,7 @@ def test_an_evaluation_reads_its_benchmarks_again(folder):
         refuse_changes(job, alone())
 
 
-def test_the_base_model_outside_of_the_store_is_compared_where_it_is_measured(folder):
+def test_a_base_model_elsewhere_is_compared_when_measured(folder):
     plan = plan_of(folder)
     job = handed_on(evaluate_job(plan, None))
     refuse_changes(job, alone())
@@ -163,7 +163,7 @@ def test_the_base_model_outside_of_the_store_is_compared_where_it_is_measured(fo
         refuse_changes(job, alone())
 
 
-def test_a_stage_moved_by_a_gate_is_compared_with_what_was_planned(folder):
+def test_a_stage_moved_by_a_gate_is_compared_with_its_plan(folder):
     plan = without(settled(plan_of(folder))[0], ["a"])
     assert plan.stage("b").parent == "model"
     for name in ("b", "d"):
@@ -238,7 +238,7 @@ def test_a_damaged_result_is_not_built_upon(folder, of):
     assert str(damaged.path) in str(caught.value)
 
 
-def test_inherited_moments_are_verified_only_where_they_are_inherited(folder):
+def test_moments_are_verified_where_they_are_inherited(folder):
     plan = plan_of(folder)
     finish(plan.stage("a"))
     job = handed_on(stage_job(plan, plan.stage("b")))
