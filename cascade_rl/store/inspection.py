@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from cascade_rl.json_lines import text_lines
 from cascade_rl.store import checksums
 from cascade_rl.store.records import StageFolder
 from cascade_rl.store.results import results_in
@@ -22,14 +23,14 @@ def metric_steps(path: Path) -> set[int]:
     """Steps that have a whole line in a ``metrics.jsonl``; none where it cannot be read."""
     found = set()
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                try:
-                    found.add(int(json.loads(line)["step"]))
-                except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-                    continue  # the last line may be half-written
+        lines = text_lines(path)
     except OSError:
         return set()
+    for line in lines:
+        try:
+            found.add(int(json.loads(line)["step"]))
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            continue  # the last line may be half-written
     return found
 
 
