@@ -2,7 +2,7 @@
 
 math-verify is given that one box and nothing else (from a whole text it merges all boxes into one set), reference
 first (it is not symmetric), under a limit of our own (one of its alarms may be lost, see ``rewards.limits``), and what
-it gets wrong is decided before or after it: see ``_exactly_equal`` and ``_too_far_apart``.
+it gets wrong is decided before or after it: see ``_exactly_equal`` and ``rewards.math_difference``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from cascade_rl.types import Score
 from rewards import language
 from rewards.limits import Budget, OutOfTime, within
+from rewards.math_exact import same_number
 from rewards.math_forms import FORMS, percent_value, percentage, same_form, same_shape, without_unit
 from rewards.math_spelling import bare, standard
 
@@ -92,6 +93,8 @@ def _judged(boxed: str, reference: str) -> tuple[bool, str]:
         return exact, "exact"
     if (shape := same_shape(ours, theirs, _equal)) is not None:
         return shape, "shape"
+    if (same := same_number(ours, theirs)) is not None:
+        return same, "exact"
     try:
         return _math_verify(ours, theirs) or _equal_otherwise(ours, theirs), "math-verify"
     except OutOfTime:
@@ -271,8 +274,14 @@ def _math_verify(boxed: str, reference: str) -> bool:
     gold = _parsed_reference(reference)
     library = _library()
     prediction = _BUDGET.run(library.parse, _boxed(boxed), parsing_timeout=None)
-    equal = _BUDGET.run(library.verify, gold, prediction, timeout_seconds=None)
-    return equal and not _too_far_apart(gold[0], prediction[0])
+    if not _BUDGET.run(library.verify, gold, prediction, timeout_seconds=None):
+        return False
+    from rewards.math_difference import differ
+
+    try:
+        return not _BUDGET.run(differ, gold[0], prediction[0])
+    except Exception:
+        return True  # not comparable as numbers: math-verify's verdict stands
 
 
 _LOGARITHM = re.compile(r"\\log(?![a-zA-Z_]| _)")
@@ -299,44 +308,17 @@ def _equal_as_functions(ours: str, theirs: str) -> bool:
 def _no_difference(gold: Any, prediction: Any) -> bool:
     import sympy
 
+    from rewards.math_difference import is_zero_function
+
     if not all(isinstance(side, sympy.Expr) for side in (gold, prediction)):
         return False
     difference = gold - prediction
     # math-verify makes of one letter a real symbol here and an unreal one there; of "i" too.
     names = {symbol: sympy.Symbol(symbol.name) for symbol in difference.free_symbols}
-    difference = difference.subs({symbol: sympy.I if symbol.name == "i" else plain for symbol, plain in names.items()})
-    if difference.has(sympy.log):
-        difference = sympy.expand_log(difference, force=True)
-    if difference.is_number:
-        exact = not difference.has(sympy.Float)
-        return bool(exact and abs(difference.evalf(30, chop=True)) < 1e-20)
-    return sympy.simplify(difference) == 0
+    return is_zero_function(
+        difference.subs({symbol: sympy.I if symbol.name == "i" else plain for symbol, plain in names.items()})
+    )
 
 
 def _boxed(text: str) -> str:
     return f"\\boxed{{{text}}}"
-
-
-def _too_far_apart(gold: Any, prediction: Any) -> bool:
-    """Whether two numbers that math-verify calls equal are so only because both are tiny.
-
-    Its tolerance is absolute: 2^{-99} and 2^{-98} differ by less. Exact numbers must agree to 12 digits, decimals
-    to 3 (math-verify has already compared six decimal places).
-    """
-    import sympy
-
-    if not all(isinstance(side, sympy.Expr) and side.is_number for side in (gold, prediction)):
-        return False
-
-    def apart() -> bool:
-        a, b = gold.evalf(20), prediction.evalf(20)
-        difference, larger = sympy.Abs(a - b), max(sympy.Abs(a), sympy.Abs(b))
-        if difference > 1e-5:
-            return False  # called equal for another reason, as 10\% and 10 are
-        rounded = gold.has(sympy.Float) or prediction.has(sympy.Float)
-        return bool(difference > larger * sympy.Float("1e-3" if rounded else "1e-12"))
-
-    try:
-        return _BUDGET.run(apart)
-    except (Exception, OutOfTime):
-        return False  # not comparable as numbers: math-verify's verdict stands

@@ -1,0 +1,139 @@
+"""Whether two expressions that math-verify calls equal have different values after all.
+
+math-verify compares 15 digits and takes intermediate results below 1e-15 for zero, so that it calls 2**-99 and 2**-98
+equal, and sqrt(10**40 + 1) and 10**20. Here exact expressions are evaluated with as many digits as their numbers need.
+Only the last resort of ``rewards.math`` imports this: sympy takes a third of a second to load.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import sympy
+
+_MAX_DIGITS = 20_000
+_UNFINISHED = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative)
+"""Evaluated numerically, these give no error bound that could be relied on."""
+
+
+def differ(gold: Any, prediction: Any) -> bool:
+    """Whether the two, as math-verify parses them, differ in a number, in an element or in a value at a point.
+
+    Raises what sympy raises for expressions that cannot be evaluated.
+    """
+    gold, prediction = _right_side(gold), _right_side(prediction)
+    if isinstance(gold, sympy.core.relational.Relational) and type(gold) is type(prediction):
+        return gold.lhs == prediction.lhs and differ(gold.rhs, prediction.rhs)
+    ours, theirs = _parts(gold), _parts(prediction)
+    if ours is not None and theirs is not None and len(ours) == len(theirs):
+        if isinstance(gold, sympy.FiniteSet) and isinstance(prediction, sympy.FiniteSet):
+            return not (_all_found(ours, theirs) and _all_found(theirs, ours))
+        return any(differ(a, b) for a, b in zip(ours, theirs, strict=True))
+    if not (isinstance(gold, sympy.Expr) and isinstance(prediction, sympy.Expr)):
+        return False
+    if gold.is_number and prediction.is_number:
+        if gold.has(sympy.Float) or prediction.has(sympy.Float):
+            return _rounded_differ(gold, prediction)
+        return all(is_nonzero(a - b) for a, b in product(_readings(gold), _readings(prediction)))
+    return _functions_differ(gold, prediction)
+
+
+def is_nonzero(difference: Any) -> bool:
+    """Whether an exact number (one without floats) is proven to differ from zero.
+
+    An algebraic number that is not zero cannot be smaller than a bound given by the sizes of its integers and the
+    degrees of its roots. Where that bound needs more than ``_MAX_DIGITS`` digits, a difference that cannot be
+    simplified to zero counts as proven: a wrong answer accepted costs more than a right one of such a size refused.
+    """
+    if difference.has(*_UNFINISHED):
+        difference = difference.doit()
+        if difference.has(*_UNFINISHED):
+            return False
+    needed = _digits_needed(difference)
+    value = difference.evalf(2, maxn=min(needed, _MAX_DIGITS))
+    # Digits that evalf cannot guarantee lower the precision of its result to one bit.
+    if any(part.is_Float and part != 0 and part._prec > 1 for part in value.as_real_imag()):
+        return True
+    return needed > _MAX_DIGITS and sympy.simplify(difference) != 0
+
+
+def is_zero_function(difference: Any) -> bool:
+    """Whether an expression without floats is zero, as a number or for all positive values of its symbols."""
+    if difference.has(sympy.log):
+        difference = sympy.expand_log(difference, force=True)
+    if difference.is_number:
+        return not difference.has(sympy.Float) and not is_nonzero(difference)
+    return bool(sympy.simplify(difference) == 0)
+
+
+def _right_side(expression: Any) -> Any:
+    """5 for ``x = 5``."""
+    if isinstance(expression, sympy.Eq) and isinstance(expression.lhs, sympy.Symbol):
+        return expression.rhs
+    return expression
+
+
+def _parts(expression: Any) -> list[Any] | None:
+    if isinstance(expression, sympy.FiniteSet | sympy.Tuple):
+        return list(getattr(expression, "_unsorted_args", expression.args))
+    if isinstance(expression, sympy.Interval):
+        return [expression.start, expression.end]
+    return list(expression) if isinstance(expression, sympy.MatrixBase) else None
+
+
+def _all_found(wanted: list[Any], among: list[Any]) -> bool:
+    return all(any(not differ(one, other) for other in among) for one in wanted)
+
+
+def _readings(number: Any) -> list[Any]:
+    """The value, and for a percentage also the number before the sign: math-verify takes 10% for 10 and for 0.1."""
+    hundredth = sympy.UnevaluatedExpr(sympy.Rational(1, 100))
+    if not number.has(sympy.UnevaluatedExpr):
+        return [number]
+    return [number.doit(), *([number.xreplace({hundredth: sympy.Integer(1)})] if number.has(hundredth) else [])]
+
+
+def _rounded_differ(gold: Any, prediction: Any) -> bool:
+    """Six decimal places agree already. Of tiny numbers, three digits must agree too."""
+    a, b = gold.evalf(20), prediction.evalf(20)
+    distance = sympy.Abs(a - b)
+    return bool(distance <= 1e-5 and distance > max(sympy.Abs(a), sympy.Abs(b)) * sympy.Float("1e-3"))
+
+
+def _functions_differ(gold: Any, prediction: Any) -> bool:
+    """Whether two exact functions of the same symbols have different values at one point."""
+    names = {symbol.name for symbol in gold.free_symbols}
+    if names != {symbol.name for symbol in prediction.free_symbols}:
+        return False
+    difference = gold - prediction
+    if difference.has(sympy.Float, sympy.UnevaluatedExpr, sympy.core.function.AppliedUndef):
+        return False
+    # math-verify gives symbols of one name different assumptions, so they are replaced by name.
+    points = {name: sympy.Rational(7 + 4 * number, 5) for number, name in enumerate(sorted(names))}
+    return is_nonzero(difference.xreplace({symbol: points[symbol.name] for symbol in difference.free_symbols}))
+
+
+def _digits_needed(expression: Any) -> float:
+    """How many digits tell ``expression`` from zero: the digits of its numbers, times the degree of its roots."""
+    digits, degree = 30.0, 1
+    for node in sympy.preorder_traversal(expression):
+        if node.is_Rational:
+            digits += _length(node)
+        elif node.is_Pow and node.exp.is_Integer:
+            digits += abs(int(node.exp)) * _size(node.base)
+        elif node.is_Pow and node.exp.is_Rational:
+            degree *= int(node.exp.q)
+        elif isinstance(node, sympy.exp | sympy.factorial) and node.args[0].is_Integer:
+            number = abs(int(node.args[0]))
+            digits += number * max(math.log10(number + 1), 1)
+    return digits * min(degree, 1000)
+
+
+def _size(expression: Any) -> float:
+    return sum(_length(number) for number in expression.atoms(sympy.Rational)) or 1.0
+
+
+def _length(number: Any) -> float:
+    return 0.302 * (int(number.p).bit_length() + int(number.q).bit_length())
