@@ -16,8 +16,10 @@ from typing import Any
 from cascade_rl.types import Score
 from rewards import language
 from rewards.limits import Budget, OutOfTime, within
+from rewards.math_boxes import MAX_BOXES, Box, closing_boxes, nesting
 from rewards.math_exact import same_number
 from rewards.math_forms import FORMS, percent_value, percentage, same_form, same_shape, without_unit
+from rewards.math_lists import same_list
 from rewards.math_spelling import bare, standard
 
 MAX_CHARACTERS = 2000
@@ -45,6 +47,9 @@ def verify(
 ) -> Score:
     """1 if the last boxed value equals ``answer``, else 0. No box, or one that cannot be read, is wrong.
 
+    Several boxes with nothing but commas, "and", "or", line breaks, list marks or labels between them are one list,
+    which is right if it is the answer as a whole. An ``answer`` that is itself in boxes means what is in them.
+
     ``form`` says what the answer is (``choice``, ``set``, ``tuple``, ``interval``, ``matrix``), to be compared part by
     part. ``units: same`` asks for the reference's unit too; ``percent: exact`` does not take 10 for 10\\%.
     ``mixed_language``: the value of a completion that leaves its prompt's language, right or wrong (-1 as published;
@@ -62,24 +67,38 @@ def verify(
             raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, not {value!r}")
     if (switched := language.mixed(completion, prompt, mixed_language, {}, detector)) is not None:
         return switched
-    boxed = last_boxed(response)
-    if boxed is None:
+    boxes = closing_boxes(response)
+    if not boxes:
         return Score(0.0, {"boxed": None, "how": "no box"})
-    if len(boxed) > MAX_CHARACTERS or nesting(boxed) > MAX_NESTING:
+    boxed = ", ".join(box.text for box in boxes)
+    if len(boxes) > MAX_BOXES or len(boxed) > MAX_CHARACTERS or nesting(boxed) > MAX_NESTING:
         return Score(0.0, {"boxed": boxed[:80], "how": "too long or too deeply nested"})
     _BUDGET.begin()
-    if form is not None:
-        return Score(float(same_form(form, boxed, reference, _equal)), {"boxed": boxed, "how": form})
-    ours, theirs = boxed, reference
-    if units == "same":
-        (ours, our_unit), (theirs, their_unit) = without_unit(boxed), without_unit(reference)
-        if our_unit != their_unit:
-            return Score(0.0, {"boxed": boxed, "how": "unit"})
-    if percent == "exact" and percentage(ours)[1] != percentage(theirs)[1]:
-        equal = percent_value(ours, _number) == percent_value(theirs, _number)
-        return Score(float(equal), {"boxed": boxed, "how": "percent"})
-    equal, how = _judged(ours, theirs)
+    equal, how = _worth(boxes, reference, form, units, percent)
     return Score(float(equal), {"boxed": boxed, "how": how})
+
+
+def _worth(boxes: list[Box], reference: str, form: str | None, units: str, percent: str) -> tuple[bool, str]:
+    """Whether the boxes are right, and what decided it."""
+    if len(boxes) > 1:
+
+        def same(ours: str, theirs: str) -> bool:
+            return _compared(ours, theirs, units, percent)[0]
+
+        return same_list(boxes, reference, form, same if form is None else _equal, _is_number), "list"
+    if form is not None:
+        return same_form(form, boxes[0].text, reference, _equal), form
+    return _compared(boxes[0].text, reference, units, percent)
+
+
+def _compared(ours: str, theirs: str, units: str, percent: str) -> tuple[bool, str]:
+    if units == "same":
+        (ours, our_unit), (theirs, their_unit) = without_unit(ours), without_unit(theirs)
+        if our_unit != their_unit:
+            return False, "unit"
+    if percent == "exact" and percentage(ours)[1] != percentage(theirs)[1]:
+        return percent_value(ours, _number) == percent_value(theirs, _number), "percent"
+    return _judged(ours, theirs)
 
 
 def _equal(ours: str, theirs: str) -> bool:
@@ -118,47 +137,12 @@ def _reference(answer: Any) -> str:
     if isinstance(answer, bool) or not isinstance(answer, str | int | float):
         raise TypeError(f"the row's answer must be text or a number, not {type(answer).__name__}")
     text = str(answer).strip()
-    inner = last_boxed(text)  # some data sets box their references
-    text = text if inner is None else inner
+    if boxes := closing_boxes(text):  # some data sets box their references
+        labels = all(box.label for box in boxes) and len(boxes) > 1
+        text = ", ".join(f"{box.label} = {box.text}" if labels else box.text for box in boxes)
     if not text:
         raise ValueError("the row's answer is empty")
     return text
-
-
-# --- Finding the box -------------------------------------------------------------------------------------------------
-
-# In this order: an opening box; a line break of LaTeX (unless it is a doubled backslash before "boxed"); an escaped
-# brace, which is a character of the answer; a brace. Each character is read once, so a megabyte of braces is no trap.
-_BOX_TOKEN = re.compile(r"\\boxed\s*\{|\\\\(?!boxed)|\\[{}]|[{}]")
-
-
-def last_boxed(text: str) -> str | None:
-    """What stands in the last ``\\boxed{...}`` whose braces balance, or None. Of nested boxes, the inner one."""
-    first = text.find("\\boxed")
-    if first < 0:
-        return None
-    open_braces: list[int | None] = []  # where a box's content begins; None for other braces
-    begin, end = -1, -1
-    for token in _BOX_TOKEN.finditer(text, first):
-        kind = token.group()
-        if kind == "{":
-            open_braces.append(None)
-        elif kind == "}":
-            start = open_braces.pop() if open_braces else None
-            if start is not None and start > begin:
-                begin, end = start, token.start()
-        elif kind.startswith("\\boxed"):
-            open_braces.append(token.end())
-    return None if begin < 0 else text[begin:end].strip()
-
-
-def nesting(text: str) -> int:
-    """Deepest nesting of brackets of any kind."""
-    depth = deepest = 0
-    for character in text:
-        depth += (character in "{([") - (character in "})]")
-        deepest = max(deepest, depth)
-    return deepest
 
 
 # --- What needs no mathematics ---------------------------------------------------------------------------------------
@@ -222,6 +206,11 @@ def _normalised(text: str) -> str:
     if _THOUSANDS.fullmatch(text):
         text = text.replace(",", "").replace(" ", "")
     return text if text.endswith("\\ldots") else text.removesuffix(".")
+
+
+def _is_number(text: str) -> bool:
+    """Whether ``text`` is one number: the comma of ``1,000`` separates no elements."""
+    return _number(_normalised(text)) is not None
 
 
 def _number(text: str) -> Fraction | None:

@@ -89,10 +89,31 @@ def split(text: str, separators: str = ",;") -> list[str]:
 def _read_set(text: str) -> list[str] | None:
     if text in ("\\emptyset", "\\varnothing", "\\{\\}", "\\{ \\}", "{}"):
         return []
-    text = re.sub(r"\\text\s*\{\s*(?:and|or)\s*\}| (?:and|or) ", ",", text)
-    inner = _inside(text, ("\\{", "\\}"), ("\\lbrace", "\\rbrace"), ("{", "}"))
-    parts = split(text if inner is None else inner)
-    return [part for part in parts if part] if len(parts) <= _MOST_PARTS else None
+    parts = list_parts(text)
+    return parts if len(parts) <= _MOST_PARTS else None
+
+
+def list_parts(text: str, braces: bool = True) -> list[str]:
+    """The elements of a list written with commas, semicolons, "and" or "or", in the braces of a set or without.
+
+    Without ``braces`` a set in braces is one element.
+    """
+    text = re.sub(r"\\text\s*\{\s*(?:and|or)\s*\}| (?:and|or) ", ",", _clean(text))
+    inner = _inside(text, ("\\{", "\\}"), ("\\lbrace", "\\rbrace"), ("{", "}")) if braces else None
+    return [part for part in split(text if inner is None else inner) if part]
+
+
+def tuple_parts(text: str, anyway: bool = False) -> list[str] | None:
+    """The two or more components of a point or vector, also with its name before it; None for anything else.
+
+    ``anyway`` reads components without brackets around them too.
+    """
+    text = _NAMED_POINT.sub("", _clean(text), count=1)
+    if anyway:
+        return _read_tuple(text)
+    if _inside(text, ("(", ")"), ("\\langle", "\\rangle"), ("<", ">")) is None:
+        return None
+    return _vector(text)
 
 
 def _read_tuple(text: str) -> list[str] | None:
@@ -370,7 +391,7 @@ def _points(ours: str, theirs: str, equal: Equal) -> bool | None:
     """Points and vectors in different writings: ``A(1,2)``, ``x=1, y=2``, ``\\langle 1,2 \\rangle``, a column."""
     named = (ours, theirs)
     ours, theirs = (_NAMED_POINT.sub("", side, count=1) for side in named)
-    mine, its = _assigned(ours), _assigned(theirs)
+    mine, its = assigned(ours), assigned(theirs)
     if mine and its:
         return mine.keys() == its.keys() and all(equal(mine[name], its[name]) for name in its)
     if mine and "=" not in theirs and (parts := _bracketed(theirs)):
@@ -383,7 +404,7 @@ def _points(ours: str, theirs: str, equal: Equal) -> bool | None:
     return _same_in_order(a, b, equal)
 
 
-def _assigned(text: str) -> dict[str, str] | None:
+def assigned(text: str) -> dict[str, str] | None:
     """Values of ``x=1, y=2`` in the order of their names; None for anything else."""
     parts = [_ASSIGNMENT.fullmatch(part) for part in split(re.sub(r"\\text\s*\{\s*and\s*\}|\band\b", ",", text))]
     if len(parts) < 2 or not all(parts):

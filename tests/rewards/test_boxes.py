@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rewards.math import last_boxed, nesting
+from rewards.math_boxes import last_boxed, nesting
 
 
 @pytest.mark.parametrize(

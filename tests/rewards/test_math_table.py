@@ -451,7 +451,7 @@ RESPONSES = [
     ("\\frac{1}{2}", "</think>\\boxed{\\frac{1}{2}}", 1, 1),
     ("\\{1,2\\}", "</think>\\boxed{\\{1,2\\}}", 1, 1),
     ("\\{1,2\\}", "</think>\\boxed{\\left\\{1,2\\right\\}}", 1, 1),
-    ("1,2", "</think>$\\boxed{1}$ and $\\boxed{2}$", 0, 0),
+    ("1,2", "</think>$\\boxed{1}$ and $\\boxed{2}$", 1, 1),
 ]  # fmt: skip
 """The reference, all that the model wrote, and its worth with thinking and without."""
 
