@@ -18,9 +18,11 @@ from rewards import language
 from rewards.limits import Budget, OutOfTime, within
 from rewards.math_boxes import MAX_BOXES, Box, closing_boxes, nesting
 from rewards.math_exact import same_number
-from rewards.math_forms import FORMS, percent_value, percentage, same_form, same_shape, without_unit
+from rewards.math_forms import FORMS, list_parts, same_form, same_shape, tuple_parts
+from rewards.math_functions import NAMES
 from rewards.math_lists import same_list
 from rewards.math_spelling import bare, standard
+from rewards.math_units import percent_value, percentage, without_unit
 
 MAX_CHARACTERS = 2000
 MAX_NESTING = 50
@@ -186,8 +188,12 @@ def _exactly_equal(boxed: str, reference: str) -> bool | None:
 
 
 def _is_word(written: str, letters: str) -> bool:
-    """Not a product: ``ab`` is one, ``\\text{ab}``, ``ABC`` and ``able`` are not."""
-    return bool(_WORD.fullmatch(letters)) or (len(letters) > 1 and _TEXT.fullmatch(written.strip()) is not None)
+    """Not a product: ``ab`` is one, ``\\text{ab}``, ``ABC``, ``able`` and the name of a function are not."""
+    return (
+        letters in NAMES
+        or bool(_WORD.fullmatch(letters))
+        or (len(letters) > 1 and _TEXT.fullmatch(written.strip()) is not None)
+    )
 
 
 def _word(text: str) -> str:
@@ -274,24 +280,54 @@ def _math_verify(boxed: str, reference: str) -> bool:
 
 
 _LOGARITHM = re.compile(r"\\log(?![a-zA-Z_]| _)")
-_MAY_BE_OTHERWISE = re.compile(r"\\(?:ln|log)(?![a-zA-Z])|(?<![a-zA-Z\\])i(?![a-zA-Z])")
+_LOG_OR_I = re.compile(r"\\(?:ln|log)(?![a-zA-Z])|(?<![a-zA-Z\\])i(?![a-zA-Z])")
+_ROOT = re.compile(r"\\sqrt|\^\s*\{[^{}]*(?:/|\\[dt]?frac)")
 
 
 def _equal_as_functions(ours: str, theirs: str) -> bool:
-    """``\\log`` as a natural logarithm beside a ``\\ln``, logarithms of a product, and ``i`` as the imaginary unit.
+    """``\\log`` as a natural logarithm beside a ``\\ln``, logarithms of a product, ``i`` as the imaginary unit, roots.
 
-    Symbols under a logarithm are taken to be positive. Raises OutOfTime.
+    Symbols under a logarithm are taken to be positive, those under a root to be such that it is real. Raises OutOfTime.
     """
-    if not (_MAY_BE_OTHERWISE.search(ours) or _MAY_BE_OTHERWISE.search(theirs)):
+    both = (ours, theirs)
+    logarithms, roots = (any(kind.search(side) for side in both) for kind in (_LOG_OR_I, _ROOT))
+    if not (logarithms or roots):
         return False
     if "\\ln" in ours + theirs:
-        ours, theirs = (_LOGARITHM.sub(r"\\ln", side) for side in (ours, theirs))
+        ours, theirs = (_LOGARITHM.sub(r"\\ln", side) for side in both)
+    if (parts := _equal_by_parts(ours, theirs)) is not None:
+        return parts
     gold = _parsed_reference(theirs)
     prediction = _BUDGET.run(_library().parse, _boxed(ours), parsing_timeout=None)
+    if not prediction:
+        return False
     try:
-        return bool(prediction) and _BUDGET.run(_no_difference, gold[0], prediction[0])
+        from rewards.math_difference import equal_where_real
+
+        if logarithms and _BUDGET.run(_no_difference, gold[0], prediction[0]):
+            return True
+        return roots and _BUDGET.run(equal_where_real, gold[0], prediction[0])
     except Exception:
         return False  # not of the kind that can be subtracted
+
+
+def _equal_by_parts(ours: str, theirs: str) -> bool | None:
+    """Points in order, lists in any order; None for what is neither."""
+    mine, its = tuple_parts(ours), tuple_parts(theirs)
+    ordered = mine is not None and its is not None
+    if not ordered:
+        mine, its = list_parts(ours), list_parts(theirs)
+    if not mine or not its or max(len(mine), len(its)) < 2:
+        return None
+    if len(mine) != len(its):
+        return False
+    try:
+        if ordered:
+            return all(_equal(a, b) for a, b in zip(mine, its, strict=True))
+        equal = [[_equal(a, b) for b in its] for a in mine]
+        return all(map(any, equal)) and all(map(any, zip(*equal, strict=True)))
+    except ValueError:
+        return False  # math-verify reads the whole and not the part
 
 
 def _no_difference(gold: Any, prediction: Any) -> bool:

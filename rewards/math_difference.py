@@ -8,6 +8,8 @@ Only the last resort of ``rewards.math`` imports this: sympy takes a third of a 
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -16,6 +18,9 @@ import sympy
 _MAX_DIGITS = 20_000
 _UNFINISHED = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Derivative)
 """Evaluated numerically, these give no error bound that could be relied on."""
+_MOST_SYMBOLS = 4
+_MOST_POINTS, _ENOUGH_POINTS, _LEAST_POINTS = 64, 24, 4
+"""Points at which two functions are compared: tried at most, enough where both are real, and least where they are."""
 
 
 def differ(gold: Any, prediction: Any) -> bool:
@@ -66,6 +71,93 @@ def is_zero_function(difference: Any) -> bool:
     if difference.is_number:
         return not difference.has(sympy.Float) and not is_nonzero(difference)
     return bool(sympy.simplify(difference) == 0)
+
+
+def equal_where_real(gold: Any, prediction: Any) -> bool:
+    """Whether two exact functions with roots agree wherever both are real.
+
+    sqrt(1/n) and 1/sqrt(n) do, sqrt(x**2) and x do not: at -1 both are real. sympy proves neither without being told
+    the signs, so the two are compared at points of both signs and of many sizes, with as many digits as that takes.
+    Symbols that share a root with others, as in sqrt(a/b), are taken to be positive: sqrt(a*b)/b is the same then.
+    """
+    gold, prediction = _right_side(gold), _right_side(prediction)
+    if not (isinstance(gold, sympy.Expr) and isinstance(prediction, sympy.Expr)):
+        return False
+    names = sorted({symbol.name for symbol in gold.free_symbols})
+    if not 1 <= len(names) <= _MOST_SYMBOLS or names != sorted({symbol.name for symbol in prediction.free_symbols}):
+        return False
+    if any(
+        side.has(sympy.Float, sympy.UnevaluatedExpr, sympy.core.function.AppliedUndef, *_UNFINISHED)
+        for side in (gold, prediction)
+    ):
+        return False
+    agreed = 0
+    longest = min(int(max(_digits_needed(gold), _digits_needed(prediction))), 60)
+    for point in _points(names, _positive(gold) | _positive(prediction), longest):
+        values = [_real_value(side, point) for side in (gold, prediction)]
+        if None in values:
+            continue
+        if is_nonzero(values[0] - values[1]):
+            return False
+        agreed += 1
+        if agreed == _ENOUGH_POINTS:
+            break
+    return agreed >= _LEAST_POINTS
+
+
+def _positive(expression: Any) -> set[str]:
+    """Names of the symbols of odd power in a product of two or more under an even root."""
+    found: set[str] = set()
+    for root in expression.atoms(sympy.Pow):
+        if root.exp.is_Rational and root.exp.q % 2 == 0:
+            top, bottom = sympy.together(root.base).as_numer_denom()
+            coefficient, powers = sympy.expand(top * bottom).as_coeff_Mul()  # of the same sign as the quotient
+            odd = {base.name for base, power in powers.as_powers_dict().items() if base.is_Symbol and power.is_odd}
+            if coefficient.is_positive and len(odd) > 1:
+                found |= odd
+    return found
+
+
+def _points(names: list[str], positive: set[str], longest: int) -> Iterator[dict[str, Any]]:
+    """Every combination of signs in turn, each time with other sizes: most from 1/100 to 1000, some far larger."""
+    chance = random.Random(0)
+    signs = list(product(*((1,) if name in positive else (1, -1) for name in names)))
+    for _ in range(max(_MOST_POINTS // len(signs), 2)):
+        for some in signs:
+            yield {
+                name: sign
+                * sympy.Rational(chance.randint(1, 97), 101)
+                * sympy.Integer(10) ** chance.randint(-2, chance.choice((2, 3, longest)))
+                for name, sign in zip(names, some, strict=True)
+            }
+
+
+def _real_value(expression: Any, point: dict[str, Any]) -> Any | None:
+    """The value at a point, an odd root of a negative number being negative; None where a part of it is not real."""
+    if isinstance(expression, sympy.Symbol):
+        return point[expression.name]
+    if not expression.args:
+        return expression
+    arguments = [_real_value(argument, point) for argument in expression.args]
+    if None in arguments:
+        return None
+    if expression.is_Pow and not arguments[1].is_Integer:
+        base, exponent = arguments
+        if base.is_zero or not base.is_number:
+            return None
+        if base.is_negative is None:
+            base_sign = base.evalf(15)
+            if not base_sign.is_Float:
+                return None
+            negative = bool(base_sign < 0)
+        else:
+            negative = base.is_negative
+        if negative:
+            if not (exponent.is_Rational and exponent.q % 2):
+                return None
+            return (-1) ** int(exponent.p) * (-base) ** exponent
+    value = expression.func(*arguments)
+    return value if value.is_extended_real is not False and value.is_finite is not False else None
 
 
 def _right_side(expression: Any) -> Any:

@@ -1,7 +1,7 @@
 """Answers in several boxes: one list, right only as a whole, so that naming candidates earns nothing."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.math import verify
@@ -20,6 +20,7 @@ def test_several_boxes(answer, response, right, options):
 joiners = st.sampled_from([", ", " and ", " or ", "; ", " ", "\n", "$, $", " \\quad ", " \\text{ and } ", "\n- "])
 
 
+@settings(deadline=None)  # the first to need math-verify imports it
 @given(st.lists(st.integers(-50, 50), min_size=2, max_size=5, unique=True), st.randoms(), st.data())
 def test_a_list_of_numbers_is_right_only_as_a_whole(numbers, random, data):
     shuffled = random.sample(numbers, len(numbers))
