@@ -1,7 +1,7 @@
 r"""Functions and constants as models write them, in the commands that math-verify reads.
 
-Some are ``exp(-2)``, ``arcsin(1/3)``, ``\mathrm{sinh} 1``, ``sqrt(1+sqrt(2))``, ``log2(8)`` and ``\mathrm{e}``. math-verify
-takes a plain name for a product of letters and leaves out a command that it does not know, so that
+Some are ``exp(-2)``, ``arcsin(1/3)``, ``\mathrm{sinh} 1``, ``sqrt(1+sqrt(2))``, ``log2(8)`` and ``\mathrm{e}``.
+math-verify takes a plain name for a product of letters and leaves out a command that it does not know, so that
 ``\operatorname{sech} 2`` would be 2. A name without an argument stays the word that it is.
 """
 
@@ -35,7 +35,8 @@ def _any(names: frozenset[str] | dict[str, object]) -> str:
 
 
 _OPENING = r"(?:\\left\s*)?\("
-_ARGUMENT = rf"(?:{_OPENING}|\{{|\^|_|\d|\\(?!text|math|operatorname|quad|left\s*\[|[,;:! )\]}}])[a-zA-Z]|(?<= )[a-zA-Z](?![a-zA-Z]))"
+_COMMAND = r"\\(?!text|math|operatorname|quad|left\s*\[)[a-zA-Z]"
+_ARGUMENT = rf"(?:{_OPENING}|\{{|\^|_|\d|{_COMMAND}|(?<= )[a-zA-Z](?![a-zA-Z]))"
 _DRESSED = re.compile(
     rf"\\(?:mathrm|operatorname\*?|text|textrm|mathsf|mathop)\s*\{{\s*({_any(NAMES)})\s*\}}(?=(?:\s|\\[,;:! ])*(\S))"
 )
