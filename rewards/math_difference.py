@@ -94,10 +94,10 @@ def equal_where_real(gold: Any, prediction: Any) -> bool:
     agreed = 0
     longest = min(int(max(_digits_needed(gold), _digits_needed(prediction))), 60)
     for point in _points(names, _positive(gold) | _positive(prediction), longest):
-        values = [_real_value(side, point) for side in (gold, prediction)]
-        if None in values:
+        ours, theirs = _real_value(gold, point), _real_value(prediction, point)
+        if ours is None or theirs is None:
             continue
-        if is_nonzero(values[0] - values[1]):
+        if is_nonzero(ours - theirs):
             return False
         agreed += 1
         if agreed == _ENOUGH_POINTS:
@@ -132,32 +132,29 @@ def _points(names: list[str], positive: set[str], longest: int) -> Iterator[dict
             }
 
 
-def _real_value(expression: Any, point: dict[str, Any]) -> Any | None:
+def _real_value(expression: Any, point: dict[str, Any]) -> Any:
     """The value at a point, an odd root of a negative number being negative; None where a part of it is not real."""
     if isinstance(expression, sympy.Symbol):
         return point[expression.name]
     if not expression.args:
         return expression
-    arguments = [_real_value(argument, point) for argument in expression.args]
-    if None in arguments:
+    arguments: list[Any] = [_real_value(argument, point) for argument in expression.args]
+    if any(argument is None for argument in arguments):
         return None
-    if expression.is_Pow and not arguments[1].is_Integer:
-        base, exponent = arguments
-        if base.is_zero or not base.is_number:
-            return None
-        if base.is_negative is None:
-            base_sign = base.evalf(15)
-            if not base_sign.is_Float:
-                return None
-            negative = bool(base_sign < 0)
-        else:
-            negative = base.is_negative
-        if negative:
-            if not (exponent.is_Rational and exponent.q % 2):
-                return None
-            return (-1) ** int(exponent.p) * (-base) ** exponent
-    value = expression.func(*arguments)
-    return value if value.is_extended_real is not False and value.is_finite is not False else None
+    value = _real_power(*arguments) if expression.is_Pow else expression.func(*arguments)
+    return None if value is None or value.is_extended_real is False or value.is_finite is False else value
+
+
+def _real_power(base: Any, exponent: Any) -> Any:
+    if exponent.is_Integer:
+        return base**exponent
+    size = base if base.is_Rational else base.evalf(15)
+    if not (size.is_Rational or size.is_Float) or size == 0:
+        return None
+    if size > 0:
+        return base**exponent
+    odd_root = exponent.is_Rational and exponent.q % 2
+    return (-1) ** int(exponent.p) * (-base) ** exponent if odd_root else None
 
 
 def _right_side(expression: Any) -> Any:

@@ -8,6 +8,7 @@ math-verify takes a plain name for a product of letters and leaves out a command
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _COMMANDS = {
     **{name: name for name in "sin cos tan cot sec csc sinh cosh tanh ln log exp max min gcd lcm".split()},
@@ -30,7 +31,7 @@ _CALLED = frozenset("exp max min gcd lcm log2 log10 abs floor ceil ceiling lg".s
 _MOST_CALLS = 60
 
 
-def _any(names: frozenset[str] | dict[str, object]) -> str:
+def _any(names: Iterable[str]) -> str:
     return "|".join(sorted(names, key=len, reverse=True))
 
 
