@@ -281,17 +281,19 @@ def _math_verify(boxed: str, reference: str) -> bool:
 
 _LOGARITHM = re.compile(r"\\log(?![a-zA-Z_]| _)")
 _LOG_OR_I = re.compile(r"\\(?:ln|log)(?![a-zA-Z])|(?<![a-zA-Z\\])i(?![a-zA-Z])")
-_ROOT = re.compile(r"\\sqrt|\^\s*\{[^{}]*(?:/|\\[dt]?frac)")
+_REAL = re.compile(r"\\sqrt|\^\s*\{[^{}]*(?:/|\\[dt]?frac)|\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?(?![a-zA-Z])")
 
 
 def _equal_as_functions(ours: str, theirs: str) -> bool:
-    """``\\log`` as a natural logarithm beside a ``\\ln``, logarithms of a product, ``i`` as the imaginary unit, roots.
+    """Whether they are equal where math-verify sees no equality.
 
+    ``\\log`` beside a ``\\ln`` is a natural logarithm, a logarithm of a product is a sum, ``i`` is the imaginary unit,
+    and roots and angles are compared where both sides are real.
     Symbols under a logarithm are taken to be positive, those under a root to be such that it is real. Raises OutOfTime.
     """
     both = (ours, theirs)
-    logarithms, roots = (any(kind.search(side) for side in both) for kind in (_LOG_OR_I, _ROOT))
-    if not (logarithms or roots):
+    logarithms, real = (any(kind.search(side) for side in both) for kind in (_LOG_OR_I, _REAL))
+    if not (logarithms or real):
         return False
     if "\\ln" in ours + theirs:
         ours, theirs = (_LOGARITHM.sub(r"\\ln", side) for side in both)
@@ -306,7 +308,7 @@ def _equal_as_functions(ours: str, theirs: str) -> bool:
 
         if logarithms and _BUDGET.run(_no_difference, gold[0], prediction[0]):
             return True
-        return roots and _BUDGET.run(equal_where_real, gold[0], prediction[0])
+        return real and _BUDGET.run(equal_where_real, gold[0], prediction[0])
     except Exception:
         return False  # not of the kind that can be subtracted
 

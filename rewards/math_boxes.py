@@ -127,11 +127,13 @@ def _contents(text: str, span: _Span, label: str, alternative: bool, depth: int)
 # --- What stands between boxes ---------------------------------------------------------------------------------------
 
 _NAME = r"(?:[a-zA-Z]|[A-Z]{2,3}|\\[a-z]{2,7})(?:_(?:\w|\{\w{1,5}\}))?(?:\^\{?\w\}?)?'?(?:\(\w{1,3}\))?"
-_LABEL = re.compile(rf"(?P<label>{_NAME}|\(\s*{_NAME}(?:\s*,\s*{_NAME}){{1,4}}\s*\))\s*(?:=|\\in(?![a-zA-Z])|:)")
+_LABEL = re.compile(
+    rf"(?P<label>{_NAME}|\(\s*{_NAME}(?:\s*,\s*{_NAME}){{1,4}}\s*\))\s*(?:=|\\(?:in|approx)(?![a-zA-Z])|:)"
+)
 _WORDS = r"and also|as well as|and|or|和|或|及"
 _JOINER = re.compile(
     r"\s+|~|\\[,;:! \\()\[\]&]|\\(?:quad|qquad|newline|displaystyle)(?![a-zA-Z])"  # space, mathematics begins or ends
-    r"|\$|\*\*|[,;&、，；]"
+    r"|\\hspace\*?\{[^{}]{0,10}\}|\\(?:text|mbox)\s*\{[\s,;]*\}|\$|\*\*|[,;&、，；]"
     rf"|(?:\\(?:text|textbf|textrm|mathrm|mbox)\s*\{{\s*)?[,;]?\s*(?<![a-zA-Z])(?P<word>{_WORDS})(?![a-zA-Z])\s*,?\s*\}}?"
     r"|(?P<sign>\\(?:lor|vee|cup|land|wedge)(?![a-zA-Z]))"
     rf"|{_LABEL.pattern}"

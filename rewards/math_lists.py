@@ -106,7 +106,7 @@ def _same_in_any_order(ours: list[list[Part]], theirs: list[str], equal: Equal) 
     found: set[frozenset[int]] = set()
     for parts in ours:
         places = [_places(part, theirs, equal) for part in parts]
-        if not all(places):
+        if not places or not all(places):
             return False
         found.add(frozenset().union(*places))
     return sum(map(len, found)) == len(frozenset().union(*found)) == len(theirs)
