@@ -14,7 +14,7 @@ from fractions import Fraction
 
 MAX_BITS = 20_000
 """Of a numerator or denominator. Arithmetic on numbers of this size takes less than a millisecond."""
-_MAX_TOKENS = 1000
+_MAX_TOKENS = 500
 _MAX_NESTING = 50
 _MAX_DIGITS = 4000
 """Of one written number. Python refuses to read more than 4300 digits."""
@@ -31,10 +31,11 @@ def same_number(ours: str, theirs: str) -> bool | None:
     """
     try:
         a, b = _Parser(ours).parse(), _Parser(theirs).parse()
+        known: _Known = {}
         try:
-            return _exact(a) == _exact(b)
+            return _exact(a, known) == _exact(b, known)
         except _TooLarge:
-            return all(_residue(a, prime) == _residue(b, prime) for prime in _PRIMES)
+            return all(_residue(a, prime, known) == _residue(b, prime, known) for prime in _PRIMES)
     except (_NotANumber, _TooLarge):
         return None
 
@@ -204,13 +205,23 @@ def _end(pattern: re.Pattern[str], text: str, place: int) -> int:
 # --- Exact values ----------------------------------------------------------------------------------------------------
 
 
-def _exact(tree: _Tree) -> Fraction:
+_Known = dict[int, Fraction | None]
+"""Exact values by the identity of their tree, None for those beyond the bound: each is computed once."""
+
+
+def _exact(tree: _Tree, known: _Known) -> Fraction:
     """Raises _TooLarge before a value beyond the bound is made, and _NotANumber where there is no value."""
     if isinstance(tree, int):
         return _bounded(Fraction(tree))
-    operation, *operands = tree
-    values = [_exact(operand) for operand in operands]
-    return _bounded(_EXACT[operation](*values))
+    if id(tree) not in known:
+        known[id(tree)] = None
+        first = _exact(tree[1], known)
+        value = _EXACT[tree[0]](first, _exact(tree[2], known)) if len(tree) == 3 else _EXACT[tree[0]](first)
+        known[id(tree)] = _bounded(value)
+    value_or_none = known[id(tree)]
+    if value_or_none is None:
+        raise _TooLarge
+    return value_or_none
 
 
 def _bounded(value: Fraction) -> Fraction:
@@ -281,28 +292,29 @@ _EXACT: dict[str, Callable[..., Fraction]] = {
 # --- Residues --------------------------------------------------------------------------------------------------------
 
 
-def _residue(tree: _Tree, prime: int) -> int:
+def _residue(tree: _Tree, prime: int, known: _Known) -> int:
     """The value modulo ``prime``. Raises _TooLarge where an exponent, or what a factorial is taken of, is too large."""
     try:
-        value = _exact(tree)
+        value = _exact(tree, known)
         return value.numerator * _inverse(value.denominator, prime) % prime
     except _TooLarge:
         if isinstance(tree, int):
             return tree % prime
-    operation, *operands = tree
+    operation = tree[0]
     if operation == "!":
-        return _factorial_residue(_whole(_exact(operands[0])), prime)
+        return _factorial_residue(_whole(_exact(tree[1], known)), prime)
+    if operation == "neg":
+        return -_residue(tree[1], prime, known) % prime
+    assert len(tree) == 3
     if operation == "choose":
-        n, k = (_whole(_exact(operand)) for operand in operands)
+        n, k = _whole(_exact(tree[1], known)), _whole(_exact(tree[2], known))
         below = _factorial_residue(k, prime) * _factorial_residue(n - k, prime)
         return _factorial_residue(n, prime) * _inverse(below, prime) % prime
-    first = _residue(operands[0], prime)
-    if operation == "neg":
-        return -first % prime
+    first = _residue(tree[1], prime, known)
     if operation == "^":
-        exponent = _whole(_exact(operands[1]))
+        exponent = _whole(_exact(tree[2], known))
         return pow(first if exponent >= 0 else _inverse(first, prime), abs(exponent), prime)
-    second = _residue(operands[1], prime)
+    second = _residue(tree[2], prime, known)
     if operation == "/":
         second = _inverse(second, prime)
     return {"+": first + second, "-": first - second}.get(operation, first * second) % prime

@@ -43,3 +43,10 @@ def test_differences_of_huge_powers(base, exponent, distance):
     assert same_number(f"{power}+{distance}", power) is (distance == 0)
     assert same_number(f"{base}\\cdot{base}^{{{exponent - 1}}}", power) is True
     assert same_number(f"\\frac{{{power}+{distance}}}{{{power}}}", "1") is (distance == 0)
+
+
+@pytest.mark.parametrize("text", ["1+" * 240 + "1", "-" * 400 + "1", "2^{19999}+" * 120 + "3^{9999}", "(" * 50 + "1" + ")" * 50,
+                                  "\\frac{2^{19999}}{3^{12000}}+" * 40 + "5^{8^{8}}", "2^{" * 49 + "2" + "}" * 49])  # fmt: skip
+def test_long_expressions_come_to_an_end(text):
+    assert same_number(text, text) in (True, None)
+    assert same_number(text, f"{text}+1") in (False, None)
