@@ -19,15 +19,14 @@ def table(name: str) -> dict[str, list[Any]]:
     return yaml.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
 
 
-def cases(name: str, *columns: str, kind: str | None = None) -> list[Any]:
+def cases(name: str, *columns: str) -> list[Any]:
     """One ``pytest.param`` per row of ``cases/<name>.yaml``, with an id made of its kind and its number in the kind.
 
     ``columns`` are the columns of rows that are mappings, in the order of the test's arguments. A column that a row
-    leaves out is None. ``kind`` selects the rows of one kind.
+    leaves out is None.
     """
     return [
-        pytest.param(*([row.get(column) for column in columns] if columns else row), id=f"{each}-{number}")
-        for each, rows in table(name).items()
-        if kind in (None, each)
+        pytest.param(*([row.get(column) for column in columns] if columns else row), id=f"{kind}-{number}")
+        for kind, rows in table(name).items()
         for number, row in enumerate(rows, start=1)
     ]

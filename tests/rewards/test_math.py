@@ -8,7 +8,7 @@ from cascade_rl.rewarding.records import ScoreCall
 from rewards import math
 from rewards.limits import Budget
 from rewards.math import verify
-from tests.rewards.case_files import cases
+from tests.rewards.case_files import table
 
 
 def value(boxed, answer):
@@ -18,23 +18,23 @@ def value(boxed, answer):
     return score.value, score.details["how"]
 
 
-@pytest.mark.parametrize(("boxed", "answer"), cases("math_how", kind="equal without mathematics"))
+@pytest.mark.parametrize(("boxed", "answer"), table("math_how")["equal without mathematics"])
 def test_equal_without_mathematics(boxed, answer):
     assert value(boxed, answer) == (1.0, "exact")
 
 
-@pytest.mark.parametrize(("boxed", "answer"), cases("math_how", kind="different without mathematics"))
+@pytest.mark.parametrize(("boxed", "answer"), table("math_how")["different without mathematics"])
 def test_different_without_mathematics(boxed, answer):
     """math-verify alone calls some of these equal: east and seat (a product of letters), both sequences, 12 345."""
     assert value(boxed, answer) == (0.0, "exact")
 
 
-@pytest.mark.parametrize(("boxed", "answer"), cases("math_how", kind="equal by mathematics"))
+@pytest.mark.parametrize(("boxed", "answer"), table("math_how")["equal by mathematics"])
 def test_equal_by_mathematics(boxed, answer):
     assert value(boxed, answer)[0] == 1.0
 
 
-@pytest.mark.parametrize(("boxed", "answer"), cases("math_how", kind="different by mathematics"))
+@pytest.mark.parametrize(("boxed", "answer"), table("math_how")["different by mathematics"])
 def test_different_by_mathematics(boxed, answer):
     assert value(boxed, answer)[0] == 0.0
 
