@@ -2,7 +2,7 @@
 
 math-verify is given that one box and nothing else (from a whole text it merges all boxes into one set), reference
 first (it is not symmetric), under a limit of our own (one of its alarms may be lost, see ``rewards.limits``), and what
-it gets wrong is decided before or after it: see ``_exactly_equal`` and ``_too_far_apart``.
+it gets wrong is decided before or after it: see ``_exactly_equal`` and ``rewards.math_difference``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ from typing import Any
 from cascade_rl.types import Score
 from rewards import language
 from rewards.limits import Budget, OutOfTime, within
-from rewards.math_forms import FORMS, percent_value, percentage, same_form, same_shape, without_unit
+from rewards.math_boxes import MAX_BOXES, Box, closing_boxes, nesting
+from rewards.math_exact import same_number
+from rewards.math_forms import FORMS, list_parts, same_form, same_shape, tuple_parts
+from rewards.math_functions import NAMES
+from rewards.math_lists import same_list
 from rewards.math_spelling import bare, standard
+from rewards.math_units import percent_value, percentage, without_unit
 
 MAX_CHARACTERS = 2000
 MAX_NESTING = 50
@@ -44,6 +49,9 @@ def verify(
 ) -> Score:
     """1 if the last boxed value equals ``answer``, else 0. No box, or one that cannot be read, is wrong.
 
+    Several boxes with nothing but commas, "and", "or", line breaks, list marks or labels between them are one list,
+    which is right if it is the answer as a whole. An ``answer`` that is itself in boxes means what is in them.
+
     ``form`` says what the answer is (``choice``, ``set``, ``tuple``, ``interval``, ``matrix``), to be compared part by
     part. ``units: same`` asks for the reference's unit too; ``percent: exact`` does not take 10 for 10\\%.
     ``mixed_language``: the value of a completion that leaves its prompt's language, right or wrong (-1 as published;
@@ -61,24 +69,38 @@ def verify(
             raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, not {value!r}")
     if (switched := language.mixed(completion, prompt, mixed_language, {}, detector)) is not None:
         return switched
-    boxed = last_boxed(response)
-    if boxed is None:
+    boxes = closing_boxes(response)
+    if not boxes:
         return Score(0.0, {"boxed": None, "how": "no box"})
-    if len(boxed) > MAX_CHARACTERS or nesting(boxed) > MAX_NESTING:
+    boxed = ", ".join(box.text for box in boxes)
+    if len(boxes) > MAX_BOXES or len(boxed) > MAX_CHARACTERS or nesting(boxed) > MAX_NESTING:
         return Score(0.0, {"boxed": boxed[:80], "how": "too long or too deeply nested"})
     _BUDGET.begin()
-    if form is not None:
-        return Score(float(same_form(form, boxed, reference, _equal)), {"boxed": boxed, "how": form})
-    ours, theirs = boxed, reference
-    if units == "same":
-        (ours, our_unit), (theirs, their_unit) = without_unit(boxed), without_unit(reference)
-        if our_unit != their_unit:
-            return Score(0.0, {"boxed": boxed, "how": "unit"})
-    if percent == "exact" and percentage(ours)[1] != percentage(theirs)[1]:
-        equal = percent_value(ours, _number) == percent_value(theirs, _number)
-        return Score(float(equal), {"boxed": boxed, "how": "percent"})
-    equal, how = _judged(ours, theirs)
+    equal, how = _worth(boxes, reference, form, units, percent)
     return Score(float(equal), {"boxed": boxed, "how": how})
+
+
+def _worth(boxes: list[Box], reference: str, form: str | None, units: str, percent: str) -> tuple[bool, str]:
+    """Whether the boxes are right, and what decided it."""
+    if len(boxes) > 1:
+
+        def same(ours: str, theirs: str) -> bool:
+            return _compared(ours, theirs, units, percent)[0]
+
+        return same_list(boxes, reference, form, same if form is None else _equal, _is_number), "list"
+    if form is not None:
+        return same_form(form, boxes[0].text, reference, _equal), form
+    return _compared(boxes[0].text, reference, units, percent)
+
+
+def _compared(ours: str, theirs: str, units: str, percent: str) -> tuple[bool, str]:
+    if units == "same":
+        (ours, our_unit), (theirs, their_unit) = without_unit(ours), without_unit(theirs)
+        if our_unit != their_unit:
+            return False, "unit"
+    if percent == "exact" and percentage(ours)[1] != percentage(theirs)[1]:
+        return percent_value(ours, _number) == percent_value(theirs, _number), "percent"
+    return _judged(ours, theirs)
 
 
 def _equal(ours: str, theirs: str) -> bool:
@@ -92,6 +114,8 @@ def _judged(boxed: str, reference: str) -> tuple[bool, str]:
         return exact, "exact"
     if (shape := same_shape(ours, theirs, _equal)) is not None:
         return shape, "shape"
+    if (same := same_number(ours, theirs)) is not None:
+        return same, "exact"
     try:
         return _math_verify(ours, theirs) or _equal_otherwise(ours, theirs), "math-verify"
     except OutOfTime:
@@ -115,47 +139,12 @@ def _reference(answer: Any) -> str:
     if isinstance(answer, bool) or not isinstance(answer, str | int | float):
         raise TypeError(f"the row's answer must be text or a number, not {type(answer).__name__}")
     text = str(answer).strip()
-    inner = last_boxed(text)  # some data sets box their references
-    text = text if inner is None else inner
+    if boxes := closing_boxes(text):  # some data sets box their references
+        labels = all(box.label for box in boxes) and len(boxes) > 1
+        text = ", ".join(f"{box.label} = {box.text}" if labels else box.text for box in boxes)
     if not text:
         raise ValueError("the row's answer is empty")
     return text
-
-
-# --- Finding the box -------------------------------------------------------------------------------------------------
-
-# In this order: an opening box; a line break of LaTeX (unless it is a doubled backslash before "boxed"); an escaped
-# brace, which is a character of the answer; a brace. Each character is read once, so a megabyte of braces is no trap.
-_BOX_TOKEN = re.compile(r"\\boxed\s*\{|\\\\(?!boxed)|\\[{}]|[{}]")
-
-
-def last_boxed(text: str) -> str | None:
-    """What stands in the last ``\\boxed{...}`` whose braces balance, or None. Of nested boxes, the inner one."""
-    first = text.find("\\boxed")
-    if first < 0:
-        return None
-    open_braces: list[int | None] = []  # where a box's content begins; None for other braces
-    begin, end = -1, -1
-    for token in _BOX_TOKEN.finditer(text, first):
-        kind = token.group()
-        if kind == "{":
-            open_braces.append(None)
-        elif kind == "}":
-            start = open_braces.pop() if open_braces else None
-            if start is not None and start > begin:
-                begin, end = start, token.start()
-        elif kind.startswith("\\boxed"):
-            open_braces.append(token.end())
-    return None if begin < 0 else text[begin:end].strip()
-
-
-def nesting(text: str) -> int:
-    """Deepest nesting of brackets of any kind."""
-    depth = deepest = 0
-    for character in text:
-        depth += (character in "{([") - (character in "})]")
-        deepest = max(deepest, depth)
-    return deepest
 
 
 # --- What needs no mathematics ---------------------------------------------------------------------------------------
@@ -199,8 +188,12 @@ def _exactly_equal(boxed: str, reference: str) -> bool | None:
 
 
 def _is_word(written: str, letters: str) -> bool:
-    """Not a product: ``ab`` is one, ``\\text{ab}``, ``ABC`` and ``able`` are not."""
-    return bool(_WORD.fullmatch(letters)) or (len(letters) > 1 and _TEXT.fullmatch(written.strip()) is not None)
+    """Not a product: ``ab`` is one, ``\\text{ab}``, ``ABC``, ``able`` and the name of a function are not."""
+    return (
+        letters in NAMES
+        or bool(_WORD.fullmatch(letters))
+        or (len(letters) > 1 and _TEXT.fullmatch(written.strip()) is not None)
+    )
 
 
 def _word(text: str) -> str:
@@ -219,6 +212,11 @@ def _normalised(text: str) -> str:
     if _THOUSANDS.fullmatch(text):
         text = text.replace(",", "").replace(" ", "")
     return text if text.endswith("\\ldots") else text.removesuffix(".")
+
+
+def _is_number(text: str) -> bool:
+    """Whether ``text`` is one number: the comma of ``1,000`` separates no elements."""
+    return _number(_normalised(text)) is not None
 
 
 def _number(text: str) -> Fraction | None:
@@ -276,72 +274,83 @@ def _math_verify(boxed: str, reference: str) -> bool:
     gold = _parsed_reference(reference)
     library = _library()
     prediction = _BUDGET.run(library.parse, _boxed(boxed), parsing_timeout=None)
-    equal = _BUDGET.run(library.verify, gold, prediction, timeout_seconds=None)
-    return equal and not _too_far_apart(gold[0], prediction[0])
+    if not _BUDGET.run(library.verify, gold, prediction, timeout_seconds=None):
+        return False
+    from rewards.math_difference import differ
+
+    try:
+        return not _BUDGET.run(differ, gold[0], prediction[0])
+    except Exception:
+        return True  # not comparable as numbers: math-verify's verdict stands
 
 
 _LOGARITHM = re.compile(r"\\log(?![a-zA-Z_]| _)")
-_MAY_BE_OTHERWISE = re.compile(r"\\(?:ln|log)(?![a-zA-Z])|(?<![a-zA-Z\\])i(?![a-zA-Z])")
+_LOG_OR_I = re.compile(r"\\(?:ln|log)(?![a-zA-Z])|(?<![a-zA-Z\\])i(?![a-zA-Z])")
+_REAL = re.compile(r"\\sqrt|\^\s*\{[^{}]*(?:/|\\[dt]?frac)|\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?(?![a-zA-Z])")
 
 
 def _equal_as_functions(ours: str, theirs: str) -> bool:
-    """``\\log`` as a natural logarithm beside a ``\\ln``, logarithms of a product, and ``i`` as the imaginary unit.
+    """Whether they are equal where math-verify sees no equality.
 
-    Symbols under a logarithm are taken to be positive. Raises OutOfTime.
+    ``\\log`` beside a ``\\ln`` is a natural logarithm, a logarithm of a product is a sum, ``i`` is the imaginary unit,
+    and roots and angles are compared where both sides are real.
+    Symbols under a logarithm are taken to be positive, those under a root to be such that it is real. Raises OutOfTime.
     """
-    if not (_MAY_BE_OTHERWISE.search(ours) or _MAY_BE_OTHERWISE.search(theirs)):
+    both = (ours, theirs)
+    logarithms, real = (any(kind.search(side) for side in both) for kind in (_LOG_OR_I, _REAL))
+    if not (logarithms or real):
         return False
     if "\\ln" in ours + theirs:
-        ours, theirs = (_LOGARITHM.sub(r"\\ln", side) for side in (ours, theirs))
+        ours, theirs = (_LOGARITHM.sub(r"\\ln", side) for side in both)
+    if (parts := _equal_by_parts(ours, theirs)) is not None:
+        return parts
     gold = _parsed_reference(theirs)
     prediction = _BUDGET.run(_library().parse, _boxed(ours), parsing_timeout=None)
+    if not prediction:
+        return False
     try:
-        return bool(prediction) and _BUDGET.run(_no_difference, gold[0], prediction[0])
+        from rewards.math_difference import equal_where_real
+
+        if logarithms and _BUDGET.run(_no_difference, gold[0], prediction[0]):
+            return True
+        return real and _BUDGET.run(equal_where_real, gold[0], prediction[0])
     except Exception:
         return False  # not of the kind that can be subtracted
 
 
+def _equal_by_parts(ours: str, theirs: str) -> bool | None:
+    """Points in order, lists in any order; None for what is neither."""
+    mine, its = tuple_parts(ours), tuple_parts(theirs)
+    ordered = mine is not None and its is not None
+    if not ordered:
+        mine, its = list_parts(ours), list_parts(theirs)
+    if not mine or not its or max(len(mine), len(its)) < 2:
+        return None
+    if len(mine) != len(its):
+        return False
+    try:
+        if ordered:
+            return all(_equal(a, b) for a, b in zip(mine, its, strict=True))
+        equal = [[_equal(a, b) for b in its] for a in mine]
+        return all(map(any, equal)) and all(map(any, zip(*equal, strict=True)))
+    except ValueError:
+        return False  # math-verify reads the whole and not the part
+
+
 def _no_difference(gold: Any, prediction: Any) -> bool:
     import sympy
+
+    from rewards.math_difference import is_zero_function
 
     if not all(isinstance(side, sympy.Expr) for side in (gold, prediction)):
         return False
     difference = gold - prediction
     # math-verify makes of one letter a real symbol here and an unreal one there; of "i" too.
     names = {symbol: sympy.Symbol(symbol.name) for symbol in difference.free_symbols}
-    difference = difference.subs({symbol: sympy.I if symbol.name == "i" else plain for symbol, plain in names.items()})
-    if difference.has(sympy.log):
-        difference = sympy.expand_log(difference, force=True)
-    if difference.is_number:
-        exact = not difference.has(sympy.Float)
-        return bool(exact and abs(difference.evalf(30, chop=True)) < 1e-20)
-    return sympy.simplify(difference) == 0
+    return is_zero_function(
+        difference.subs({symbol: sympy.I if symbol.name == "i" else plain for symbol, plain in names.items()})
+    )
 
 
 def _boxed(text: str) -> str:
     return f"\\boxed{{{text}}}"
-
-
-def _too_far_apart(gold: Any, prediction: Any) -> bool:
-    """Whether two numbers that math-verify calls equal are so only because both are tiny.
-
-    Its tolerance is absolute: 2^{-99} and 2^{-98} differ by less. Exact numbers must agree to 12 digits, decimals
-    to 3 (math-verify has already compared six decimal places).
-    """
-    import sympy
-
-    if not all(isinstance(side, sympy.Expr) and side.is_number for side in (gold, prediction)):
-        return False
-
-    def apart() -> bool:
-        a, b = gold.evalf(20), prediction.evalf(20)
-        difference, larger = sympy.Abs(a - b), max(sympy.Abs(a), sympy.Abs(b))
-        if difference > 1e-5:
-            return False  # called equal for another reason, as 10\% and 10 are
-        rounded = gold.has(sympy.Float) or prediction.has(sympy.Float)
-        return bool(difference > larger * sympy.Float("1e-3" if rounded else "1e-12"))
-
-    try:
-        return _BUDGET.run(apart)
-    except (Exception, OutOfTime):
-        return False  # not comparable as numbers: math-verify's verdict stands

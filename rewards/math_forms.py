@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from rewards.math_spelling import DRESS
+from rewards.math_spelling import DRESS, clean
 
 FORMS = ("choice", "set", "tuple", "interval", "matrix")
 Equal = Callable[[str, str], bool]
@@ -29,16 +29,11 @@ def same_form(form: str, boxed: str, reference: str, equal: Equal) -> bool:
 
     Raises ValueError for a reference that has not the shape: the row is at fault. ``boxed`` without it is wrong.
     """
-    theirs = _READ[form](_clean(reference))
+    theirs = _READ[form](clean(reference))
     if theirs is None:
         raise ValueError(f"the row's answer {reference[:200]!r} is no {form}")
-    ours = _READ[form](_clean(boxed))
+    ours = _READ[form](clean(boxed))
     return ours is not None and _COMPARE[form](ours, theirs, equal)
-
-
-def _clean(text: str) -> str:
-    text = re.sub(r"\\(?:left|right|big|Big|bigg|Bigg)[lr]?(?![a-zA-Z])|(?<!\\)\\[!,;: ]|\$|~", " ", text)
-    return re.sub(r"\s+", " ", text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")).strip().rstrip(".")
 
 
 # --- Choices ---------------------------------------------------------------------------------------------------------
@@ -89,10 +84,31 @@ def split(text: str, separators: str = ",;") -> list[str]:
 def _read_set(text: str) -> list[str] | None:
     if text in ("\\emptyset", "\\varnothing", "\\{\\}", "\\{ \\}", "{}"):
         return []
-    text = re.sub(r"\\text\s*\{\s*(?:and|or)\s*\}| (?:and|or) ", ",", text)
-    inner = _inside(text, ("\\{", "\\}"), ("\\lbrace", "\\rbrace"), ("{", "}"))
-    parts = split(text if inner is None else inner)
-    return [part for part in parts if part] if len(parts) <= _MOST_PARTS else None
+    parts = list_parts(text)
+    return parts if len(parts) <= _MOST_PARTS else None
+
+
+def list_parts(text: str, braces: bool = True) -> list[str]:
+    """The elements of a list written with commas, semicolons, "and" or "or", in the braces of a set or without.
+
+    Without ``braces`` a set in braces is one element.
+    """
+    text = re.sub(r"\\text\s*\{\s*(?:and|or)\s*\}| (?:and|or) ", ",", clean(text))
+    inner = _inside(text, ("\\{", "\\}"), ("\\lbrace", "\\rbrace"), ("{", "}")) if braces else None
+    return [part for part in split(text if inner is None else inner) if part]
+
+
+def tuple_parts(text: str, anyway: bool = False) -> list[str] | None:
+    """The two or more components of a point or vector, also with its name before it; None for anything else.
+
+    ``anyway`` reads components without brackets around them too.
+    """
+    text = _NAMED_POINT.sub("", clean(text), count=1)
+    if anyway:
+        return _read_tuple(text)
+    if _inside(text, ("(", ")"), ("\\langle", "\\rangle"), ("<", ">")) is None:
+        return None
+    return _vector(text)
 
 
 def _read_tuple(text: str) -> list[str] | None:
@@ -258,42 +274,6 @@ _COMPARE: dict[str, Callable[..., bool]] = {
 }  # fmt: skip
 
 
-# --- Units and percentages -------------------------------------------------------------------------------------------
-
-_UNIT = re.compile(
-    r"(?:\\(?:text|mathrm|textrm|mbox)\s*\{\s*([^{}]*?)\s*\}|(?<=[\d}\s])\s*([a-zA-Zµ°]+(?:\s*/\s*[a-zA-Z]+)*))"
-    r"\s*(\^\{?-?\d\}?)?\s*$"
-)
-_DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?\s*$|°\s*$|\\degree\s*$")
-
-
-def without_unit(text: str) -> tuple[str, str]:
-    """A quantity's number and unit (empty where it has none): ``3.5\\text{ cm}^2``, ``90^\\circ``, ``5 km/h``."""
-    text = _clean(text)
-    if found := _DEGREES.search(text):
-        return text[: found.start()].strip(), "degrees"
-    if found := _UNIT.search(text):
-        power = (found[3] or "").strip("^{}")
-        unit = re.sub(r"\s+", "", found[1] or found[2] or "") + power
-        if unit and text[: found.start()].strip():
-            return text[: found.start()].strip(), {"degree": "degrees"}.get(unit, unit)
-    return text, ""
-
-
-def percentage(text: str) -> tuple[str, bool]:
-    """The number and whether a percent sign (or word) followed it."""
-    text = _clean(text)
-    bare = re.sub(r"\s*(?:\\?%|\\text\s*\{\s*(?:percent|\\?%)\s*\}|percent)\s*$", "", text)
-    return bare, bare != text
-
-
-def percent_value(text: str, number: Callable[[str], Fraction | None]) -> Fraction | None:
-    """The exact value of ``text``, a hundredth of its number where it is a percentage."""
-    bare, is_percent = percentage(text)
-    value = number(bare)
-    return None if value is None else value / 100 if is_percent else value
-
-
 # --- Shapes that nobody named ----------------------------------------------------------------------------------------
 
 _BASE = re.compile(r"([0-9A-Z.]+)_(?:\{?(?:\\text\s*\{)?([0-9]{1,2}|[a-z]+)\}{0,2})")
@@ -311,7 +291,7 @@ _LETTERS = re.compile(r"\(?[A-J]\)?(?:\s*,\s*\(?[A-J]\)?)+")
 
 def same_shape(boxed: str, reference: str, equal: Equal) -> bool | None:
     """What the writing of the two alone decides; None where it decides nothing."""
-    ours, theirs = _clean(boxed), _clean(reference)
+    ours, theirs = clean(boxed), clean(reference)
     for decide in (_choices, _relations, _bases, _ratios, _dates, _brackets, _points, _regions):
         verdict = decide(ours, theirs, equal)
         if verdict is not None:
@@ -370,7 +350,7 @@ def _points(ours: str, theirs: str, equal: Equal) -> bool | None:
     """Points and vectors in different writings: ``A(1,2)``, ``x=1, y=2``, ``\\langle 1,2 \\rangle``, a column."""
     named = (ours, theirs)
     ours, theirs = (_NAMED_POINT.sub("", side, count=1) for side in named)
-    mine, its = _assigned(ours), _assigned(theirs)
+    mine, its = assigned(ours), assigned(theirs)
     if mine and its:
         return mine.keys() == its.keys() and all(equal(mine[name], its[name]) for name in its)
     if mine and "=" not in theirs and (parts := _bracketed(theirs)):
@@ -383,7 +363,7 @@ def _points(ours: str, theirs: str, equal: Equal) -> bool | None:
     return _same_in_order(a, b, equal)
 
 
-def _assigned(text: str) -> dict[str, str] | None:
+def assigned(text: str) -> dict[str, str] | None:
     """Values of ``x=1, y=2`` in the order of their names; None for anything else."""
     parts = [_ASSIGNMENT.fullmatch(part) for part in split(re.sub(r"\\text\s*\{\s*and\s*\}|\band\b", ",", text))]
     if len(parts) < 2 or not all(parts):

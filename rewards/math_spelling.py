@@ -6,6 +6,8 @@ import re
 import unicodedata
 from fractions import Fraction
 
+from rewards.math_functions import with_commands
+
 DRESS = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathbb|mathsf|mbox)\s*\{([^{}]*)\}")
 """Text and font commands, which change no meaning."""
 
@@ -34,7 +36,6 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\varnothing(?![a-zA-Z])|\\\{\s*\\\}", r"\\emptyset "),
         (r"\\degree(?![a-zA-Z])", r"^\\circ "),
         (r"\\(?:textcolor|color)\s*\{[a-zA-Z]+\}|\\(?:underline|fbox|mathstrut)(?![a-zA-Z])", ""),
-        (r"(?<![a-zA-Z\\])(ln|log|sin|cos|tan|sqrt)(?= *\()", r"\\\1"),
         (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"\\sqrt(\[3\])? +(\d+(?:\.\d+)?|[a-z])", r"\\sqrt\1{\2}"),
         (r"\\(?:blacksquare|square|Box|qed)(?![a-zA-Z])\s*$", ""),
@@ -66,6 +67,7 @@ def standard(text: str) -> str:
         text = _VULGAR.sub(_vulgar, text)
         text = _RAISED.sub(lambda found: f"^{{{_level(found[0])}}}", text)
         text = _LOWERED.sub(lambda found: f"_{{{_level(found[0])}}}", text).translate(_SYMBOLS)
+    text = with_commands(text)
     for pattern, right in _SPELLINGS:
         text = pattern.sub(right, text)
     return _REPEATING.sub(_repeating, _LARGE.sub(_large, text)).strip()
@@ -91,6 +93,12 @@ def _repeating(found: re.Match[str]) -> str:
 def _large(found: re.Match[str]) -> str:
     value = Fraction(found["number"].replace(",", "")) * 10 ** _ZEROS[found["word"]]
     return str(value.numerator) if value.denominator == 1 else found[0]
+
+
+def clean(text: str) -> str:
+    """``text`` without commands that only change its size or spacing."""
+    text = re.sub(r"\\(?:left|right|big|Big|bigg|Bigg)[lr]?(?![a-zA-Z])|(?<!\\)\\[!,;: ]|\$|~", " ", text)
+    return re.sub(r"\s+", " ", text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")).strip().rstrip(".")
 
 
 # --- What stands around a number -------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cascade_rl.types import Score
-from rewards.math import last_boxed
+from rewards.math_boxes import last_boxed
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 

@@ -4,36 +4,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rewards.math import last_boxed, nesting
+from rewards.math_boxes import last_boxed, nesting
+from tests.rewards.case_files import cases
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("so \\boxed{42}.", "42"),
-        ("\\boxed{1} then \\boxed{2}", "2"),
-        ("\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
-        ("\\boxed{\\{1, 2\\}}", "\\{1, 2\\}"),
-        ("\\boxed{\\left\\{ 1 \\right.}", "\\left\\{ 1 \\right."),
-        ("\\boxed {7}", "7"),
-        ("\\boxed\n{ 7 }", "7"),
-        ("\\boxed{3} and \\boxed{unclosed", "3"),
-        ("\\boxed{3} and \\boxed{un{closed}", "3"),
-        ("\\boxed{open \\boxed{4}", "4"),
-        ("\\boxed{a \\boxed{4} b}", "4"),
-        ("{ \\boxed{5}", "5"),
-        ("} \\boxed{5} }", "5"),
-        ("\\\\boxed{6}", "6"),  # doubled, as in JSON
-        ("a\\\\\\boxed{6}", "6"),  # after a line break
-        ("\\boxed{1 \\\\{2}}", "1 \\\\{2}"),  # a line break, then a group
-        ("\\boxed{}", ""),
-        ("no box", None),
-        ("\\boxed{", None),
-        ("\\boxed 5", None),
-        ("boxed{1}", None),
-        ("\\boxed{\\}", None),
-    ],
-)
+@pytest.mark.parametrize(("text", "expected"), cases("boxes"))
 def test_by_hand(text, expected):
     assert last_boxed(text) == expected
 

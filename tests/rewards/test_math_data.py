@@ -25,11 +25,12 @@ def gsm8k():
 
 
 def test_every_gsm8k_answer_equals_itself_and_not_its_neighbours():
-    for answer in gsm8k():
+    for place, answer in enumerate(gsm8k()):
         number = int(answer.replace(",", ""))
         for right in (answer, number, f"{number}.00", f"\\${number:,}", f"{number:,}".replace(",", "{,}")):
             assert verify(f"So \\boxed{{{right}}}.", answer=answer).value == 1.0, (answer, right)
-        for wrong in (number + 1, -number if number else 1, f"{number}.5", number * 10 + 1):
+        halves = [f"{number}.5"] if place % 20 == 0 else []  # decimals are for math-verify, which takes longer
+        for wrong in (number + 1, -number if number else 1, number * 10 + 1, *halves):
             assert verify(f"So \\boxed{{{wrong}}}.", answer=answer).value == 0.0, (answer, wrong)
 
 

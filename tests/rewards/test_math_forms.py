@@ -8,47 +8,14 @@ from hypothesis import strategies as st
 
 from rewards.math import verify
 from rewards.math_forms import FORMS, split
+from tests.rewards.case_files import cases
 
 
 def value(boxed, answer, **options) -> float:
     return verify(f"So \\boxed{{{boxed}}}.", answer=answer, **options).value
 
 
-@pytest.mark.parametrize(
-    ("form", "answer", "boxed", "right"),
-    [
-        ("choice", "B", "B", 1), ("choice", "B", "(B)", 1), ("choice", "B", "b", 1), ("choice", "(B)", "B.", 1),
-        ("choice", "B", "\\text{B}", 1), ("choice", "B", "\\textbf{(B) }", 1), ("choice", "B", "B) 42", 1),
-        ("choice", "B", "B: because", 1), ("choice", "B", "Option B", 1), ("choice", "B", "\\mathrm{B}", 1),
-        ("choice", "B", "C", 0), ("choice", "B", "42", 0), ("choice", "B", "Bad", 0), ("choice", "B", "A or B", 0),
-        ("choice", "B", "", 0), ("choice", "B", "AB", 0),
-        ("set", "\\{1, 2\\}", "\\{2,1\\}", 1), ("set", "1,2", "2, 1", 1), ("set", "1,2", "\\left\\{ 1,\\ 2 \\right\\}", 1),
-        ("set", "1,2", "1 \\text{ and } 2", 1), ("set", "1,2", "1, 2, 2", 1), ("set", "\\frac12, 2", "0.5, 2", 1),
-        ("set", "1,2", "1", 0), ("set", "1,2", "1,2,3", 0), ("set", "1,2", "1,3", 0), ("set", "\\emptyset", "\\{\\}", 1),
-        ("set", "\\{\\sqrt{2}, -\\sqrt{2}\\}", "-\\sqrt 2, \\sqrt 2", 1), ("set", "(1,2),(3,4)", "(3,4),(1,2)", 1),
-        ("set", "(1,2),(3,4)", "(2,1),(3,4)", 0), ("set", "\\{1\\}", "1", 1),
-        ("tuple", "(1,2)", "(1, 2)", 1), ("tuple", "(1,2)", "(2,1)", 0), ("tuple", "(1,2)", "1,2", 1),
-        ("tuple", "(1,2)", "(1,2,3)", 0), ("tuple", "(1/2, 2)", "\\left(\\frac{1}{2}, 2\\right)", 1),
-        ("tuple", "(1,2)", "\\{1,2\\}", 0), ("tuple", "(1,2)", "(1,", 0), ("tuple", "\\langle 1,2 \\rangle", "(1,2)", 1),
-        ("interval", "[1,2)", "[1, 2)", 1), ("interval", "[1,2)", "(1,2)", 0), ("interval", "[1,2)", "[1,2]", 0),
-        ("interval", "[1,2)", "1 \\le x < 2", 1), ("interval", "[1,2)", "2 > x \\geq 1", 1),
-        ("interval", "(2,\\infty)", "x > 2", 1), ("interval", "(2,\\infty)", "(2, +\\infty)", 1),
-        ("interval", "(2,\\infty)", "2 < x", 1), ("interval", "(-\\infty, 0]", "x \\leq 0", 1),
-        ("interval", "[\\sqrt{2}, \\infty)", "m \\ge \\sqrt2", 1), ("interval", "(2,\\infty)", "x \\ge 2", 0),
-        ("interval", "(-\\infty,1)\\cup(2,3]", "(2,3] \\cup (-\\infty, 1)", 1), ("interval", "(1,2)", "x \\in (1,2)", 1),
-        ("interval", "(-\\infty,1)\\cup(2,3]", "(2,3]", 0), ("interval", "(1,2)", "1", 0), ("interval", "(1,2)", "\\{1,2\\}", 0),
-        ("interval", "(0.5,2)", "\\left(\\frac{1}{2}, 2\\right)", 1), ("interval", "(1,2)", "1 < x > 2", 0),
-        ("matrix", "\\begin{pmatrix} 1 & 2 \\\\ 3 & 4 \\end{pmatrix}", "\\begin{bmatrix}1&2\\\\3&4\\end{bmatrix}", 1),
-        ("matrix", "\\begin{pmatrix} 1 & 2 \\\\ 3 & 4 \\end{pmatrix}", "\\begin{pmatrix} 1 & 3 \\\\ 2 & 4 \\end{pmatrix}", 0),
-        ("matrix", "\\begin{pmatrix} 1/2 \\\\ 2 \\end{pmatrix}", "\\begin{pmatrix} \\frac{1}{2} \\\\ 2 \\end{pmatrix}", 1),
-        ("matrix", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "(1, 2)", 1),
-        ("matrix", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "(2, 1)", 0),
-        ("matrix", "\\begin{pmatrix} 1 & 2 \\end{pmatrix}", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", 1),
-        ("matrix", "\\begin{pmatrix} 1 & 2 \\\\ 3 & 4 \\end{pmatrix}", "(1,2,3,4)", 0),
-        ("matrix", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "\\left[\\begin{array}{c} 1 \\\\ 2 \\end{array}\\right]", 1),
-        ("matrix", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "\\begin{pmatrix} 1 & 2 \\\\ 3 \\end{pmatrix}", 0),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("form", "answer", "boxed", "right"), cases("math_forms"))
 def test_shapes(form, answer, boxed, right):
     assert value(boxed, answer, form=form) == right
 
@@ -58,19 +25,11 @@ def test_shapes(form, answer, boxed, right):
     [("choice", "twelve"), ("interval", "5"), ("matrix", "7"), ("tuple", "(1,,2)")],
 )
 def test_a_reference_of_another_shape_is_the_rows_fault(form, answer):
-    with pytest.raises(ValueError, match=f"is no {form}"):
+    with pytest.raises(ValueError, match=form):
         value("1", answer, form=form)
 
 
-@pytest.mark.parametrize(
-    ("answer", "boxed", "right"),
-    [
-        ("5\\text{ cm}", "5\\text{ cm}", 1), ("5\\text{ cm}", "5\\text{ m}", 0), ("5\\text{ cm}", "5", 0), ("5", "5", 1),
-        ("5\\text{ cm}^2", "5\\,\\mathrm{cm}^{2}", 1), ("5\\text{ cm}^2", "5\\text{ cm}", 0), ("90^\\circ", "90^{\\circ}", 1),
-        ("90^\\circ", "90\\text{ degrees}", 1), ("60 km/h", "60\\text{ km/h}", 1), ("60 km/h", "61\\text{ km/h}", 0),
-        ("\\frac{1}{2}\\text{ hours}", "0.5 \\text{ hours}", 1),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("answer", "boxed", "right"), cases("math_units"))
 def test_units_where_they_count(answer, boxed, right):
     assert value(boxed, answer, units="same") == right
 
@@ -79,13 +38,7 @@ def test_units_where_they_do_not():
     assert value("5\\text{ m}", "5\\text{ cm}") == value("5", "5\\text{ cm}") == 1
 
 
-@pytest.mark.parametrize(
-    ("answer", "boxed", "either", "exact"),
-    [
-        ("10\\%", "10\\%", 1, 1), ("10\\%", "0.1", 1, 1), ("10\\%", "10", 1, 0), ("10\\%", "\\frac{1}{10}", 1, 1),
-        ("0.1", "10\\%", 1, 1), ("10", "10\\%", 1, 0), ("10\\%", "11\\%", 0, 0), ("10\\%", "10\\text{ percent}", 1, 1),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("answer", "boxed", "either", "exact"), cases("math_percent"))
 def test_percentages(answer, boxed, either, exact):
     assert value(boxed, answer, percent="exact") == exact
     assert value(boxed, answer) == either
@@ -124,7 +77,7 @@ def test_languages_of_one_script_and_the_detector():
 
 @pytest.mark.parametrize("option", [{"form": "list"}, {"units": "strip"}, {"percent": "maybe"}])
 def test_unknown_options_are_named(option):
-    with pytest.raises(ValueError, match="must be one of"):
+    with pytest.raises(ValueError, match=next(iter(option))):
         value("1", "1", **option)
 
 
