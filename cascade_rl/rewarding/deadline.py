@@ -21,6 +21,7 @@ from cascade_rl.rewarding.process_tree import Usage
 START_COMPUTING_S = 60.0
 """CPU time that a process may take for its start, imports included."""
 _SHORTEST_WAIT_S = 0.05
+_FIRST_CLOSE_LOOK_S = 0.1
 _FREE_S = 0.02
 """Most of what goes uncounted before the first look at a process that has worked before."""
 
@@ -38,8 +39,9 @@ class Deadline:
     """Begins when it is made. ``watched``: whose usage counts.
 
     ``is_new``: the processes began with the deadline, so that all of their usage counts. For others the first look is
-    the zero; it comes after 20 ms (or a twentieth of the limit), which go uncounted. ``process``: a pidfd; that its
-    process ended is noticed at once.
+    the zero; it comes after 20 ms (or a twentieth of the limit), which go uncounted. ``closely``: look after 0.1 s and
+    whenever the time has doubled, so that ``blocked_s`` holds at least half of the blocked time of what ended by itself
+    after longer than that. ``process``: a pidfd; that its process ended is noticed at once.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Deadline:
         blocked_s: float | None = None,
         *,
         is_new: bool = False,
+        closely: bool = False,
         process: int | None = None,
     ) -> None:
         self.computing_s = computing_s
@@ -59,10 +62,12 @@ class Deadline:
         """Clock seconds until the last look in which nothing ran or was ready to."""
         self._watched = watched
         self._process = process
+        self._closely = closely
         self._waited_s = 0.0
-        self._looked: float | None = time.monotonic() if is_new else None
+        self._begun = time.monotonic()
+        self._looked: float | None = self._begun if is_new else None
         first_s = self._longest_wait(cores()) if is_new else min(_FREE_S, computing_s / 20)
-        self._next_look = time.monotonic() + first_s
+        self._next_look = self._begun + first_s
 
     def left(self) -> float:
         """Seconds, more than 0, to wait before asking again. Raises TimeoutError, saying which limit was reached."""
@@ -101,6 +106,9 @@ class Deadline:
         self._looked = now
 
     def _longest_wait(self, parallel: int) -> float:
-        """Seconds in which no limit can be reached by so many threads."""
+        """Seconds in which no limit can be reached by so many threads, or less for a close look."""
         computing_s = (self.computing_s - self.computed_s) / max(1, parallel)
-        return max(_SHORTEST_WAIT_S, min(computing_s, self.limit_of_blocked_s - self.blocked_s))
+        wait_s = min(computing_s, self.limit_of_blocked_s - self.blocked_s)
+        if self._closely:
+            wait_s = min(wait_s, max(_FIRST_CLOSE_LOOK_S, time.monotonic() - self._begun))
+        return max(_SHORTEST_WAIT_S, wait_s)

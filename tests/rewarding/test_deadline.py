@@ -136,6 +136,16 @@ def test_the_look_for_blocked_time_comes_in_time_too(machine):
     assert deadline.left() == pytest.approx(1.0)
 
 
+def test_close_looks_come_whenever_the_time_has_doubled(machine):
+    deadline = Deadline(machine, 100.0, 300.0, is_new=True, closely=True)
+    waits = []
+    for _ in range(6):
+        waits.append(deadline.left())
+        machine.pass_(waits[-1])
+    assert waits == pytest.approx([0.1, 0.1, 0.2, 0.4, 0.8, 1.6])
+    assert deadline.blocked_s == pytest.approx(1.6)  # of 3.2 s: it may end just before a look
+
+
 def test_the_default_for_blocked_time_is_much_longer():
     assert [longest_blocked(seconds) for seconds in (1, 10, 150)] == [15, 60, 760]
 

@@ -96,7 +96,7 @@ class BubblewrapSandbox:
             start_new_session=True, preexec_fn=raise_stack_limit,
         )  # fmt: skip
         tree = ProcessTree(process.pid, from_birth=True)
-        deadline = Deadline(tree, limits["cpu_s"], limits["blocked_s"], is_new=True)
+        deadline = Deadline(tree, limits["cpu_s"], limits["blocked_s"], is_new=True, closely=True)
         usage, status, in_time = _wait(process, deadline)
         code = os.waitstatus_to_exitcode(status)
         if code > 128 and code - 128 < signal.NSIG:

@@ -155,7 +155,7 @@ class Sandbox:
     def _keep_time(self, limits: Limits) -> float:
         """Wait for the answer; have the program stopped at its limits. Returns for how long it was blocked."""
         program = ProcessTree(self._init, from_birth=True, with_root=False)
-        deadline = Deadline(program, limits.cpu_s, limits.blocked_s, is_new=True)
+        deadline = Deadline(program, limits.cpu_s, limits.blocked_s, is_new=True, closely=True)
         try:
             deadline.wait(self._end.fileno(), select.POLLIN)
         except TimeoutError:

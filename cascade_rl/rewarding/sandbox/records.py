@@ -69,7 +69,7 @@ class Outcome:
     cpu_s: float = 0.0
     wall_s: float = 0.0
     blocked_s: float = 0.0
-    """As in ``Limits``, as far as it was measured: short tests end before anybody looks at them."""
+    """As in ``Limits``: at least half of it is found, and nothing of a test that ended within 0.1 s."""
     memory_mib: int = 0
     """Most resident memory."""
 
