@@ -49,7 +49,7 @@ class Wishes:
     fresh: bool = False
 
     def __post_init__(self) -> None:
-        if self.branch and not (re.match(NAME_PATTERN, self.branch) and len(self.branch) <= NAME_LENGTH):
+        if self.branch and not (re.fullmatch(NAME_PATTERN, self.branch) and len(self.branch) <= NAME_LENGTH):
             raise CascadeError(f"--branch: {unfit_name(self.branch)}")
 
 

@@ -19,6 +19,8 @@ def config_inputs(config: Stage) -> dict[str, Any]:
     before = "all" if isinstance(config, RolloutStage) else "matrices"  # what each kind did before there was a choice
     if config.weight_decay and chosen != before:
         fields["weight_decay_on"] = chosen
+    if (mismatch := fields.get("mismatch")) and mismatch.get("support") == "whole":  # as before the key existed
+        fields["mismatch"] = {key: value for key, value in mismatch.items() if key != "support"}
     if isinstance(config, RlStage) and (config.updates_per_batch or 1) > 1:
         fields["updates"] = "cut over all ranks, one learning rate a step"
     return fields

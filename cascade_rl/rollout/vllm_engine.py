@@ -244,4 +244,5 @@ class VllmEngine(EngineBase):
         return Rollout(request.prompt_id, request.index, ids, logprobs, text, stop, self._version, kept)
 
     def _says_kept(self, request: Request) -> bool:
-        return self._kept > 0 and request.sampling.top_k > 0
+        # A benchmark may sample with a larger top-k than the stage; nothing is trained on what it generates.
+        return 0 < request.sampling.top_k <= self._kept

@@ -53,3 +53,9 @@ def test_several_updates_are_another_stage_than_before():
     several = RlStage.model_validate({**base, "updates_per_batch": 2, "loss": {"clip_high": 0.2}})
     assert "updates" in config_inputs(several)
     assert "updates" not in config_inputs(RlStage.model_validate({**base, "updates_per_batch": 1}))
+
+
+def test_the_default_support_written_out_is_the_same_stage(identity):
+    plain = identity("rl", mismatch={"cap": 2.0})
+    assert identity("rl", mismatch={"cap": 2.0, "support": "whole"}) == plain
+    assert identity("rl", mismatch={"cap": 2.0, "support": "kept"}, rollout={"top_k": 5}) != plain

@@ -284,3 +284,13 @@ def test_kept_tokens_give_the_probabilities_that_were_drawn_by(checkpoint, polic
         assert plain.kept is None  # a benchmark's request, say, without top-k
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize(("top_k", "says"), [(0, False), (5, True), (20, False)])
+def test_only_requests_within_the_kept_top_k_say_what_was_kept(top_k, says):
+    """A benchmark with a larger top-k would ask for more log-probs than the engine was opened for."""
+    from cascade_rl.rollout.vllm_engine import VllmEngine
+
+    one = VllmEngine.__new__(VllmEngine)
+    one._kept = 5
+    assert one._says_kept(Request("p", 0, PROMPT, 1, SamplingConfig(max_new_tokens=4, top_k=top_k))) is says
