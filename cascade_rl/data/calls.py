@@ -30,7 +30,7 @@ def json_value(value: Any, what: str) -> Any:
         return value
     parsed = _parsed(value, what)
     if text_fault({"value": parsed}):
-        raise ValueError(f"{what} holds half of a surrogate pair, or is nested too deeply")
+        raise ValueError(f"{what}: its JSON holds half of a surrogate pair, or is nested too deeply")
     return parsed
 
 
@@ -48,10 +48,8 @@ def normal_calls(value: Any) -> list[dict[str, Any]]:
     None, an empty list or object, and JSON text of these mean that there is no call. So does an object of nulls, which
     Arrow writes where other rows have a call.
     """
-    if isinstance(value, str) and not value.strip():
-        return []
-    value = json_value(value, "`tool_calls`")
-    calls = [value] if isinstance(value, Mapping) else () if value is None else value
+    value = json_value(value, "`tool_calls`") if not isinstance(value, str) or value.strip() else ()
+    calls = [value] if isinstance(value, Mapping) else value or ()
     if not isinstance(calls, list | tuple):
         raise ValueError(f"tool calls must be a list, not {type(calls).__name__}")
     given = [json_value(call, "a tool call") for call in calls]
@@ -152,11 +150,10 @@ def _has_call(text: str) -> bool:
     at = 0
     for block in text.split(CLOSE):
         before, tag, inside = block.rpartition(OPEN)
-        ahead = text[: at + len(before)]
-        quoted = ahead.count(FENCE) % 2 == 1 or ahead.endswith("`")
-        if tag and not quoted:
-            with contextlib.suppress(ValueError, RecursionError):
-                if normal_calls(json_value(inside, "a block")):
+        with contextlib.suppress(ValueError, RecursionError):
+            if tag and normal_calls(json_value(inside, "a block")):
+                ahead = text[: at + len(before)]
+                if ahead.count(FENCE) % 2 == 0 and not ahead.endswith("`"):
                     return True
         at += len(block) + len(CLOSE)
     return False
@@ -181,7 +178,7 @@ def normal_tools(value: Any, *, nulls: bool = False) -> tuple[dict[str, Any], ..
     """As ``tools_of``, but raises ValueError."""
     if isinstance(value, str):
         nulls, value = True, _tools_in(value)
-    tools = [value] if isinstance(value, Mapping) else () if value is None else value
+    tools = [value] if isinstance(value, Mapping) else value or ()
     if not isinstance(tools, list | tuple):
         raise ValueError(f"it is {type(tools).__name__}")
     return tuple(

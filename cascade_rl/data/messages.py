@@ -129,10 +129,10 @@ def _normal(message: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
 
 def _calling(message: dict[str, Any], content: Any, written: str) -> dict[str, Any]:
     """A message whose role says that it is a call: JSON, or ``<tool_call>`` blocks, perhaps after thinking."""
-    said = content
+    said = _text(content, written) if _all_text(content) else content
     thoughts = ""
-    if isinstance(content, str):
-        thinking, close, rest = content.rpartition(CLOSE)
+    if isinstance(said, str):
+        thinking, close, rest = said.rpartition(CLOSE)
         if close and thinking.lstrip().startswith(OPEN):
             thoughts, said = thinking + close, rest
         text, calls = calls_in_text(said)
@@ -234,9 +234,10 @@ def _thought(part: Mapping[str, Any]) -> str:
         value = part.get(name)
         if isinstance(value, list | tuple):
             texts = [item.get("text") if isinstance(item, Mapping) else item for item in value]
-            if not all(isinstance(text, str) for text in texts):
+            readable = [text for text in texts if isinstance(text, str)]
+            if len(readable) < len(texts):
                 raise ValueError(f"has a part of type {part['type']} whose `{name}` has no text")
-            value = "\n\n".join(texts)
+            value = "\n\n".join(readable)
         if isinstance(value, str) and value.strip():
             return value
     hidden = sorted(
@@ -281,10 +282,16 @@ def _results(content: Any) -> list[str]:
 
 def _value_text(content: Any) -> str:
     """A result that is no text: its text parts one after another where all are typed as text, else its JSON."""
-    parts = content if isinstance(content, list | tuple) else ()
-    if parts and all(isinstance(part, Mapping) and part.get("type") in TEXT_PARTS for part in parts):
-        return _text(list(parts), "tool") or ""
+    if _all_text(content):
+        return _text(content, "tool") or ""
     try:
         return json.dumps(content, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"is a tool's result that cannot be written as JSON: {error}") from None
+
+
+def _all_text(content: Any) -> bool:
+    """Whether ``content`` is a list of parts that all say of themselves that they are text."""
+    if not isinstance(content, list) or not content:
+        return False
+    return all(isinstance(part, Mapping) and part.get("type") in TEXT_PARTS for part in content)

@@ -259,7 +259,7 @@ def test_function_call_beside_tool_calls_is_compared():
     "nothing",
     [
         {"tool_calls": value}
-        for value in ("null", "[]", "", " ", "{}", [], {}, [None], [{}], [{"id": None, "function": {"name": None}}],
+        for value in (False, "null", "[]", "", " ", "{}", [], {}, [None], [{}], [{"id": None, "function": {"name": None}}],
                       [{"function": {}}], '[{"id": null, "function": {"name": null, "arguments": null}}]')
     ]
     + [{"function_call": {"name": None, "arguments": None}}, {"function_call": "null"}],
@@ -290,6 +290,11 @@ def test_a_raw_line_break_in_json_is_read():
 def test_roles_of_calls_take_thinking_and_tags(value, content):
     for role in ("function_call", "tool_call"):
         assert one({"from": role, "value": value}) == assistant(content, tool_calls=[CALL])
+
+
+def test_roles_of_calls_take_text_parts():
+    parts = [{"type": "text", "text": json.dumps(CALL["function"])}]
+    assert one({"role": "tool_call", "content": parts}) == assistant(tool_calls=[CALL])
 
 
 def test_roles_of_calls_keep_reasoning_beside_them():
