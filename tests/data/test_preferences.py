@@ -126,7 +126,7 @@ def test_one_message_object_is_an_answer():
     assert pairs(row) == [Pair("pairs.jsonl:0", (USER,), "2", "3")]
 
 
-def test_reasoning_beside_an_answer_leaves_the_answer_of_the_inline_form():
+def test_reasoning_beside_an_answer_or_in_it_gives_one_answer():
     inline, beside = says("<think>\nhm\n</think>\n\na\n"), says("\n\na\n", reasoning="hm")
     found = [pairs({"prompt": "1+1?", "chosen": [side], "rejected": "b"})[0].chosen for side in (inline, beside)]
     assert found == ["a", "a"]

@@ -13,7 +13,7 @@ def asked(*messages):
 def test_roles_with_capitals_ask_as_well():
     said = [{"role": "User", "content": "a"}, {"role": "Assistant", "content": "b"}]
     assert asked(*said) == ["a"]
-    picture = {"role": "User", "content": [{"type": "text", "text": "c"}, {"type": "image", "image": "x.png"}]}
+    picture = {"role": "User", "content": "c", "images": ["x.png"]}
     assert asked(picture, said[1]) == ["c"]
 
 

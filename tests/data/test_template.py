@@ -457,7 +457,7 @@ def test_a_template_that_drops_results_of_tools_is_refused():
 
 
 @pytest.mark.parametrize("opening", ["<think>\n", "<think>"])
-def test_a_prompt_that_opens_the_thinking_is_not_followed_by_its_tag(opening):
+def test_a_prompt_that_opens_the_thinking_has_its_tag_once(opening):
     cutting = CHATML.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}").replace(
         "<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n" + opening + "{% endif %}"
     )
