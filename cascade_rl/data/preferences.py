@@ -8,17 +8,18 @@ Layouts, told apart by their columns:
 HelpSteer3               ``context`` (or ``prompt``), ``response1``, ``response2``, ``overall_preference`` from -3 (the
                          first is much better) to 3 (the second is); 0 is a tie: it teaches nothing, and is left out
 
-A reward model sees answers only: what stands before ``</think>``, and ``reasoning_content``, is cut off. A pair whose
+A reward model sees answers only: what stands before ``</think>``, and ``reasoning_content``, is cut off. It reads no
+tool definitions, so a row with tools is refused. A pair whose
 sides are then equal, or one of them empty, would train on noise: a stage drops and counts it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cascade_rl.data.messages import is_conversation, normal_messages
+from cascade_rl.data.messages import is_conversation, normal_messages, tools_of
 from cascade_rl.data.refusals import Refusals, refuse
 from cascade_rl.data.sources import ASKING, Row, check_texts
 from cascade_rl.data.sources import messages_of as question_of
@@ -102,6 +103,7 @@ def _pairs(
 def _pair(row: Row, source: DataSource, index: int) -> Pair | None:
     where = f"row {index} of {source.source}"
     check_texts(row, source, index)
+    _refuse_tools(row, where)
     if "chosen" not in row and "rejected" not in row and set(HELPSTEER) & set(row):
         return _from_scores(row, source, index, where)
     return _from_sides(row, source, index, where)
@@ -144,7 +146,7 @@ def _from_sides(row: Row, source: DataSource, index: int, where: str) -> Pair:
         before, answer = _split(row[column], column, where)
         befores.append(before)
         answers.append(answer)
-    if befores[0] != befores[1]:
+    if _read(befores[0]) != _read(befores[1]):
         raise CascadeError(f"{where}: chosen and rejected answer different conversations: {_difference(*befores)}")
     messages = befores[0]
     if not messages or messages[0]["role"] == "assistant":  # the conversation goes on from a prompt
@@ -159,8 +161,32 @@ def _from_sides(row: Row, source: DataSource, index: int, where: str) -> Pair:
     return Pair(f"{source.source}:{index}", _asked(messages, where), answers[0], answers[1], _category(row))
 
 
+def _refuse_tools(row: Row, where: str) -> None:
+    """Raises CascadeError for a row with a column of tools."""
+    try:
+        tools = tools_of(row.get("tools", row.get("functions") if "messages" in row else None))
+    except CascadeError as error:
+        raise CascadeError(f"{where}: {error}") from None
+    if tools:
+        raise CascadeError(f"{where} has `tools`; a reward model reads conversations without tools")
+
+
+def _read(messages: Sequence[Message]) -> list[Any]:
+    """The parts of shared messages that a reward model reads: not ids, and not the reasoning of earlier turns."""
+    return [
+        (
+            message["role"],
+            answer_of(message["content"]) if message["role"] == "assistant" else message["content"],
+            [call["function"] for call in message.get("tool_calls", ())],
+        )
+        for message in messages
+    ]
+
+
 def _split(side: Any, column: str, where: str) -> tuple[tuple[Message, ...], str]:
     """What one side shares with the other, and its answer."""
+    if isinstance(side, Mapping):
+        side = [side]
     if not isinstance(side, list):
         return (), _text(side, column, where)
     if not is_conversation(side):
@@ -174,7 +200,8 @@ def _split(side: Any, column: str, where: str) -> tuple[tuple[Message, ...], str
         raise CascadeError(f"{where}: {column} must end with the assistant's message, not the {last['role']}'s")
     if last.get("tool_calls"):
         raise CascadeError(f"{where}: {column} ends in a tool call; a reward model reads texts alone")
-    return messages[:-1], _text(last["content"], column, where)
+    answer = _text(last["content"], column, where)
+    return messages[:-1], answer.strip("\n") if last.get("reasoning_content") else answer
 
 
 def _text(value: Any, column: str, where: str) -> str:
@@ -185,6 +212,8 @@ def _text(value: Any, column: str, where: str) -> str:
 
 
 def _asked(messages: tuple[Message, ...], where: str) -> tuple[Message, ...]:
+    if any(message.get("tools") for message in messages):
+        raise CascadeError(f"{where} has `tools` in a message; a reward model reads conversations without tools")
     if messages[-1]["role"] == "assistant":
         raise CascadeError(f"{where}: the message before the answer is the assistant's too: nothing is answered")
     return messages
@@ -208,9 +237,10 @@ def _missing(column: str, row: Row, where: str) -> str:
 
 
 def _difference(first: Sequence[Message], second: Sequence[Message]) -> str:
-    for number, (one, other) in enumerate(zip(first, second, strict=False)):
-        if one != other:
-            return f"message {number} is {_shown(one)} before one, {_shown(other)} before the other"
+    differ = [one != other for one, other in zip(_read(first), _read(second), strict=False)]
+    if True in differ:
+        number = differ.index(True)
+        return f"message {number} is {_shown(first[number])} before one, {_shown(second[number])} before the other"
     return f"{len(first)} messages before one, {len(second)} before the other"
 
 

@@ -6,7 +6,7 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
-from cascade_rl.data.messages import ROLES, is_conversation
+from cascade_rl.data.messages import is_conversation, role_of
 from cascade_rl.data.reading import Row
 from cascade_rl.data.sources import ASKING, answered, messages_of
 from cascade_rl.recipe import DataSource
@@ -69,4 +69,4 @@ def spoken(message: Message) -> Message:
     """Role and content of a message that may hold what cannot be rendered, under their usual names."""
     found = present(message)
     role = found.get("role", found.get("from"))
-    return {"role": ROLES.get(str(role), role), "content": found.get("content", found.get("value"))}
+    return {"role": role_of(str(role)), "content": found.get("content", found.get("value"))}

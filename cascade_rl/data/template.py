@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cascade_rl.data.defusing import CONTROL_TOKENS, END_OF_TURN, defused, defused_value
-from cascade_rl.data.messages import normal_messages, tools_of
+from cascade_rl.data.defusing import ANSWER_TAGS, CONTROL_TOKENS, END_OF_TURN, OPEN, defused, defused_value
+from cascade_rl.data.left_out import left_out_of_answer, left_out_of_prompt
+from cascade_rl.data.messages import is_trained, normal_messages, offered_tools, tools_of
 from cascade_rl.recipe import TemplateConfig
 from cascade_rl.types import CascadeError, Message
 
@@ -40,6 +41,7 @@ class Template:
     def __init__(self, config: TemplateConfig, tokenizer: Any) -> None:
         self._config = config
         self._tokenizer = tokenizer
+        self._native_tokens: tuple[str, ...] | None = None
 
     @property
     def thinks_by_default(self) -> bool:
@@ -82,7 +84,7 @@ class Template:
         self, messages: Sequence[Message], thinking: bool | None = None, tools: Sequence[Mapping[str, Any]] = ()
     ) -> str:
         """The text that ``prompt_ids`` encodes."""
-        return self._rendered(normal_messages(messages), thinking, tools_of(tools), opens_answer=True)
+        return self._prompt(*_normal(messages, tools), thinking)
 
     def training_rows(
         self,
@@ -93,59 +95,89 @@ class Template:
     ) -> list[TrainingRow]:
         """One row per trained assistant turn, its history rendered as the model will see it at inference.
 
-        Raises CascadeError for a turn that cannot be rendered, or of which nothing would be trained but its end.
+        A message that opens the conversation (nothing was asked) and one of ``weight: 0`` are history only. Raises
+        CascadeError for a turn that cannot be rendered or of which nothing would be trained but its end, and for a
+        conversation of which no turn is left to train.
         """
-        messages, tools = normal_messages(messages), tools_of(tools)
+        messages, tools = _normal(messages, tools)
         spoken = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
         if turns == "last":
             spoken = spoken[-1:]
-        return [self._training_row(messages[: index + 1], thinking, tools) for index in spoken]
+        trained = [index for index in spoken if index > 0 and is_trained(messages[index])]
+        if spoken and not trained:
+            raise CascadeError(
+                "no turn of the assistant is left to train: a message that opens the conversation and messages of "
+                "weight 0 are only context"
+            )
+        return [self._training_row(messages[: index + 1], thinking, tools) for index in trained]
 
     def _training_row(
         self, messages: Sequence[Message], thinking: bool | None, tools: Sequence[Mapping[str, Any]]
     ) -> TrainingRow:
         """The last of ``messages`` as what is trained, those before it as its prompt."""
-        prompt = self._rendered(messages[:-1], thinking, tools, opens_answer=True)
-        whole = self._rendered(messages, thinking, tools, opens_answer=False)
-        answer = self._answer(prompt, whole, messages[-1])
+        prompt = self._prompt(messages[:-1], tools, thinking)
+        answer = self._answer(prompt, messages, tools, thinking)
         if not answer.strip():
             raise CascadeError(f"message {len(messages) - 1} of the assistant is empty: only its end would be trained")
         return TrainingRow(tuple(self._encode(prompt)), (*self._encode(answer), self._tokenizer.eos_token_id))
 
-    def _answer(self, prompt: str, whole: str, message: Message) -> str:
-        """The part of the rendering ``whole`` that the model itself would have written after ``prompt``."""
+    def _answer(
+        self, prompt: str, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], thinking: bool | None
+    ) -> str:
+        """What the model itself would have written after ``prompt``: the last of ``messages``."""
+
+        def render(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> str:
+            return self._rendered(messages, tools, thinking, opens_answer=False)
+
+        whole = render(messages, tools)
         if whole.startswith(prompt):
             answer, end, _ = whole[len(prompt) :].rpartition(self._tokenizer.eos_token)
-            if end and (self._config.mode != "native" or _holds(answer, message)):
+            if end and (self._config.mode != "native" or not left_out_of_answer(render, whole, messages, tools)):
                 return answer
         # Only templates of other makers come here: some cut the thinking out of every answer, or end turns otherwise.
-        if message.get("tool_calls"):
+        if messages[-1].get("tool_calls"):
             raise CascadeError("the model's own template does not render a tool call as what the model writes")
-        return answer_text(defused(message, self._control_tokens))
+        answer = answer_text(defused(messages[-1], self._control_tokens))
+        if prompt.rstrip().endswith(OPEN) and answer.lstrip().startswith(OPEN):  # the prompt has opened the thinking
+            answer = answer.lstrip().removeprefix(OPEN)
+            return answer if prompt.endswith(OPEN) else answer.lstrip("\n")
+        return answer
+
+    def _prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], thinking: bool | None) -> str:
+        """Normal messages as text up to where the next answer begins.
+
+        Raises CascadeError where a template of another maker leaves out a tool, a call or a result of a tool.
+        """
+
+        def render(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> str:
+            return self._rendered(messages, tools, thinking, opens_answer=True)
+
+        text = render(messages, tools)
+        if self._config.mode == "native" and (name := left_out_of_prompt(render, text, messages, tools)):
+            raise CascadeError(f"the model's own template leaves out {name}")
+        return text
 
     def _rendered(
         self,
         messages: Sequence[Message],
-        thinking: bool | None,
         tools: Sequence[Mapping[str, Any]],
+        thinking: bool | None,
         *,
         opens_answer: bool,
     ) -> str:
-        """``messages`` in the one form as text; with ``opens_answer`` up to where the next answer begins."""
+        """Normal messages as text; with ``opens_answer`` up to where the next answer begins."""
+        control = self._control_tokens
         more = {} if self._config.mode == "native" else {"enable_thinking": self.thinks(thinking)}
         try:
-            text = self._tokenizer.apply_chat_template(
-                [defused(message, self._control_tokens) for message in messages],
-                tools=[defused_value(tool, self._control_tokens) for tool in tools] or None,
+            return self._tokenizer.apply_chat_template(
+                [defused(message, control) for message in messages],
+                tools=[defused_value(tool, control) for tool in tools] or None,
                 tokenize=False,
                 add_generation_prompt=opens_answer,
                 **more,
             )
         except Exception as error:
             raise CascadeError(f"a conversation cannot be rendered: {error}") from error
-        if self._config.mode == "native":
-            _refuse_left_out(text, messages, tools)
-        return text
 
     def probe(self) -> dict[str, dict[str, Any]]:
         """A fixed set of conversations as text and token ids: the same in every stage of a cascade, or it stops."""
@@ -170,12 +202,29 @@ class Template:
 
     @property
     def _control_tokens(self) -> tuple[str, ...]:
-        """Tokens that end or begin a turn, which no text of a row may spell."""
+        """Tokens that no text of a row may spell: those around turns, and in native mode all special tokens."""
         end = self._tokenizer.eos_token
-        return CONTROL_TOKENS if end is None or end in CONTROL_TOKENS else (*CONTROL_TOKENS, end)
+        tokens = CONTROL_TOKENS if end is None or end in CONTROL_TOKENS else (*CONTROL_TOKENS, end)
+        if self._config.mode != "native":
+            return tokens
+        if self._native_tokens is None:
+            special = [str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special]
+            # Some tokenizers count <think> as special; an answer keeps the tags around its own thinking.
+            self._native_tokens = tuple(token for token in special if token not in (*tokens, *ANSWER_TAGS))
+        return (*tokens, *self._native_tokens)
 
     def _encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False)
+        except (TypeError, UnicodeError) as error:
+            raise CascadeError(f"a text cannot be encoded as tokens (half of a surrogate pair?): {error}") from None
+
+
+def _normal(
+    messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
+) -> tuple[tuple[Message, ...], tuple[dict[str, Any], ...]]:
+    """Messages and tools in the one form; rows from ``data.sources`` have it already, and their nulls are meant."""
+    return offered_tools(normal_messages(messages), tools_of(tools, nulls=True))
 
 
 def answer_text(message: Message) -> str:
@@ -184,26 +233,6 @@ def answer_text(message: Message) -> str:
     if message.get("reasoning_content"):
         return f"<think>\n{message['reasoning_content'].strip(chr(10))}\n</think>\n\n{content.lstrip(chr(10))}"
     return content
-
-
-def _refuse_left_out(text: str, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
-    """Raises CascadeError where a template of another maker does not show a tool, or a call of the history."""
-    calls = [call for message in messages for call in message.get("tool_calls", ())]
-    for used in (*tools, *calls):
-        name = used["function"]["name"]
-        if name not in text:
-            raise CascadeError(f"the model's own template leaves out the tool or call {name!r}")
-
-
-def _holds(answer: str, message: Message) -> bool:
-    """Whether the rendered ``answer`` has all that ``message`` says."""
-    content = message.get("content") or ""
-    parts = [message.get("reasoning_content") or "", content.rpartition("</think>")[2]]
-    if "</think>" in content:
-        parts.append(content.rpartition("</think>")[0].replace("<think>", ""))
-    names = [call["function"]["name"] for call in message.get("tool_calls", ())]
-    shown = answer.replace(" ", "")
-    return all(part.strip().replace(" ", "") in shown for part in (*parts, *names))
 
 
 def probe_difference(before: dict[str, Any], now: dict[str, Any]) -> str:

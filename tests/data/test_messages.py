@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cascade_rl.data.messages import normal_messages, tools_of
+from cascade_rl.data.messages import normal_messages, offered_tools, tools_of
 from cascade_rl.types import CascadeError
 
 USER = {"role": "user", "content": "go"}
@@ -176,3 +176,267 @@ def test_no_tools_and_what_are_none():
     for wrong in ("calculator", ["calculator"], 3, [{"description": "d"}], [3]):
         with pytest.raises(CascadeError, match="tools"):
             tools_of(wrong)
+
+
+# --- Faults found by reading more data sets ---------------------------------------------------------------------------
+
+
+def arguments(**call):
+    """The arguments of the one call that ``call`` becomes."""
+    (found,) = one(assistant(tool_calls=[call]))["tool_calls"]
+    return found["function"]["arguments"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        assistant(tool_calls=[{"name": "f", "arguments": '{"x": "\\ud83d"}'}]),
+        assistant(tool_calls='[{"name": "f", "arguments": {"\\udc00": 1}}]'),
+        assistant('<tool_call>\n{"name": "f", "arguments": {"x": "\\ud83d"}}\n</tool_call>'),
+        {"role": "function_call", "content": '{"name": "f", "arguments": {"x": "\\ud83d"}}'},
+    ],
+)
+def test_half_a_surrogate_pair_in_json_is_refused(message):
+    with pytest.raises(CascadeError, match="surrogate"):
+        one(message)
+
+
+def test_half_a_surrogate_pair_in_tools_is_refused():
+    for text in ('[{"name": "f", "description": "\\ud83d"}]', '{"name": "f"}\n{"name": "\\ud83d"}'):
+        with pytest.raises(CascadeError, match="surrogate"):
+            tools_of(text)
+    assert tools_of('[{"name": "f", "description": "\\ud83d\\ude00"}]')[0]["function"]["description"] == "😀"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"function": {"name": "f"}, "arguments": {"x": 1}},
+        {"function": {"name": "f", "arguments": {}}, "args": {"x": 1}},
+        {"function": "f", "input": {"x": 1}},
+        {"function": '{"name": "f", "arguments": {"x": 1}}'},
+        {"name": "f", "arguments": {}, "parameters": {"x": 1}},
+        {"name": "f", "arguments": "{}", "input": '{"x": 1}'},
+        {"name": "f", "arguments": {"x": 1}, "args": '{"x": 1}'},
+        {"name": "f", "arguments": {"x": 1}, "id": "1", "type": "function", "index": 0, "result": "3"},
+        {"name": "f", "arguments": json.dumps(json.dumps({"x": 1}))},
+        {"name": "f", "kwargs": None, "arguments": {"x": 1}},
+    ],
+)
+def test_no_arguments_of_a_call_are_lost(call):
+    assert arguments(**call) == {"x": 1}
+
+
+@pytest.mark.parametrize(
+    ("call", "word"),
+    [
+        ({"name": "f", "kwargs": {"x": 1}}, "kwargs"),
+        ({"function": {"name": "f", "kwargs": {"x": 1}}}, "kwargs"),
+        ({"function": {"name": "f"}, "kwargs": {"x": 1}}, "kwargs"),
+        ({"name": "f", "arguments": {"x": 1}, "parameters": {"x": 2}}, "twice"),
+        ({"name": "f", "arguments": {"x": 1}, "parameters": {"x": True}}, "twice"),
+        ({"function": {"name": "f", "arguments": {"x": 1}}, "arguments": {"y": 1}}, "twice"),
+        ({"name": "g", "function": {"name": "f"}}, "names"),
+        ({"name": "f", "arguments": {"x": float("nan")}}, "JSON"),
+        ({"name": "f", "arguments": '{"x": Infinity}'}, "JSON"),
+        ({"name": "f", "arguments": '"x = 1"'}, "JSON"),
+    ],
+)
+def test_a_call_of_two_meanings_or_none_is_refused(call, word):
+    with pytest.raises(CascadeError, match=word):
+        arguments(**call)
+
+
+def test_function_call_beside_tool_calls_is_compared():
+    old = {"name": "f", "arguments": '{"x": 1}'}
+    assert one(assistant(tool_calls=[CALL], function_call=old)) == assistant(tool_calls=[CALL])
+    for other in ({"name": "g"}, {"name": "f", "arguments": {"x": 2}}):
+        with pytest.raises(CascadeError, match="calls"):
+            one(assistant(tool_calls=[CALL], function_call=other))
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {"tool_calls": value}
+        for value in (False, "null", "[]", "", " ", "{}", [], {}, [None], [{}], [{"id": None, "function": {"name": None}}],
+                      [{"function": {}}], '[{"id": null, "function": {"name": null, "arguments": null}}]')
+    ]
+    + [{"function_call": {"name": None, "arguments": None}}, {"function_call": "null"}],
+)  # fmt: skip
+def test_empty_forms_of_calls_are_none(nothing):
+    assert one(assistant("x", **nothing)) == assistant("x")
+    assert one({"role": "user", "content": "x", **nothing}) == {"role": "user", "content": "x"}
+
+
+def test_empty_forms_of_tools_are_none():
+    for nothing in ({}, "{}", "null", [{"type": None, "function": None}], [{}], '[{"type": null, "function": null}]',
+                    [{"type": None, "function": {"name": None, "description": None}}]):  # fmt: skip
+        assert tools_of(nothing) == ()
+
+
+def test_a_raw_line_break_in_json_is_read():
+    assert arguments(name="f", arguments='{"code": "a\nb"}') == {"code": "a\nb"}
+
+
+@pytest.mark.parametrize(
+    ("value", "content"),
+    [
+        ('<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>', ""),
+        ('<think>\nhm\n</think>\n{"name": "f", "arguments": {"x": 1}}', "<think>\nhm\n</think>\n\n"),
+        ('<think>\nhm\n</think>\n<tool_call>{"name": "f", "args": {"x": 1}}</tool_call>', "<think>\nhm\n</think>\n\n"),
+    ],
+)
+def test_roles_of_calls_take_thinking_and_tags(value, content):
+    for role in ("function_call", "tool_call"):
+        assert one({"from": role, "value": value}) == assistant(content, tool_calls=[CALL])
+
+
+def test_roles_of_calls_take_text_parts():
+    parts = [{"type": "text", "text": json.dumps(CALL["function"])}]
+    assert one({"role": "tool_call", "content": parts}) == assistant(tool_calls=[CALL])
+
+
+def test_roles_of_calls_keep_reasoning_beside_them():
+    message = {"role": "tool_call", "content": json.dumps(CALL["function"]), "reasoning": "hm"}
+    assert one(message) == assistant(reasoning_content="hm", tool_calls=[CALL])
+    with pytest.raises(CascadeError, match="thinking"):
+        normal_messages([USER, assistant("Sure."), message])
+    with pytest.raises(CascadeError, match="no call"):
+        one({"role": "tool_call", "content": "[]"})
+
+
+def test_tools_may_be_one_object_a_line():
+    other = {**TOOL, "function": {"name": "g"}}
+    assert tools_of(json.dumps(TOOL) + "\n\n" + json.dumps(other["function"]) + "\n") == (TOOL, other)
+
+
+def test_nulls_in_json_text_of_tools_stay():
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"default": None, "enum": ["a", None]}}}
+    for text in (
+        json.dumps([tool]),
+        [json.dumps(tool)],
+        json.dumps(tool["function"]),
+        json.dumps({"id": None, **tool}),
+    ):
+        assert tools_of(text) == (tool,)
+        assert tools_of(tools_of(text), nulls=True) == (tool,)
+    assert tools_of([{**tool, "strict": None}]) == (
+        {"type": "function", "function": {"name": "f", "parameters": {"enum": ["a", None]}}},
+    )
+
+
+def test_tools_that_json_cannot_write_are_refused():
+    with pytest.raises(CascadeError, match="JSON"):
+        tools_of([{"name": "f", "parameters": {"maximum": float("inf")}}])
+
+
+def test_several_results_in_a_message_are_several_messages():
+    blocks = "<tool_response>\n1\n</tool_response>\n<tool_response>\n2\n3\n</tool_response>\n"
+    found = normal_messages([{"from": "tool", "value": blocks}])
+    assert found == ({"role": "tool", "content": "1"}, {"role": "tool", "content": "2\n3"})
+    assert normal_messages(found) == found
+    for text in (f"both: {blocks}", f"{blocks}end"):
+        assert normal_messages([{"from": "tool", "value": text}]) == ({"role": "tool", "content": text},)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (["a", "b"], '["a", "b"]'),
+        ([{"text": "x", "score": 3}], '[{"text": "x", "score": 3}]'),
+        ([], "[]"),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab"),
+        ([{"type": "text", "text": "a"}, "b"], '[{"type": "text", "text": "a"}, "b"]'),
+        ("", ""),
+    ],
+)
+def test_results_in_lists_lose_nothing(content, text):
+    assert one({"role": "tool", "content": content})["content"] == text
+
+
+def test_a_result_that_json_cannot_write_is_refused():
+    with pytest.raises(CascadeError, match="JSON"):
+        one({"role": "tool", "content": {"x": b"1"}})
+
+
+VALID = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{VALID}\nCalled it.",
+        f"text {VALID} and {VALID}",
+        f"<think>\nhm\n</think>\n{VALID}\nCalled it.",
+        f"Write <tool_call> first: {VALID} done",
+        f"Sure. {VALID.removesuffix('</tool_call>')}",
+    ],
+)
+def test_a_call_that_does_not_close_the_turn_is_refused(text):
+    with pytest.raises(CascadeError, match="close"):
+        one(assistant(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>\n{VALID} would do\n</think>\n\nNo.",
+        f"<think>\n{VALID} would",
+        f"Like so:\n```\n{VALID}\n```\nthen stop.",
+        f"Write `{VALID}` there.",
+        'Write <tool_call>{"name": <name>}</tool_call> there.',
+        "<tool_call></tool_call> are the tags.",
+    ],
+)
+def test_text_that_talks_about_calls_stays(text):
+    assert one(assistant(text)) == assistant(text)
+
+
+def test_reasoning_loses_its_own_tags():
+    for text in ("<think>\nhm\n</think>", "<think>hm</think>\n", "<think>\nhm", "hm\n</think>"):
+        assert one(assistant("4", reasoning_content=text)) == assistant("4", reasoning_content="hm")
+    assert one(assistant("4", reasoning=" \n")) == assistant("4")
+    assert one(assistant("<think>\nhm\n</think>\n\n4", reasoning="<think>hm</think>"))["content"].endswith("4")
+
+
+def test_parts_of_reasoning_are_read_or_refused():
+    text = {"type": "text", "text": "4"}
+    for part in (
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
+        {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "hm"}], "summary": []},
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "reasoning", "text": "hm"},
+    ):
+        assert one(assistant([part, text])) == assistant("4", reasoning_content="hm")
+    assert one(assistant([{"type": "reasoning", "id": "1", "summary": []}, text])) == assistant("4")
+    for part in ({"type": "reasoning", "encrypted_content": "x"}, {"type": "reasoning", "summary": [{"a": 1}]}):
+        with pytest.raises(CascadeError, match="reasoning"):
+            one(assistant([part, text]))
+
+
+def test_text_after_reasoning_has_no_line_breaks_before_it():
+    assert one(assistant("\n\nyes", reasoning="hm")) == assistant("yes", reasoning_content="hm")
+    assert one(assistant("\n\nyes")) == assistant("\n\nyes")
+
+
+def test_roles_may_have_capitals():
+    for given, role in (("User", "user"), ("ASSISTANT", "assistant"), ("Human", "user"), ("GPT", "assistant")):
+        assert normal_messages([{"role": given, "content": "x"}]) == ({"role": role, "content": "x"},)
+    assert one({"role": "Function_Call", "content": json.dumps(CALL["function"])}) == assistant(tool_calls=[CALL])
+    assert normal_messages([{"role": "Critic", "content": "x"}])[0]["role"] == "Critic"
+
+
+def test_only_a_system_message_brings_tools():
+    system = {"role": "system", "content": "S"}
+    for name in ("tools", "functions"):
+        for value in ([TOOL["function"]], json.dumps([TOOL])):
+            messages = normal_messages([{**system, name: value}])
+            assert messages == ({**system, "tools": [TOOL]},)
+            assert offered_tools(messages, ()) == ((system,), (TOOL,))
+            assert offered_tools(messages, (TOOL,)) == ((system,), (TOOL,))
+            with pytest.raises(CascadeError, match="tools"):
+                offered_tools(messages, ({**TOOL, "function": {"name": "g"}},))
+        assert normal_messages([{**system, name: []}, {**USER, name: "[]"}]) == (system, USER)
+        with pytest.raises(CascadeError, match="tools"):
+            one({**USER, name: [TOOL]})

@@ -119,3 +119,56 @@ def test_a_benchmark_may_have_pairs_without_use():
     equal, empty = {**PLAIN, "rejected": "2"}, {**PLAIN, "chosen": ""}
     found = list(read_pairs([equal, empty, PLAIN], SOURCE))
     assert [bool(pair.fault) for pair in found] == [True, True, False]
+
+
+def test_one_message_object_is_an_answer():
+    row = {"prompt": "1+1?", "chosen": says("2"), "rejected": {"role": "Assistant", "content": "3"}}
+    assert pairs(row) == [Pair("pairs.jsonl:0", (USER,), "2", "3")]
+
+
+def test_reasoning_beside_an_answer_or_in_it_gives_one_answer():
+    inline, beside = says("<think>\nhm\n</think>\n\na\n"), says("\n\na\n", reasoning="hm")
+    found = [pairs({"prompt": "1+1?", "chosen": [side], "rejected": "b"})[0].chosen for side in (inline, beside)]
+    assert found == ["a", "a"]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"tools": [{"name": "f"}]},
+        {"tools": '[{"name": "f"}]'},
+        {"functions": [{"name": "f"}], "messages": [USER]},
+        {"prompt": [{"role": "system", "content": "S", "tools": [{"name": "f"}]}, USER]},
+    ],
+)
+def test_pairs_with_tools_are_refused(keys):
+    with pytest.raises(CascadeError, match="row 0.*tools"):
+        pairs({**PLAIN, **keys})
+
+
+def test_a_helpsteer_row_with_tools_is_refused():
+    with pytest.raises(CascadeError, match="row 0.*tools"):
+        pairs({**STEERED, "tools": [{"name": "f"}]})
+
+
+def test_empty_tools_are_no_tools():
+    for nothing in ([], "[]", "", {}):
+        assert pairs({**PLAIN, "tools": nothing})[0].chosen == "2"
+
+
+def test_shared_messages_may_differ_in_ids_and_reasoning():
+    call = {"name": "f", "arguments": {"x": 1}}
+    sides = {}
+    for name, answer in (("chosen", "2"), ("rejected", "3")):
+        sides[name] = [
+            {**USER, "id": name},
+            says("<think>\nhm\n</think>\n\na", tool_calls=[{**call, "id": name}])
+            if name == "chosen"
+            else says("a", reasoning="well", tool_calls=[call]),
+            {"role": "tool", "content": "1", "tool_call_id": name},
+            says(answer),
+        ]
+    assert [(pair.chosen, pair.rejected) for pair in pairs(sides)] == [("2", "3")]
+    sides["chosen"][1]["tool_calls"][0]["arguments"] = {"x": 2}
+    with pytest.raises(CascadeError, match="message 1"):
+        pairs(sides)

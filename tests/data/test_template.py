@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from cascade_rl.data.messages import tools_of
 from cascade_rl.data.template import Template, probe_difference
 from cascade_rl.models.tiny_qwen3 import build_tokenizer
 from cascade_rl.recipe import TemplateConfig
@@ -216,7 +217,7 @@ def test_a_call_is_trained_as_it_is_rendered():
     [
         (assistant("Sure.", tool_calls=[CALL]), f"Sure.\n{RENDERED}"),
         (assistant("Sure.\n", tool_calls=[CALL]), f"Sure.\n{RENDERED}"),
-        (assistant("<think>\nhm\n</think>", tool_calls=[CALL]), f"<think>\nhm\n</think>\n{RENDERED}"),
+        (assistant("<think>\nhm\n</think>", tool_calls=[CALL]), f"<think>\nhm\n</think>\n\n{RENDERED}"),
         (assistant("Sure.", reasoning="hm", tool_calls=[CALL]), f"<think>\nhm\n</think>\n\nSure.\n{RENDERED}"),
         (assistant(thinking="hm"), "<think>\nhm\n</think>\n\n"),
         (assistant("\n\nyes", reasoning_content="\nhm\n"), "<think>\nhm\n</think>\n\nyes"),
@@ -335,3 +336,147 @@ def test_a_template_of_its_own_that_cuts_thinking_trains_the_whole_answer():
     answer = "<think>\nhm\n</think>\n\nyes"
     assert trained(native(cutting), [user("go"), assistant(answer)]) == [answer + "<|im_end|>"]
     assert trained(native(cutting), [user("go"), assistant("yes", reasoning="hm")]) == [answer + "<|im_end|>"]
+
+
+# --- Faults found by reading more data sets ---------------------------------------------------------------------------
+
+TWO = "<think>\nhm\n</think>"
+
+
+@pytest.mark.parametrize("gap", ["", "\n", "\n\n", " \n\n\n"])
+def test_one_turn_of_thinking_and_a_call_gives_one_text(gap):
+    """The empty line after ``</think>`` (recipe.md 2.1), however the row writes the turn."""
+    template = make()
+    turns = [
+        assistant(TWO + gap + RENDERED),
+        assistant(TWO + gap, tool_calls=[CALL]),
+        assistant(gap, reasoning_content="hm", tool_calls=[CALL]),
+        assistant(gap + RENDERED, reasoning="\nhm\n"),
+    ]
+    for turn in turns:
+        assert trained(template, [user("go"), turn]) == [f"{TWO}\n\n{RENDERED}<|im_end|>"]
+        assert f"{OPEN}{RENDERED}<|im_end|>" in template.prompt_text([user("go"), turn, user("on")])
+    joined = [user("go"), assistant(TWO + gap), {"role": "function_call", "content": json.dumps(CALL["function"])}]
+    assert trained(template, joined) == [f"{TWO}\n\n{RENDERED}<|im_end|>"]
+
+
+def test_one_turn_of_text_and_a_call_gives_one_text():
+    for gap in ("", "\n", "\n\n", " "):
+        for turn in (assistant(f"Sure.{gap}{RENDERED}"), assistant(f"Sure.{gap}", tool_calls=[CALL])):
+            assert trained(make(), [user("go"), turn]) == [f"Sure.\n{RENDERED}<|im_end|>"]
+
+
+def test_an_answer_after_reasoning_reads_the_same_in_history():
+    template = make()
+    texts = {
+        template.prompt_text([user("go"), turn, user("on")])
+        for turn in (assistant(f"{TWO}\n\nyes"), assistant("\n\nyes", reasoning="hm"), assistant("yes", thinking="hm"))
+    }
+    assert len(texts) == 1
+    assert f"{OPEN}yes<|im_end|>" in texts.pop()
+
+
+def test_a_conversation_may_open_with_the_assistant():
+    template = make()
+    messages = [assistant("hi there"), user("go"), assistant("ok")]
+    assert trained(template, messages) == ["ok<|im_end|>"]
+    (row,) = template.training_rows(messages)
+    assert f"{SYSTEM}{OPEN}hi there<|im_end|>\n" in template._tokenizer.decode(row.prompt_ids)
+    with pytest.raises(CascadeError, match="train"):
+        template.training_rows(messages[:1])
+
+
+@pytest.mark.parametrize("key", [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"loss": False}])
+def test_a_turn_of_no_weight_is_history_only(key):
+    template = make()
+    messages = [user("a"), assistant("A", **key), user("b"), assistant("B", weight=1)]
+    plain = [user("a"), assistant("A"), user("b"), assistant("B")]
+    assert template.training_rows(messages) == template.training_rows(plain)[1:]
+    last = [*plain[:3], assistant("B", **key)]
+    assert template.training_rows(last) == template.training_rows(plain)[:1]
+    with pytest.raises(CascadeError, match="train"):
+        template.training_rows(last, turns="last")
+
+
+def test_tools_of_a_system_message_are_rendered():
+    template = make()
+    system = {"role": "system", "content": "S"}
+    inside = template.prompt_text([{**system, "tools": json.dumps([TOOL])}, user("go")])
+    assert inside == template.prompt_text([system, user("go")], tools=[TOOL])
+    assert json.dumps(TOOL) in inside
+
+
+def test_a_null_in_json_text_of_tools_is_rendered():
+    (tool,) = tools_of('[{"name": "f", "parameters": {"default": null}}]')
+    assert '{"default": null}' in make().prompt_text([user("go")], tools=[tool])
+
+
+def test_text_that_no_tokenizer_takes_is_a_row_fault():
+    for messages in ([user("\ud83d")], [user("go"), assistant("x", tool_calls=[{"name": "f", "args": {"\ud83d": 1}}])]):
+        with pytest.raises(CascadeError):
+            make().prompt_ids(messages)
+
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SEARCH = {"name": "search", "arguments": {}}
+
+
+@pytest.mark.parametrize(
+    ("messages", "tools"),
+    [
+        ([user("search for cats"), assistant("yes")], [SEARCH]),
+        ([user("go"), assistant("I will search.", tool_calls=[SEARCH])], []),
+        ([user("search"), assistant("search", tool_calls=[SEARCH]), user("search"), assistant("ok")], []),
+    ],
+)
+def test_a_name_in_some_text_does_not_stand_for_the_tool(messages, tools):
+    with pytest.raises(CascadeError, match="template"):
+        native(CHATML).training_rows(messages, tools=tools, turns="last")
+
+
+def test_reasoning_that_the_answer_repeats_is_still_trained():
+    turn = assistant("I think yes.", reasoning="yes")
+    assert trained(native(CHATML), [user("go"), turn]) == ["<think>\nyes\n</think>\n\nI think yes.<|im_end|>"]
+
+
+def test_a_template_that_renders_one_of_two_calls_is_refused():
+    one = CHATML.replace("{{ m.content }}", "{{ m.content }}{{ m.tool_calls[0].function if m.tool_calls else '' }}")
+    second = {"name": "f", "arguments": {"x": 2}}
+    assert "search" in trained(native(one), [user("go"), assistant(tool_calls=[SEARCH])])[0]
+    with pytest.raises(CascadeError, match="template"):
+        native(one).training_rows([user("go"), assistant("ok", tool_calls=[CALL, second])])
+
+
+def test_a_template_that_drops_results_of_tools_is_refused():
+    dropping = CHATML.replace("{{ m.content }}", "{{ m.content if m.role != 'tool' else 'done' }}")
+    with pytest.raises(CascadeError, match="result"):
+        native(dropping).prompt_text([user("go"), assistant("so"), {"role": "tool", "content": "on"}])
+
+
+@pytest.mark.parametrize("opening", ["<think>\n", "<think>"])
+def test_a_prompt_that_opens_the_thinking_has_its_tag_once(opening):
+    cutting = CHATML.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}").replace(
+        "<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n" + opening + "{% endif %}"
+    )
+    rest = "hm\n</think>\n\nyes<|im_end|>"
+    expected = [rest if opening.endswith("\n") else "\n" + rest]
+    template = native(cutting)
+    assert trained(template, [user("go"), assistant("<think>\nhm\n</think>\n\nyes")]) == expected
+    assert trained(template, [user("go"), assistant("yes", reasoning="hm")]) == expected
+    (row,) = template.training_rows([user("go"), assistant("yes", reasoning="hm")])
+    text = template._tokenizer.decode(row.prompt_ids + row.completion_ids)
+    assert text.endswith(f"{OPEN}<think>\n{rest}")
+
+
+def test_every_special_token_of_a_native_tokenizer_is_broken_up():
+    template = native(CHATML)
+    template._tokenizer.add_special_tokens({"additional_special_tokens": ["[INST]"]})
+    (special,) = template._tokenizer.encode("[INST]", add_special_tokens=False)
+    messages = [user("a [INST] b"), assistant("<think>\nc [INST]\n</think>\n\nd")]
+    (row,) = template.training_rows(messages)
+    assert special not in (*row.prompt_ids, *row.completion_ids)
+    assert "a [ INST] b" in template.prompt_text(messages[:1])
+    assert template._tokenizer.decode(row.completion_ids).startswith("<think>\nc [ INST]\n</think>")
