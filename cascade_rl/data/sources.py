@@ -60,11 +60,14 @@ def no_rows(source: DataSource) -> str:
     return f"data source {source.source} has no rows, or keep {source.keep} leaves none of them"
 
 
-def columns_of(source: DataSource, recipe_path: Path, n: int = 8) -> list[Row] | None:
-    """The first rows, for checks before a run; None for hub data sets, which are not fetched for that."""
+def columns_of(source: DataSource, recipe_path: Path, n: int | None = None) -> Iterator[Row] | None:
+    """The first ``n`` rows (default: ``LOOKED_THROUGH``) one at a time, for checks before a run.
+
+    None for hub data sets, which are not fetched for that. Raises CascadeError at a row that cannot be read.
+    """
     if _generator(source) is None and _local(source, recipe_path) is None:
         return None
-    return list(itertools.islice(_mapped(source, recipe_path), n))
+    return itertools.islice(_mapped(source, recipe_path), LOOKED_THROUGH if n is None else n)
 
 
 def to_prompts(
@@ -322,6 +325,8 @@ def messages_of(row: Row, source: DataSource, index: int) -> tuple[Message, ...]
 
 ASKING = ("messages", "prompt", "conversations")
 """Columns with a conversation or a prompt; the first that a row has counts."""
+ANSWERING = ("messages", "conversations", "response", "completion")
+"""Columns that can bring an answer."""
 
 
 def _normal(messages: Sequence[Message], source: DataSource, index: int) -> tuple[Message, ...]:
