@@ -139,7 +139,7 @@ def _prompt(row: Row, source: DataSource, index: int) -> Prompt:
 
 def _conversation(row: Row, source: DataSource, index: int) -> Conversation:
     check_texts(row, source, index)
-    messages = answered(row, messages_of(row, source, index), source, index)
+    messages = answered(row, messages_of(row, source, index), source, index, BESIDE)
     with _named(source, index):
         if messages[-1]["role"] != "assistant":
             raise CascadeError(
@@ -150,18 +150,20 @@ def _conversation(row: Row, source: DataSource, index: int) -> Conversation:
         return Conversation(f"{source.source}:{index}", messages, _thinking(row), tools)
 
 
-def answered(row: Row, messages: tuple[Message, ...], source: DataSource, index: int) -> tuple[Message, ...]:
+def answered(
+    row: Row, messages: tuple[Message, ...], source: DataSource, index: int, beside: Sequence[str] = ()
+) -> tuple[Message, ...]:
     """``messages`` with the row's ``response`` or ``completion`` (text or messages) after them, where they lack one.
 
-    A text is joined by the reasoning and the tool calls that the row has in columns of their own. Raises CascadeError
-    naming a row whose answer cannot be rendered.
+    ``beside``: columns that join an answer that is a text, or that are an answer by themselves where they hold calls.
+    Raises CascadeError naming a row whose answer cannot be rendered.
     """
     answer = row.get("response", row.get("completion"))
     if messages[-1]["role"] == "assistant":
         return messages
-    beside = {name: row[name] for name in BESIDE if row.get(name)}
-    if isinstance(answer, str) or (answer is None and any(name in beside for name in CALLS)):
-        answer = [{"role": "assistant", "content": answer, **beside}]
+    joined = {name: row[name] for name in beside if row.get(name)}
+    if isinstance(answer, str) or (answer is None and any(name in joined for name in CALLS)):
+        answer = [{"role": "assistant", "content": answer, **joined}]
     if not is_conversation(answer):
         return messages
     with _named(source, index):

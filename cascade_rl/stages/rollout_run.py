@@ -110,7 +110,7 @@ class RolloutRun:
 
 
 def report_phase(watchdog: Watchdog, progress: Any, text: str) -> None:
-    """Tell the watchdog, and the progress line where there is one, what goes on now. Something has just finished, too."""
+    """Tell the watchdog, and the progress line where there is one, what goes on now; what came before it is done."""
     watchdog.beat(text)
     if progress:
         progress.phase(text)

@@ -141,3 +141,13 @@ def test_empty_messages_mean_the_prompt():
     assert prompt_of({"messages": [], "prompt": "a"}).messages == (ASKED,)
     with pytest.raises(CascadeError, match="row 0"):
         to_prompts([{"messages": []}], DataSource(source="x"))
+
+
+def test_calls_that_are_no_answer_do_not_hide_a_question():
+    """A reward's reference may stand in ``tool_calls``, in any form: the row still asks what it asks."""
+    from cascade_rl.data.questions import questions
+
+    row = {"prompt": "a", "tool_calls": "weather(city)", "reasoning": 3}
+    assert questions(row, DataSource(source="x"), 0) == ["a"]
+    assert questions({**row, "response": "b"}, DataSource(source="x"), 0) == ["a"]
+    assert prompt_of(row).columns["tool_calls"] == "weather(city)"
