@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+UNDECODABLE = "surrogateescape"
+"""How files of rows are decoded where they are opened as text: as ``utf8_text`` does."""
+
 
 def present(row: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of ``row`` that hold a value.
@@ -27,10 +30,17 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
+def utf8_text(raw: bytes) -> str:
+    """``raw`` decoded as UTF-8. A byte that is not UTF-8 becomes a lone surrogate (U+DC80 to U+DCFF, PEP 383), so that
+    ``text_fault`` finds it in the one row that has it."""
+    return raw.decode("utf-8", UNDECODABLE)
+
+
 def text_fault(row: Mapping[str, Any]) -> str | None:
     """Which column of ``row`` holds a text that cannot be written as UTF-8, and what is wrong there; None for none.
 
-    JSON can spell half of a surrogate pair (``\\ud83d``), which no tokenizer, file or database takes.
+    JSON can spell half of a surrogate pair (``\\ud83d``), which no tokenizer, file or database takes, and ``utf8_text``
+    puts such halves in place of bytes that are not UTF-8.
     """
     for name, value in row.items():
         column = f"column `{writable(str(name))}`"
@@ -38,6 +48,9 @@ def text_fault(row: Mapping[str, Any]) -> str | None:
             half = _half_pair(str(name)) or _half_pair(value)
         except RecursionError:
             return f"{column} is nested too deeply"
+        if half is not None and "\udc80" <= half <= "\udcff":
+            byte = f"0x{ord(half) - 0xDC00:02x}"
+            return f"{column} has the byte {byte}, which is not UTF-8, or half of a surrogate pair (\\u{ord(half):04x})"
         if half is not None:
             return f"{column} has half of a surrogate pair (\\u{ord(half):04x}), which is no text"
     return None

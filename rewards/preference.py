@@ -252,5 +252,5 @@ def _sigmoid(z: float) -> float:
 def _text(message: Message) -> str:
     content = message.get("content")
     if isinstance(content, Sequence) and not isinstance(content, str):
-        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+        return "\n".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
     return content or ""

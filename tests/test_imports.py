@@ -24,7 +24,8 @@ ALLOWED = {
     "algorithms": {"types"},
     "data": {"recipe"},
     "rollout": {"recipe", "algorithms"},
-    "rewarding": {"recipe", "algorithms"},
+    # How a row asks and how its texts are broken up: the same for rewards as for the stages that learn from it.
+    "rewarding": {"recipe", "algorithms", "data.asking", "data.defusing"},
     "training": {"recipe", "algorithms"},
     "models": {"recipe", "data"},
     "store": {"recipe"},

@@ -7,7 +7,7 @@ import io
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,12 +21,13 @@ from cascade_rl.recipe.reading import parse
 from cascade_rl.recipe.wording import mismatch
 from cascade_rl.rewarding import Scorer, load_reward
 from cascade_rl.rewarding.binding import check_binding
-from cascade_rl.rewarding.rows import MalformedRow, RowScore, parse_row, rollout_of, score_lines
+from cascade_rl.rewarding.rows import OURS, MalformedRow, RowScore, raw_row, score_lines
+from cascade_rl.rows import UNDECODABLE
 from cascade_rl.types import CascadeError
 
 MODES = {"thinking": True, "instruct": False}
-PEEK = 100
-"""Rows looked at to see whether the reward finds its columns at all."""
+PEEK = 1000
+"""Rows looked at, at most, to see whether the reward finds its columns at all."""
 
 
 def reward_config(use: str, settings: Sequence[str], workers: int | None) -> tuple[RewardConfig, bool]:
@@ -68,14 +69,13 @@ def score_file(config: RewardConfig, thinking: bool, path: str, out: TextIO, err
     counts: Counter[str] = Counter()
     total = 0.0
     with contextlib.ExitStack() as closing:
-        lines: Iterable[str] = sys.stdin
+        lines: Iterator[str] = sys.stdin
         if path != "-":
             lines = closing.enter_context(_opened(path))
         elif isinstance(sys.stdin, io.TextIOWrapper):
-            sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace", newline="\n")  # as a file is read
-        first = list(itertools.islice(lines, PEEK))
+            sys.stdin.reconfigure(encoding="utf-8-sig", errors=UNDECODABLE, newline="\n")  # as a file is read
         search = [Path.cwd(), *([Path(path).resolve().parent] if path != "-" else [])]
-        _check_columns(config, search, first)
+        first = _peeked(config, search, lines)
         scorer = closing.enter_context(Scorer(config, search, config.workers or cores(), thinking))
         for result in _watched(score_lines(scorer, itertools.chain(first, lines)), err):
             out.write(_line(result))
@@ -97,19 +97,33 @@ def score_file(config: RewardConfig, thinking: bool, path: str, out: TextIO, err
 
 def _opened(path: str) -> TextIO:
     try:
-        return open(path, encoding="utf-8-sig", errors="replace", newline="\n")
+        return open(path, encoding="utf-8-sig", errors=UNDECODABLE, newline="\n")
     except OSError as error:
         raise CascadeError(f"{path}: {error.strerror}") from None
 
 
-def _check_columns(config: RewardConfig, search: Sequence[Path], lines: Sequence[str]) -> None:
-    """A parameter that no row has a column for is a slip of the command, not of a thousand rows."""
+def _peeked(config: RewardConfig, search: Sequence[Path], lines: Iterator[str]) -> list[str]:
+    """The first of ``lines``, read until each parameter of the reward has a column, and ``PEEK`` of them at most.
+
+    Raises CascadeError where a parameter has none: that is a slip of the command, not of a thousand rows. A column that
+    is null counts, since it may hold values further on.
+    """
+    reward = load_reward(config, search)
     columns: set[str] = set()
-    for line in lines:
+    problems: list[str] = []
+    first: list[str] = []
+    for line in itertools.islice(lines, PEEK):
+        first.append(line)
+        before = len(columns)
         with contextlib.suppress(MalformedRow):
-            columns |= set(rollout_of(parse_row(line), "")[0].columns)
-    if columns:
-        refuse_unbound(config, search, columns)
+            columns |= raw_row(line).keys() - set(OURS)
+        if len(columns) > before or len(first) == 1:
+            problems = check_binding(reward, columns)
+        if not problems:
+            break
+    if columns and problems:
+        raise CascadeError("; ".join(problems))
+    return first
 
 
 def refuse_unbound(config: RewardConfig, search: Sequence[Path], columns: set[str]) -> None:

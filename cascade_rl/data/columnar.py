@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cascade_rl.rows import utf8_text
 from cascade_rl.types import CascadeError
 
 BATCH_ROWS = 1024
@@ -92,18 +93,33 @@ def _record_batches(source: Any) -> Iterator[Any]:
         yield file.get_batch(number)
 
 
-def rows_of(batches: Iterator[Any], path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of ``batches`` as plain dicts. Raises CascadeError for a file with text that is not UTF-8."""
-    done = 0
+def rows_of(batches: Iterator[Any]) -> Iterator[dict[str, Any]]:
+    """The rows of ``batches`` as plain dicts. Text that is not UTF-8 is left for ``rows.text_fault`` to find."""
     for batch in batches:
         try:
             rows = batch.to_pylist()
-        except UnicodeDecodeError as error:
-            raise CascadeError(
-                f"{path}: rows {done} to {done + batch.num_rows - 1} have text that is not UTF-8: {error}"
-            ) from None
-        done += batch.num_rows
+        except UnicodeDecodeError:
+            names = batch.schema.names
+            rows = [{name: _plain(batch.column(name)[row]) for name in names} for row in range(batch.num_rows)]
         yield from rows
+
+
+def _plain(scalar: Any) -> Any:
+    """An Arrow scalar as Python has it, also where a text in it is not UTF-8."""
+    import pyarrow
+
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        if isinstance(scalar, pyarrow.DictionaryScalar | pyarrow.ExtensionScalar):
+            return _plain(scalar.value)
+        if isinstance(scalar, pyarrow.StructScalar):
+            return {name: _plain(value) for name, value in scalar.items()}
+        if isinstance(scalar, pyarrow.MapScalar):
+            return [(_plain(entry["key"]), _plain(entry["value"])) for entry in scalar.values]
+        if isinstance(scalar, pyarrow.ListScalar):  # large lists, list views and lists of fixed size are subclasses
+            return [_plain(value) for value in scalar.values]
+        return utf8_text(scalar.as_buffer().to_pybytes())
 
 
 def _unreadable(path: Path, kind: str, error: Exception) -> CascadeError:

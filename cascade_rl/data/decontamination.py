@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cascade_rl.data.columnar import parquet_batches, parquet_file
-from cascade_rl.data.lines import is_lines, numbered_lines, row_of, writing
+from cascade_rl.data.columnar import parquet_batches, parquet_file, rows_of
+from cascade_rl.data.lines import is_lines, not_utf8, numbered_lines, row_of, writing
 from cascade_rl.data.ngrams import NgramIndex, Overlap, Owner
 from cascade_rl.data.questions import own_texts, spoken, text_of
 from cascade_rl.data.reading import Row, file_rows, folder_rows
 from cascade_rl.data.sources import stream_rows
 from cascade_rl.recipe import DataSource
-from cascade_rl.rows import writable
+from cascade_rl.rows import text_fault, writable
 from cascade_rl.types import CascadeError
 
 FIELDS = ("messages", "conversations", "prompt", "problem", "question", "instruction", "query", "input")
@@ -175,6 +175,8 @@ def _kept_lines(
         tally.rows += 1
         try:
             row = row_of(line, data, number)
+            if fault := not_utf8(line):
+                raise CascadeError(f"{data}:{number}: {fault}")
             texts = texts_of(row, fields, f"{data}:{number}", "--field")
         except CascadeError as error:
             _note_malformed(error, number, skip_malformed, tally)
@@ -198,9 +200,11 @@ def _decontaminate_parquet(
         number = 0
         for batch in parquet_batches(file, data):
             mask = []
-            for row in batch.select(columns).to_pylist() if columns else [{}] * batch.num_rows:
+            for row in rows_of(iter([batch.select(columns)])) if columns else [{}] * batch.num_rows:
                 number, tally.rows = number + 1, tally.rows + 1
                 try:
+                    if fault := text_fault(row):
+                        raise CascadeError(f"row {number} of {data}: {fault}")
                     texts = texts_of(row, fields, f"row {number} of {data}", "--field")
                     mask.append(_stays(row, texts, number, index, tally))
                 except CascadeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import json
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
+from cascade_rl.rows import utf8_text
 from cascade_rl.types import CascadeError
 
 ENDINGS = (".jsonl", ".jsonl.gz")
@@ -43,13 +45,23 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def row_of(line: bytes, path: Path, number: int) -> dict[str, Any]:
-    """The object of one line. Raises CascadeError naming file and line for what is none."""
+    """The object of one line. Raises CascadeError naming file and line for what is none.
+
+    Bytes within its texts that are not UTF-8 are left for ``rows.text_fault`` to find, since they spoil this row alone.
+    """
     try:
-        row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-    except UnicodeDecodeError as error:
-        raise CascadeError(f"{path}:{number}: not UTF-8: {error}") from None
+        row = json.loads(utf8_text(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line))
     except (ValueError, RecursionError) as error:
-        raise CascadeError(f"{path}:{number}: not valid JSON: {error}") from None
+        raise CascadeError(f"{path}:{number}: not valid JSON: {not_utf8(line) or error}") from None
     if not isinstance(row, dict):
         raise CascadeError(f"{path}:{number}: a row must be an object, this is {type(row).__name__}")
     return row
+
+
+def not_utf8(raw: bytes) -> str:
+    """Where ``raw`` is not UTF-8, as a part of an error's text; empty where it is."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        return f"not UTF-8 at byte {error.start}: {error.reason}"
+    return ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cascade_rl.data.columnar import arrow_batches, parquet_batches, parquet_file, rows_of
-from cascade_rl.data.lines import is_lines, numbered_lines, row_of
+from cascade_rl.data.columnar import BATCH_ROWS, arrow_batches, parquet_batches, parquet_file, rows_of
+from cascade_rl.data.lines import is_lines, not_utf8, numbered_lines, row_of
 from cascade_rl.recipe import DataSource
+from cascade_rl.rows import utf8_text
 from cascade_rl.types import CascadeError
 
 Row = dict[str, Any]
@@ -18,16 +20,17 @@ ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".arrow")
 
 def file_rows(path: Path) -> Iterator[Row]:
     if path.suffix == ".parquet":
-        yield from rows_of(parquet_batches(parquet_file(path), path), path)
+        yield from rows_of(parquet_batches(parquet_file(path), path))
         return
     if path.suffix == ".arrow":
-        yield from rows_of(arrow_batches(path), path)
+        yield from rows_of(arrow_batches(path))
         return
     if path.suffix == ".json":
+        raw = path.read_bytes()
         try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise CascadeError(f"{path} is not valid JSON: {error}") from None
+            rows = json.loads(utf8_text(raw.removeprefix(codecs.BOM_UTF8)))
+        except (ValueError, RecursionError) as error:
+            raise CascadeError(f"{path} is not valid JSON: {not_utf8(raw) or error}") from None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise CascadeError(f"{path} must hold a list of objects; for one object a line use .jsonl")
         yield from rows
@@ -44,10 +47,16 @@ def folder_rows(path: Path, split: str) -> Iterator[Row]:
         import datasets
 
         loaded = datasets.load_from_disk(str(path))
-        yield from loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
+        yield from _rows_in(loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded)
         return
     for file in data_files(path):
         yield from file_rows(file)
+
+
+def _rows_in(loaded: Any) -> Iterator[Row]:
+    """The rows of a data set of ``datasets``, read from its Arrow tables as those of files are."""
+    for table in loaded.with_format("arrow").iter(BATCH_ROWS):
+        yield from rows_of(iter(table.to_batches()))
 
 
 def data_files(path: Path) -> list[Path]:
@@ -63,7 +72,8 @@ def hub_rows(source: DataSource) -> Iterator[Row]:
     import datasets
 
     try:
-        yield from datasets.load_dataset(source.source, source.config, split=source.split, revision=source.revision)
+        loaded = datasets.load_dataset(source.source, source.config, split=source.split, revision=source.revision)
+        yield from _rows_in(loaded)
     except Exception as error:
         raise CascadeError(
             f"data set {source.source} could not be loaded from the hub: {type(error).__name__}: {error}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import itertools
@@ -13,14 +14,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cascade_rl.arguments import argument_problems
-from cascade_rl.data.messages import is_conversation, normal_messages, tools_of
+from cascade_rl.data.asking import ASKING as ASKING
+from cascade_rl.data.asking import (
+    asked_messages,
+    check_asks,
+    check_parsed,
+    formatted,
+    media_fault,
+    normal,
+    offered_tools,
+)
+from cascade_rl.data.messages import REASONING, is_conversation
 from cascade_rl.data.reading import Row, data_files, file_rows, folder_rows, hub_rows
 from cascade_rl.data.refusals import Refusals, refuse
 from cascade_rl.fingerprints import file_hash
 from cascade_rl.importing import import_by_path
 from cascade_rl.recipe import DataSource
 from cascade_rl.recipe.paths import looks_like_path, resolve_path
-from cascade_rl.rows import present, text_fault, without_nulls
+from cascade_rl.rows import present, text_fault
 from cascade_rl.source_code import source_fingerprint
 from cascade_rl.types import CascadeError, Message, Prompt
 
@@ -60,11 +71,14 @@ def no_rows(source: DataSource) -> str:
     return f"data source {source.source} has no rows, or keep {source.keep} leaves none of them"
 
 
-def columns_of(source: DataSource, recipe_path: Path, n: int = 8) -> list[Row] | None:
-    """The first rows, for checks before a run; None for hub data sets, which are not fetched for that."""
+def columns_of(source: DataSource, recipe_path: Path, n: int | None = None) -> Iterator[Row] | None:
+    """The first ``n`` rows (default: ``LOOKED_THROUGH``) one at a time, for checks before a run.
+
+    None for hub data sets, which are not fetched for that. Raises CascadeError at a row that cannot be read.
+    """
     if _generator(source) is None and _local(source, recipe_path) is None:
         return None
-    return list(itertools.islice(_mapped(source, recipe_path), n))
+    return itertools.islice(_mapped(source, recipe_path), LOOKED_THROUGH if n is None else n)
 
 
 def to_prompts(
@@ -113,49 +127,63 @@ def _usable(
 def _prompt(row: Row, source: DataSource, index: int) -> Prompt:
     check_texts(row, source, index)
     messages = messages_of(row, source, index)
-    if messages[-1]["role"] == "assistant":
-        raise CascadeError(
-            f"row {index} of {source.source} ends with an assistant message: nothing is left to generate"
-        )
-    columns = {key: value for key, value in row.items() if key not in ("messages", "thinking")}
-    _check_limit(row, source, index)
-    domain = source.domain or str(row.get("domain") or "")
-    thinking, tools = _thinking(row, source, index), _tools(row, source, index)
-    return Prompt(f"{source.source}:{index}", messages, columns, thinking, domain, tools)
+    with _named(source, index):
+        check_asks(messages)
+        tools = offered_tools(row, source.prompt)
+        check_parsed(messages=messages, tools=tools)
+        columns = {key: value for key, value in row.items() if key not in ("messages", "thinking")}
+        columns |= _own_limit(row)
+        domain = source.domain or str(row.get("domain") or "")
+        return Prompt(f"{source.source}:{index}", messages, columns, _thinking(row), domain, tools)
 
 
 def _conversation(row: Row, source: DataSource, index: int) -> Conversation:
     check_texts(row, source, index)
-    messages = answered(row, messages_of(row, source, index), source, index)
-    if messages[-1]["role"] != "assistant":
-        raise CascadeError(
-            f"row {index} of {source.source} has no assistant message to learn: end `messages` with one, or bring "
-            "a column `response`"
-        )
-    thinking, tools = _thinking(row, source, index), _tools(row, source, index)
-    return Conversation(f"{source.source}:{index}", messages, thinking, tools)
+    messages = answered(row, messages_of(row, source, index), source, index, BESIDE)
+    with _named(source, index):
+        if messages[-1]["role"] != "assistant":
+            raise CascadeError(
+                "has no assistant message to learn: end `messages` with one, or bring a column `response`"
+            )
+        tools = offered_tools(row, source.prompt)
+        check_parsed(messages=messages, tools=tools)
+        return Conversation(f"{source.source}:{index}", messages, _thinking(row), tools)
 
 
-def answered(row: Row, messages: tuple[Message, ...], source: DataSource, index: int) -> tuple[Message, ...]:
+def answered(
+    row: Row, messages: tuple[Message, ...], source: DataSource, index: int, beside: Sequence[str] = ()
+) -> tuple[Message, ...]:
     """``messages`` with the row's ``response`` or ``completion`` (text or messages) after them, where they lack one.
 
+    ``beside``: columns that join an answer that is a text, or that are an answer by themselves where they hold calls.
     Raises CascadeError naming a row whose answer cannot be rendered.
     """
     answer = row.get("response", row.get("completion"))
     if messages[-1]["role"] == "assistant":
         return messages
-    if isinstance(answer, str):
-        reasoning = {name: row[name] for name in ("reasoning_content", "reasoning") if name in row}
-        answer = [{"role": "assistant", "content": answer, **reasoning}]
+    joined = {name: row[name] for name in beside if row.get(name)}
+    if isinstance(answer, str) or (answer is None and any(name in joined for name in CALLS)):
+        answer = [{"role": "assistant", "content": answer, **joined}]
     if not is_conversation(answer):
         return messages
-    return _normal((*messages, *answer), source, index)
+    with _named(source, index):
+        return normal((*messages, *answer))
 
 
 def check_texts(row: Row, source: DataSource, index: int) -> None:
-    """Raises CascadeError naming a row with a text that no tokenizer or file takes."""
-    if fault := text_fault(row):
-        raise CascadeError(f"row {index} of {source.source}: {fault}")
+    """Raises CascadeError naming a row with what no tokenizer takes: half of a surrogate pair, images, sound."""
+    with _named(source, index):
+        if fault := text_fault(row) or media_fault(row, source.prompt):
+            raise CascadeError(fault)
+
+
+@contextlib.contextmanager
+def _named(source: DataSource, index: int) -> Iterator[None]:
+    """A CascadeError raised inside names the row."""
+    try:
+        yield
+    except CascadeError as error:
+        raise CascadeError(f"row {index} of {source.source}: {error}") from None
 
 
 def fingerprint(source: DataSource, recipe_path: Path) -> dict[str, Any]:
@@ -304,56 +332,39 @@ def messages_of(row: Row, source: DataSource, index: int) -> tuple[Message, ...]
     """What a row asks, as messages in the one form. Raises CascadeError naming a row that asks nothing readable."""
     if source.prompt is not None:
         try:
-            return ({"role": "user", "content": source.prompt.format_map(row)},)
+            return ({"role": "user", "content": formatted(source.prompt, row)},)
         except KeyError as error:
             raise CascadeError(_no_column(str(error.args[0]), row, source, index)) from None
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise CascadeError(f"row {index} of {source.source} does not fit `prompt`: {error}") from None
-    value = next((row[name] for name in ASKING if row.get(name) is not None), None)
-    if isinstance(value, str):
-        return ({"role": "user", "content": value},)
-    if is_conversation(value):
-        return _normal(value, source, index)
-    raise CascadeError(
-        f"row {index} of {source.source} has no usable `messages` or `prompt`; give `prompt:` as a format string over "
-        f"its columns ({', '.join(sorted(row))})"
-    )
-
-
-ASKING = ("messages", "prompt", "conversations")
-"""Columns with a conversation or a prompt; the first that a row has counts."""
-
-
-def _normal(messages: Sequence[Message], source: DataSource, index: int) -> tuple[Message, ...]:
-    try:
-        return normal_messages(without_nulls(messages))
-    except (CascadeError, RecursionError) as error:
-        raise CascadeError(f"row {index} of {source.source}: {error}") from None
-
-
-def _tools(row: Row, source: DataSource, index: int) -> tuple[Message, ...]:
-    """The tools that a row offers: ``tools``, or ``functions`` beside a conversation (OpenAI's older name)."""
-    value = row.get("tools")
-    if value is None and "messages" in row:
-        value = row.get("functions")
-    try:
-        return tools_of(value)
-    except CascadeError as error:
-        raise CascadeError(f"row {index} of {source.source}: {error}") from None
-
-
-def _check_limit(row: Row, source: DataSource, index: int) -> None:
-    """A row's own limit of tokens per completion, if it has one."""
-    value = row.get("max_new_tokens")
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+    with _named(source, index):
+        if messages := asked_messages(row):
+            return messages
         raise CascadeError(
-            f"row {index} of {source.source}: column `max_new_tokens` must be a whole number from 1 up, or empty, not "
-            f"{value!r}"
+            "has no usable `messages` or `prompt`; give `prompt:` as a format string over its columns "
+            f"({', '.join(sorted(row))})"
         )
 
 
-def _thinking(row: Row, source: DataSource, index: int) -> bool | None:
+CALLS = ("tool_calls", "function_call")
+BESIDE = (*(name for name in REASONING if name != "thinking"), *CALLS)
+"""Columns with what an answer in ``response`` is joined by. ``thinking`` says whether a row asks for it."""
+ANSWERING = ("messages", "conversations", "response", "completion", *CALLS)
+"""Columns that can bring an answer."""
+
+
+def _own_limit(row: Row) -> dict[str, int]:
+    """The row's own limit of tokens per completion, if it has one. Tables with nulls store it as a float."""
+    value = row.get("max_new_tokens")
+    if value is None:
+        return {}
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1 or value < 1:
+        raise CascadeError(f"column `max_new_tokens` must be a whole number from 1 up, or empty, not {value!r}")
+    return {"max_new_tokens": int(value)}
+
+
+def _thinking(row: Row) -> bool | None:
     value = row.get("thinking")
     if value is None or isinstance(value, bool):
         return value
-    raise CascadeError(f"row {index} of {source.source}: column `thinking` must be true or false, not {value!r}")
+    raise CascadeError(f"column `thinking` must be true or false, not {value!r}")

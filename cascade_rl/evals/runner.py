@@ -149,7 +149,7 @@ def read_samples(path: Path) -> list[Sample]:
     for line in text_lines(path):
         try:
             samples.append(Sample(**json.loads(line)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             continue
     return samples
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cascade_rl.data.preferences import read_pairs, to_pairs
-from cascade_rl.data.refusals import Refusals
-from cascade_rl.data.sources import Row, columns_of
 from cascade_rl.evals.registry import resolve_pairs
 from cascade_rl.models import BUILT_IN
+from cascade_rl.orchestrator.row_checks import Reader, row_fault
 from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, RewardModelStage
 from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.recipe.problems import Keys
 from cascade_rl.types import CascadeError
-
-Reader = Callable[[Sequence[Row], DataSource, None, Refusals], Iterator[object]]
 
 
 def check_reward_model(loaded: LoadedRecipe, stage: RewardModelStage, keys: Keys) -> Iterator[Problem]:
@@ -40,15 +37,8 @@ def check_reward_model(loaded: LoadedRecipe, stage: RewardModelStage, keys: Keys
 
 
 def _check_pairs(loaded: LoadedRecipe, source: DataSource, keys: Keys, read: Reader) -> Iterator[Problem]:
-    try:
-        rows = columns_of(source, loaded.path)
-        if rows is not None and not rows:
-            yield Problem.at(loaded, keys, f"data source {source.source} has no rows")
-        refusals = Refusals()
-        list(read(rows or [], source, None, refusals))
-        refusals.refuse_all(len(rows or []))
-    except CascadeError as error:
-        yield Problem.at(loaded, keys, str(error))
+    if fault := row_fault(loaded, source, read):
+        yield Problem.at(loaded, keys, fault)
 
 
 def _check_evaluate(loaded: LoadedRecipe, stage: RewardModelStage, keys: Keys) -> Iterator[Problem]:

@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from cascade_rl.data.refusals import Refusals
-from cascade_rl.data.sources import ASKING, Row, columns_of, no_rows, to_conversations, to_prompts
+from cascade_rl.data.sources import ANSWERING, ASKING, to_conversations, to_prompts
 from cascade_rl.evals.registry import resolve_benchmark
 from cascade_rl.inputs import search_path
 from cascade_rl.models import BUILT_IN, argument_problems
 from cascade_rl.orchestrator.launch_checks import check_launch, launch_of
 from cascade_rl.orchestrator.pair_checks import check_reward_model
+from cascade_rl.orchestrator.row_checks import first_rows, row_fault, unbound
 from cascade_rl.orchestrator.selection import check_selection
 from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, RecipeError, RewardConfig
 from cascade_rl.recipe.checks import check_context, check_files, check_structure, positions_of_stages
@@ -20,7 +21,6 @@ from cascade_rl.recipe.measuring import BenchmarkConfig
 from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.recipe.problems import Keys
 from cascade_rl.recipe.schema import DistillStage, RewardModelStage, RlStage, RolloutStage, SftStage
-from cascade_rl.rewarding.binding import check_binding
 from cascade_rl.rewarding.loading import load_reward
 from cascade_rl.types import CascadeError
 
@@ -114,10 +114,15 @@ def _check_domains(
     """Every row has a reward, or a teacher."""
     known = ", ".join(domains_known)
     for index, source in enumerate(stage.data):
-        domains = {source.domain} if source.domain else {row.get("domain") for row in _rows(loaded, source)}
+        domains = {source.domain} if source.domain else _domains(loaded, source)
         for domain in sorted(domains - set(domains_known), key=str):
             what = f"are of domain {domain!r}" if domain else "have no `domain` (a key of their source, or a column)"
             yield Problem.at(loaded, (*keys, "data", index), f"rows {what}; the stage has {what_for} for: {known}")
+
+
+def _domains(loaded: LoadedRecipe, source: DataSource) -> set[str]:
+    """The domains of the first rows, without those that the stage leaves out."""
+    return {prompt.domain for prompt in to_prompts(list(first_rows(loaded, source)), source, refusals=Refusals())}
 
 
 def _check_prompts(loaded: LoadedRecipe, sources: list[DataSource], keys: Keys) -> Iterator[Problem]:
@@ -135,55 +140,32 @@ def _check_reward(
         yield Problem.at(loaded, keys, str(error))
         return
     for source in sources:
-        rows = _rows(loaded, source)
+        rows = first_rows(loaded, source)
         if domain is not None:
-            rows = [row for row in rows if (source.domain or row.get("domain")) == domain]
-        if rows:
-            for message in check_binding(reward, set().union(*rows)):
-                yield Problem.at(loaded, keys, f"{message} (rows of {source.source})")
-
-
-def _rows(loaded: LoadedRecipe, source: DataSource) -> list[Row]:
-    """The first rows; none where they are not at hand, or cannot be read (which is reported by itself)."""
-    try:
-        return columns_of(source, loaded.path) or []
-    except CascadeError:
-        return []
+            rows = (row for row in rows if (source.domain or row.get("domain")) == domain)
+        for message in unbound(reward, rows):
+            yield Problem.at(loaded, keys, f"{message} (rows of {source.source})")
 
 
 def _check_rows(loaded: LoadedRecipe, source: DataSource, keys: Keys, answers: bool) -> Iterator[Problem]:
-    try:
-        rows = columns_of(source, loaded.path)
-    except CascadeError as error:
-        yield Problem.at(loaded, keys, str(error))
-        return
-    if rows is None:
-        return  # a hub data set: its rows are seen when the stage starts
-    if not rows:
-        yield Problem.at(loaded, keys, no_rows(source))
-        return
-    columns = sorted(set().union(*rows))
-    if source.prompt is None and not {*ASKING} & set(columns):
-        yield Problem.at(
-            loaded,
-            keys,
-            f"rows of {source.source} have neither `messages` nor `prompt`; they have {columns}. "
-            "Give `prompt:` as a format string over their columns, or map one with `columns:`",
+    read = to_conversations if answers else to_prompts
+    if fault := row_fault(loaded, source, read, lambda columns: _missing_column(source, columns, answers)):
+        yield Problem.at(loaded, keys, fault)
+
+
+def _missing_column(source: DataSource, columns: set[str], answers: bool) -> str | None:
+    """Which kind of column no row has, so that every row lacks a question or an answer."""
+    if source.prompt is None and not {*ASKING} & columns:
+        return (
+            f"rows of {source.source} have neither `messages` nor `prompt`; they have {sorted(columns)}. "
+            "Give `prompt:` as a format string over their columns, or map one with `columns:`"
         )
-        return
-    if answers and not {"messages", "conversations", "response", "completion"} & set(columns):
-        yield Problem.at(
-            loaded,
-            keys,
-            f"rows of {source.source} have nothing to learn: no `messages`, `response` or `completion` among {columns}",
+    if answers and not {*ANSWERING} & columns:
+        return (
+            f"rows of {source.source} have nothing to learn: no `messages`, `response` or `completion` among "
+            f"{sorted(columns)}"
         )
-        return
-    refusals = Refusals()
-    try:
-        list((to_conversations if answers else to_prompts)(rows, source, refusals=refusals))
-        refusals.refuse_all(len(rows))
-    except CascadeError as error:
-        yield Problem.at(loaded, keys, str(error))
+    return None
 
 
 def _context_tokens(loaded: LoadedRecipe) -> int | None:

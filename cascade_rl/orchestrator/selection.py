@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cascade_rl.data.questions import questions
-from cascade_rl.data.sources import Row, columns_of, load_keep, no_rows
+from cascade_rl.data.refusals import Refusals
+from cascade_rl.data.sources import Row, columns_of, load_keep
+from cascade_rl.orchestrator.row_checks import row_fault
 from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, Stage
 from cascade_rl.recipe.measuring import BenchmarkConfig
 from cascade_rl.recipe.problems import Keys, suggestion
 from cascade_rl.recipe.schema import RolloutStage
 from cascade_rl.types import CascadeError
-
-LOOKED_AT = 1000
-"""Rows of each source that are searched for a column of ``where``, since not every row need have it."""
 
 
 def check_selection(loaded: LoadedRecipe) -> Iterator[Problem]:
@@ -63,14 +62,18 @@ def _check_weights(loaded: LoadedRecipe, stage: Stage, keys: Keys) -> Iterator[P
 def _check_excluded(loaded: LoadedRecipe, sources: list[DataSource], keys: Keys) -> Iterator[Problem]:
     """Excluded data can be read, and asks something."""
     for place, source in enumerate(sources):
+        if fault := row_fault(loaded, source, _questions):
+            yield Problem.at(loaded, (*keys, "data", place), fault)
+
+
+def _questions(
+    rows: Sequence[Row], source: DataSource, numbers: Sequence[int], refusals: Refusals
+) -> Iterator[list[str]]:
+    for number, row in zip(numbers, rows, strict=True):
         try:
-            rows = columns_of(source, loaded.path)
-            if rows is not None and not rows:
-                raise CascadeError(no_rows(source))
-            for index, row in enumerate(rows or ()):
-                questions(row, source, index)
-        except CascadeError as error:
-            yield Problem.at(loaded, (*keys, "data", place), str(error))
+            yield questions(row, source, number)
+        except CascadeError as fault:
+            refusals.add(fault)
 
 
 def _check_column(loaded: LoadedRecipe, stage: Stage, column: str, keys: Keys) -> Iterator[Problem]:
@@ -78,11 +81,11 @@ def _check_column(loaded: LoadedRecipe, stage: Stage, column: str, keys: Keys) -
     found: set[str] = set()
     for source in stage.data:
         try:
-            rows: list[Row] | None = columns_of(source, loaded.path, LOOKED_AT)
+            rows = columns_of(source, loaded.path)
+            if rows is None:
+                return
+            found.update(name for row in rows for name in row)
         except CascadeError:
             return  # reported where the rows themselves are checked
-        if rows is None:
-            return
-        found |= {name for row in rows for name in row}
     if column not in found:
         yield Problem.at(loaded, keys, f"no row has a column {column!r}; {suggestion(column, sorted(found), 'it has')}")

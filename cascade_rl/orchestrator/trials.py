@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from cascade_rl.data.refusals import Refusals
-from cascade_rl.data.sources import columns_of, to_prompts
+from cascade_rl.data.sources import to_prompts
 from cascade_rl.evals.registry import resolve_benchmark
 from cascade_rl.inputs import search_path
+from cascade_rl.orchestrator.row_checks import first_rows
 from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, RecipeError, RewardConfig
 from cascade_rl.recipe.measuring import BenchmarkConfig
 from cascade_rl.recipe.problems import Keys
 from cascade_rl.recipe.schema import RlStage
+from cascade_rl.rewarding.binding import check_binding
+from cascade_rl.rewarding.loading import LoadedReward, load_reward
 from cascade_rl.rewarding.trial import ROWS, Trial, try_reward
 from cascade_rl.types import CascadeError, Prompt
 
@@ -76,13 +79,28 @@ def _of(
 ) -> Iterator[_Tried]:
     for source in sources:
         try:
-            rows = columns_of(source, loaded.path, ROWS)
-            prompts = to_prompts(rows or [], source, refusals=Refusals())
+            loaded_reward = load_reward(reward, search_path(loaded.path))
         except CascadeError:
-            continue  # preflight has said so
-        prompts = [prompt for prompt in prompts if not domain or prompt.domain == domain]
+            continue  # preflight has reported it
+        prompts = tuple(_samples(loaded, source, loaded_reward, domain))
         if prompts:
-            yield _Tried(keys, source.source, reward, tuple(prompts))
+            yield _Tried(keys, source.source, reward, prompts)
+
+
+def _samples(loaded: LoadedRecipe, source: DataSource, reward: LoadedReward, domain: str) -> list[Prompt]:
+    """The first ``ROWS`` prompts of ``domain`` (empty: of any) with every column that ``reward`` needs.
+
+    Where fewer have them all, others follow, so that a reward that no row fits is tried and reported.
+    """
+    complete: list[Prompt] = []
+    others: list[Prompt] = []
+    for number, row in enumerate(first_rows(loaded, source)):
+        for prompt in to_prompts([row], source, [number], Refusals()):
+            if not domain or prompt.domain == domain:
+                (others if check_binding(reward, set(prompt.columns)) else complete).append(prompt)
+        if len(complete) == ROWS:
+            break
+    return [*complete, *others][:ROWS]
 
 
 def _distinct(asked: Iterator[_Tried]) -> list[_Tried]:

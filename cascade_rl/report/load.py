@@ -174,7 +174,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         try:
             value = json.loads(line)
             by_step[int(value["step"])] = value
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
     return [by_step[step] for step in sorted(by_step)]
 

@@ -35,7 +35,7 @@ def read_trace(path: Path) -> Trace:
             record = json.loads(line)
             spans = [(str(lane), float(start), float(end)) for lane, start, end in record["spans"]]
             trace.setdefault(int(record["step"]), {})[int(record["rank"])] = spans
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
     return {step: ranks for step, ranks in sorted(trace.items()) if duration(ranks) > 0}
 

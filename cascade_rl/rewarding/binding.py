@@ -61,7 +61,7 @@ def last_user_text(messages: Sequence[Message]) -> str:
     """Text of the last user message, or nothing."""
     content = next((m.get("content") for m in reversed(messages) if m.get("role") == "user"), None)
     if isinstance(content, Sequence) and not isinstance(content, str):  # parts, as for models that see images
-        return "".join(part.get("text", "") for part in content if isinstance(part, Mapping))
+        return "".join(part.get("text") or "" for part in content if isinstance(part, Mapping))
     return content or ""
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cascade_rl.data.defusing import defused, defused_value
 from cascade_rl.types import CascadeError
 
 
 def judged_ids(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> list[int]:
     """Token ids of a conversation that ends with the assistant's answer; the last one is the end-of-turn token.
 
-    Text that spells a control token is broken by a space: an answer must not pose as a turn of its own, here least of
-    all. Raises CascadeError where the template cannot render the conversation.
+    Text that spells a control token or a tag of thinking, of calls or of their results is broken up by a space as in
+    what a policy reads (``data.defusing``), in arguments of calls too: an answer must not pose as a turn of its own.
+    Raises CascadeError where the template cannot render the conversation.
     """
     control = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     try:
@@ -32,9 +34,6 @@ def judged_ids(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> list[in
 
 
 def _defused(message: Mapping[str, Any], control: Sequence[str]) -> dict[str, Any]:
-    content = message.get("content")
-    if isinstance(content, str):
-        for token in control:
-            if token in content:
-                content = content.replace(token, f"{token[0]} {token[1:]}")
-    return {**message, "content": content}
+    if isinstance(message.get("content"), str):
+        return defused(message, control)
+    return dict(defused_value(message, control))  # parts, for a template that renders them

@@ -9,9 +9,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from cascade_rl.data.asking import asked_messages, check_asks, check_parsed, media_fault
 from cascade_rl.rewarding.scorer import Scorer
 from cascade_rl.rows import present, text_fault
-from cascade_rl.types import Message, Prompt, Rollout, Score, Stop
+from cascade_rl.types import CascadeError, Message, Prompt, Rollout, Score, Stop
 
 AHEAD = 1024
 """Rows handed to the workers before the first of them is waited for: enough to keep them busy, in bounded memory."""
@@ -38,6 +39,11 @@ class MalformedRow(ValueError):
 
 def parse_row(line: str) -> dict[str, Any]:
     """One line of JSON as a row, without nulls. Raises MalformedRow, also for a text that cannot be written."""
+    return present(raw_row(line))
+
+
+def raw_row(line: str) -> dict[str, Any]:
+    """One line of JSON as a row, nulls included. Raises MalformedRow as ``parse_row``."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -46,27 +52,37 @@ def parse_row(line: str) -> dict[str, Any]:
         raise MalformedRow(f"a row must be an object, this is {type(row).__name__}")
     if fault := text_fault(row):
         raise MalformedRow(fault)
-    return present(row)
+    return row
 
 
 def rollout_of(row: Mapping[str, Any], id_: str) -> tuple[Prompt, Rollout]:
     """A row as what a stage would score: ``response`` is the whole text of the model. Raises MalformedRow."""
-    response, messages = row.get("response"), row.get("messages")
+    response = row.get("response")
     if not isinstance(response, str):
         found = "there is none" if "response" not in row else f"it is {type(response).__name__}"
         raise MalformedRow(f"needs a text column `response`, the model's whole answer; {found}")
     for key in ("truncated", "thinking"):
         if not isinstance(row.get(key, False), bool):
             raise MalformedRow(f"column `{key}` must be true or false, not {row[key]!r}")
-    if messages is None:
-        asked = row.get("prompt")
-        messages = [{"role": "user", "content": asked}] if isinstance(asked, str) else []
-    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise MalformedRow("column `messages` must be a list of {role, content}")
-    turns: tuple[Message, ...] = tuple(messages)
+    messages = _question(row)
     columns = {key: value for key, value in row.items() if key not in OURS}
     stop = Stop.LENGTH if row.get("truncated") else Stop.EOS
-    return Prompt(id_, turns, columns, row.get("thinking")), Rollout(id_, 0, (), (), response, stop, 0)
+    return Prompt(id_, messages, columns, row.get("thinking")), Rollout(id_, 0, (), (), response, stop, 0)
+
+
+def _question(row: Mapping[str, Any]) -> tuple[Message, ...]:
+    """What the row asks, read as RL and evaluation read it; empty for a row without a question. Raises MalformedRow."""
+    try:
+        if fault := media_fault(row):
+            raise CascadeError(fault)
+        messages = asked_messages(row)
+        if messages is None:
+            return ()
+        check_asks(messages)
+        check_parsed(messages=messages)
+    except CascadeError as error:
+        raise MalformedRow(str(error)) from None
+    return messages
 
 
 def score_lines(scorer: Scorer, lines: Iterable[str], ahead: int = AHEAD) -> Iterator[RowScore]:

@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,15 @@ class RolloutRun:
         return alone and config.updates_per_batch is None and config.dynamic_sampling is None
 
     def phase(self, text: str) -> None:
-        """What goes on now: for the progress line and the watchdog. Something has just finished, too."""
-        self.watchdog.beat(text)
-        if self.progress:
-            self.progress.phase(text)
+        """Report what goes on now (``report_phase``)."""
+        report_phase(self.watchdog, self.progress, text)
+
+
+def report_phase(watchdog: Watchdog, progress: Any, text: str) -> None:
+    """Tell the watchdog, and the progress line where there is one, what goes on now; what came before it is done."""
+    watchdog.beat(text)
+    if progress:
+        progress.phase(text)
 
 
 @contextlib.contextmanager
@@ -133,25 +139,15 @@ def opened(
     progress = context.progress(config.steps)
     watchdog = Watchdog(job.place.logs, ranks.rank, config.stall_timeout_s, context.say_anywhere)
     journal = make_journal(context, prompts)
-
-    def phase(text: str) -> None:
-        watchdog.beat(text)
-        if progress:
-            progress.phase(text)
-
     with (
         watchdog,
         make_scorer(template, search) as scorer,
         Benchmarks(context, template, search, live=True) as benchmarks,
     ):
         refuse_changes(job, ranks)  # all that is read has been read by now
-        longest = max(prompts.longest + config.longest_completion, benchmarks.longest if job.evaluate_every else 0)
         for note in notes(config):
             context.say(note)
-        kept = config.mismatch is not None and config.mismatch.support == "kept"
-        engine = context.engine(
-            job.checkpoint, tokenizer, config.engine, config.rollout, longest, lora=config.lora, kept=kept
-        )
+        engine = make_engine(context, config, tokenizer, prompts, benchmarks)
         yield RolloutRun(
             context=context,
             config=config,
@@ -171,7 +167,7 @@ def opened(
                 gather=ranks.gather,
                 journal=journal,
                 shape=shape,
-                phase=phase,
+                phase=partial(report_phase, watchdog, progress),
                 show=progress.phase if progress else lambda _: None,
                 say=context.say,
             ),
@@ -183,6 +179,19 @@ def opened(
             max_gap=config.max_logprob_gap or (1e-3 if context.dtype == "float32" else 0.1),
         )
         engine.close()
+
+
+def make_engine(
+    context: Context, config: RolloutStage, tokenizer: Any, prompts: Prompts, benchmarks: Benchmarks
+) -> Engine:
+    """An engine with the stage's checkpoint, and room for its longest rollout or, where some are asked between the
+    steps, that of its benchmarks."""
+    job = context.job
+    longest = max(prompts.longest + config.longest_completion, benchmarks.longest if job.evaluate_every else 0)
+    kept = config.mismatch is not None and config.mismatch.support == "kept"
+    return context.engine(
+        job.checkpoint or "", tokenizer, config.engine, config.rollout, longest, lora=config.lora, kept=kept
+    )
 
 
 def make_feed(context: Context, config: RolloutStage, prompts: Prompts, seed: int) -> Feed:

@@ -131,3 +131,22 @@ def test_odd_texts_and_nulls_cost_their_own_row(tmp_path):
     assert [json.loads(line)["value"] for line in result.stdout.splitlines()] == [2.0, None, 1.0]
     assert "rows.jsonl:2" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_column_that_is_null_or_absent_at_first_is_no_slip(tmp_path):
+    (tmp_path / "late.py").write_text("def score(response, answer): return float(response == answer)\n")
+    for odd in ({"response": "a", "answer": None}, {"response": "a", "source": "x"}):
+        rows = [odd] * 150 + [{"response": "</think>b", "answer": "b"}]
+        (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        result = cli("score", "late:score", "rows.jsonl", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert [json.loads(line)["value"] for line in result.stdout.splitlines()] == [None] * 150 + [1.0]
+
+
+def test_bytes_that_are_not_utf_8_cost_their_own_row(tmp_path):
+    (tmp_path / "plain.py").write_text("def score(response): return 1.0\n")
+    lines = [b'{"response": "a"}', b'{"response": "\xed\xa0\xbd"}', b'{"response": "\xff"}', b'{"response": "b"}']
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join(lines))
+    result = cli("score", "plain:score", "rows.jsonl", cwd=tmp_path)
+    assert [json.loads(line)["value"] for line in result.stdout.splitlines()] == [1.0, None, None, 1.0]
+    assert mentions(result.stderr, "rows.jsonl:2", "rows.jsonl:3", "UTF-8")

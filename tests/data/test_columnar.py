@@ -9,6 +9,7 @@ import pytest
 from cascade_rl.data import columnar
 from cascade_rl.data.columnar import arrow_batches, parquet_batches, parquet_file, rows_of
 from cascade_rl.data.reading import file_rows
+from cascade_rl.rows import text_fault
 from cascade_rl.types import CascadeError
 
 ROWS = [{"n": i, "messages": [{"role": "user", "content": "x" * (i % 7)}]} for i in range(50)]
@@ -41,7 +42,7 @@ def path(tmp_path):
 @pytest.mark.parametrize("size", [1, 3, 16, 1024])
 def test_every_row_comes_once_whatever_a_batch_can_hold(path, limit, size):
     file = Limited(parquet_file(path), limit)
-    assert list(rows_of(parquet_batches(file, path, size), path)) == ROWS
+    assert list(rows_of(parquet_batches(file, path, size))) == ROWS
     assert file.asked[0] == size
 
 
@@ -54,7 +55,7 @@ def test_large_rows_in_the_middle_of_a_group(tmp_path):
         path = tmp_path / "rows.parquet"
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=chooser.randrange(1, 70))
         file = Limited(parquet_file(path), 20)
-        assert list(rows_of(parquet_batches(file, path, 16), path)) == rows
+        assert list(rows_of(parquet_batches(file, path, 16))) == rows
 
 
 def test_a_row_that_is_too_large_by_itself_is_named(path):
@@ -86,8 +87,35 @@ def test_arrow_files_and_streams(tmp_path, make):
     assert max(batch.num_rows for batch in arrow_batches(tmp_path / "rows.arrow", 4)) == 4
 
 
-def test_text_that_is_not_utf_8_names_its_rows(tmp_path):
-    raw = pyarrow.array([b"a", b"\xff"], pyarrow.binary()).cast(pyarrow.string(), safe=False)
-    pyarrow.parquet.write_table(pyarrow.table({"text": raw}), tmp_path / "rows.parquet")
-    with pytest.raises(CascadeError, match=r"rows\.parquet.*UTF-8"):
-        list(file_rows(tmp_path / "rows.parquet"))
+def not_utf_8(*texts):
+    return pyarrow.array(texts, pyarrow.binary()).cast(pyarrow.string(), safe=False)
+
+
+def test_text_that_is_not_utf_8_spoils_its_own_row(tmp_path):
+    texts = not_utf_8(b"a", b"\xed\xa0\xbd", b"c")
+    nested = pyarrow.array([[1], None, [3]], pyarrow.list_(pyarrow.int64()))
+    table = pyarrow.table({"text": texts, "n": nested})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    with pyarrow.ipc.new_file(tmp_path / "rows.arrow", table.schema) as file:
+        file.write_table(table)
+    for name in ("rows.parquet", "rows.arrow"):
+        first, odd, last = file_rows(tmp_path / name)
+        assert (first, last) == ({"text": "a", "n": [1]}, {"text": "c", "n": [3]})
+        assert odd["n"] is None
+        assert "`text`" in text_fault(odd)
+        assert "0xed" in text_fault(odd)
+
+
+def test_text_that_is_not_utf_8_inside_other_values():
+    bad = not_utf_8(b"\xff", "é".encode())
+    bounds = pyarrow.array([0, 2], pyarrow.int32())
+    lists = pyarrow.ListArray.from_arrays(bounds, pyarrow.StructArray.from_arrays([bad], ["content"]))
+    maps = pyarrow.MapArray.from_arrays(bounds, pyarrow.array(["k", "l"]), bad)
+    codes = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0], pyarrow.int32()), bad)
+    batch = pyarrow.RecordBatch.from_arrays([lists, maps, codes], ["lists", "maps", "codes"])
+    (row,) = rows_of(iter([batch]))
+    assert row == {
+        "lists": [{"content": "\udcff"}, {"content": "é"}],
+        "maps": [("k", "\udcff"), ("l", "é")],
+        "codes": "\udcff",
+    }

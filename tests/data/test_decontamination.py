@@ -20,6 +20,7 @@ from cascade_rl.data.decontamination import (
     reference_of_sources,
     texts_of,
 )
+from cascade_rl.data.ngrams import NgramIndex
 from cascade_rl.recipe import DataSource
 from cascade_rl.types import CascadeError
 
@@ -245,3 +246,20 @@ def test_ids_and_texts_with_half_a_surrogate_pair_are_reported(tmp_path):
     assert (tally.removed, tally.kept) == (1, 1)
     for text in (examples[0].id, examples[0].benchmark_row, examples[0].ngram):
         text.encode()
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_row_that_is_not_utf_8_is_malformed(tmp_path, kind):
+    path = tmp_path / f"data.{kind}"
+    if kind == "jsonl":
+        path.write_bytes(b'{"prompt": "a"}\n{"prompt": "\xed\xa0\xbd"}\n{"prompt": "b"}\n')
+    else:
+        import pyarrow
+        import pyarrow.parquet
+
+        texts = pyarrow.array([b"a", b"\xff", b"b"], pyarrow.binary()).cast(pyarrow.string(), safe=False)
+        pyarrow.parquet.write_table(pyarrow.table({"prompt": texts}), path)
+    tally = decontaminate(path, None, NgramIndex(9), skip_malformed=True)
+    assert (tally.rows, tally.kept, tally.malformed_rows) == (3, 2, [2])
+    with pytest.raises(CascadeError, match="2.*UTF-8"):
+        decontaminate(path, None, NgramIndex(9))

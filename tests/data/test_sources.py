@@ -48,7 +48,9 @@ def test_a_row_may_have_a_limit_of_its_own():
     source = DataSource(source="rows.jsonl")
     rows = [{"prompt": "a", "max_new_tokens": 7}, {"prompt": "b", "max_new_tokens": None}, {"prompt": "c"}]
     assert [p.columns.get("max_new_tokens") for p in to_prompts(rows, source)] == [7, None, None]
-    for wrong in (0, -1, 2.5, 7.0, "7", True):
+    (whole,) = to_prompts([{"prompt": "a", "max_new_tokens": 32.0}], source)  # pandas, where other rows have none
+    assert repr(whole.columns["max_new_tokens"]) == "32"
+    for wrong in (0, -1, 2.5, float("nan"), float("inf"), "7", True):
         with pytest.raises(CascadeError, match=r"row 1 of rows.jsonl.*`max_new_tokens`"):
             to_prompts([rows[0], {"prompt": "b", "max_new_tokens": wrong}], source)
 
@@ -102,8 +104,8 @@ def test_broken_rows_are_named(recipe, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"a": 1}\n{"a": \n')
     with pytest.raises(CascadeError, match=r"rows\.jsonl:2"):
         load_rows(DataSource(source="rows.jsonl"), recipe)
-    (tmp_path / "rows.jsonl").write_bytes(b'{"a": 1}\n{"a": "\xff"}\n')
-    with pytest.raises(CascadeError, match=r"rows\.jsonl:2.*UTF-8"):
+    (tmp_path / "rows.jsonl").write_bytes('{"a": 1}\n'.encode("utf-16"))
+    with pytest.raises(CascadeError, match=r"rows\.jsonl:1.*UTF-8"):
         load_rows(DataSource(source="rows.jsonl"), recipe)
     (tmp_path / "rows.jsonl").write_bytes(b'\xef\xbb\xbf{"a": 1}\n')  # as Windows editors write it
     assert load_rows(DataSource(source="rows.jsonl"), recipe) == [{"a": 1}]
@@ -351,3 +353,36 @@ def test_tools_come_with_their_row():
 def test_reasoning_in_a_column_of_its_own_is_part_of_the_answer():
     (made,) = to_conversations([{"prompt": "a", "reasoning": "hm", "response": "b"}], DataSource(source="x"))
     assert made.messages[-1] == {"role": "assistant", "content": "b", "reasoning_content": "hm"}
+
+
+RAW = [b'{"prompt": "a"}', b'{"prompt": "\xed\xa0\xbd"}', b'{"prompt": "\xff", "b": "\xc3"}', b'{"prompt": "\xc3\xa9"}']
+"""The second row has half of a surrogate pair as bytes, the third bytes of no encoding at all."""
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_bytes_that_are_not_utf_8_spoil_their_own_row(recipe, tmp_path, kind):
+    whole = b"\n".join(RAW) if kind == "jsonl" else b"[" + b",".join(RAW) + b"]"
+    (tmp_path / f"rows.{kind}").write_bytes(b"\xef\xbb\xbf" + whole)
+    source, refusals = DataSource(source=f"rows.{kind}"), Refusals()
+    prompts = to_prompts(load_rows(source, recipe), source, refusals=refusals)
+    assert [prompt.messages[0]["content"] for prompt in prompts] == ["a", "é"]
+    assert all(f"row {n}" in fault and "UTF-8" in fault for n, fault in zip((1, 2), refusals.faults, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_a_file_nested_too_deeply_is_named(recipe, tmp_path, kind):
+    (tmp_path / f"rows.{kind}").write_text("[" * 200_000 + "]" * 200_000)
+    with pytest.raises(CascadeError, match=rf"rows\.{kind}"):
+        load_rows(DataSource(source=f"rows.{kind}"), recipe)
+
+
+def test_a_saved_data_set_with_bytes_that_are_not_utf_8(recipe, tmp_path):
+    import datasets
+    import pyarrow
+
+    texts = pyarrow.array([b"a", b"\xff", b"c"], pyarrow.binary()).cast(pyarrow.string(), safe=False)
+    datasets.Dataset(datasets.table.InMemoryTable(pyarrow.table({"prompt": texts}))).save_to_disk(str(tmp_path / "set"))
+    source, refusals = DataSource(source="set"), Refusals()
+    prompts = to_prompts(load_rows(source, recipe), source, refusals=refusals)
+    assert [prompt.id for prompt in prompts] == ["set:0", "set:2"]
+    assert "row 1" in refusals.faults[0]

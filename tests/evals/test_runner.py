@@ -77,3 +77,12 @@ def test_a_completion_that_is_no_text_is_kept_like_any_other(tmp_path):
         for one in (odd, sample(2, 0, 1.0)):
             append_sample(file, one)
     assert read_samples(tmp_path / "s.jsonl") == [odd, sample(2, 0, 1.0)]
+
+
+def test_a_line_nested_too_deeply_is_ignored(tmp_path):
+    path = tmp_path / "s.jsonl"
+    with path.open("w") as file:
+        append_sample(file, sample(0, 0, 1.0))
+        file.write("[" * 200_000 + "]" * 200_000 + "\n")
+        append_sample(file, sample(1, 0, 0.0))
+    assert read_samples(path) == [sample(0, 0, 1.0), sample(1, 0, 0.0)]

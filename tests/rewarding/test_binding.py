@@ -162,3 +162,10 @@ def test_what_check_accepts_can_be_called(parameters, columns, keys, takes_all):
     if takes_all:
         assert set(bound) >= (columns | keys) - set(GIVEN)
         assert not any("takes no" in problem for problem in problems)
+
+
+def test_a_part_whose_text_is_null_says_nothing():
+    from cascade_rl.rewarding.binding import last_user_text
+
+    parts = [{"type": "text", "text": None}, {"type": "text", "text": "hi"}, {"type": "image"}]
+    assert last_user_text([{"role": "user", "content": parts}]) == "hi"

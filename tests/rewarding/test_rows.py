@@ -8,6 +8,7 @@ import pytest
 from cascade_rl.recipe import RewardConfig
 from cascade_rl.rewarding import Scorer
 from cascade_rl.rewarding.rows import MalformedRow, parse_row, rollout_of, score_lines
+from cascade_rl.rows import present
 from cascade_rl.types import Stop
 
 
@@ -56,7 +57,7 @@ def test_modes_ids_and_given_columns(project):
         ('{"answer": 1}', "`response`.*none"),
         ('{"response": 3}', r"`response`.*\bint\b"),
         ('{"response": "x", "truncated": "no"}', "`truncated`"),
-        ('{"response": "x", "messages": "hello"}', "`messages`"),
+        ('{"response": "x", "messages": [1]}', "`messages`"),
     ],
 )
 def test_what_is_no_row(line, message):
@@ -124,3 +125,48 @@ def test_half_a_surrogate_pair_costs_its_own_row(project, row):
     assert odd.malformed
     assert "line 2" in odd.error
     odd.error.encode()
+
+
+HELLO = [{"role": "user", "content": "hello"}]
+ROWS = [
+    {"prompt": "hello"},
+    {"prompt": HELLO},
+    {"messages": HELLO},
+    {"messages": json.dumps(HELLO)},
+    {"messages": [{"from": "human", "value": "hello"}]},
+    {"conversations": [{"from": "human", "value": "hello"}]},
+    {"messages": [], "prompt": "hello"},
+    {"messages": None, "prompt": "hello"},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]},
+    {"messages": [{"role": "user", "content": 3}]},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": None}]}]},
+    {"messages": [*HELLO, {"role": "assistant", "content": "hi"}]},
+    {"prompt": ""},
+    {"prompt": 5},
+    {"prompt": "hello", "images": ["a.png"]},
+    {"messages": [{"role": "user", "content": [{"type": "image"}]}]},
+]
+
+
+def test_a_question_is_read_as_a_stage_reads_it(project):
+    """The same rows, to a reward in ``score`` and as prompts of RL: the same text, or refused in both."""
+    from cascade_rl.data.refusals import Refusals
+    from cascade_rl.data.sources import to_prompts
+    from cascade_rl.recipe import DataSource
+    from cascade_rl.rewarding.binding import last_user_text
+
+    project.write("def score(response, prompt): return float(len(prompt))")
+    lines = [json.dumps({**row, "response": "x"}) for row in ROWS]
+    with Scorer(project.config(), [project.folder], 1, True) as scorer:
+        found = [result.value for result in score_lines(scorer, lines)]
+    assert found == [5.0] * 9 + [None] * 7
+    source, stage = DataSource(source="x"), []
+    for row in ROWS:
+        prompts = to_prompts([present(row)], source, refusals=Refusals())
+        stage.append(float(len(last_user_text(prompts[0].messages))) if prompts else None)
+    assert stage == found
+
+
+def test_a_row_without_a_question_can_be_scored():
+    prompt, _ = rollout_of({"response": "x", "answer": 3, "messages": []}, "7")
+    assert prompt.messages == ()

@@ -373,3 +373,10 @@ def test_a_criterion_with_a_null_weight_has_the_usual_one():
     with FakeServer(plan(said('{"criteria": [true, false]}'))) as server:
         row = {"criteria": [{"text": "a", "weight": None}, {"text": "b", "weight": 3}]}
         assert graded(server, row=row).value == pytest.approx(1 / 4)
+
+
+def test_a_part_whose_text_is_null_is_not_judged_as_none():
+    from rewards.judge import conversation
+
+    parts = [{"type": "text", "text": None}, {"type": "text", "text": "hi"}]
+    assert conversation([{"role": "user", "content": parts}]) == "[user]\n\nhi"
