@@ -143,7 +143,7 @@ def test_an_empty_format_string():
     assert mentions(format_problem(" "), "empty")
 
 
-@pytest.mark.parametrize("text", ["{question}", "a {{}} {q.x} {q[0]} {q!r} {q:>5} {q:{width}}", r"\boxed{{}} {q}"])
+@pytest.mark.parametrize("text", ["{question}", "a {{}} {q.x} {q[0]} {q!r} {q:>5}", r"\boxed{{}} {q}"])
 def test_format_strings_that_are_fine(text):
     assert format_problem(text) is None
 
@@ -317,3 +317,35 @@ def test_the_longest_rollout_of_any_mode_must_fit(load, keys, need, key):
     (problem,) = check_context(loaded, need - 1)
     assert f"stages.rl.{key}:" in str(problem)
     assert f" {need} " in str(problem)
+
+
+# --- Format specs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["{q:>10000}", "{q:010000}", "{w:.10000f}", "{q:,.2f}", "{q!r:^20}", "{q[99999]}"])
+def test_format_specs_of_ordinary_size_are_fine(text):
+    assert format_problem(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{q:>10001}",
+        "{q:999999999}",
+        "{w:.999999999f}",
+        "{q:9>999999999}",
+        "{q:" + "9" * 50 + "}",
+        "{q:>\u0661\u0660\u0660\u0660\u0660\u0660}",
+    ],
+)
+def test_a_huge_number_in_a_format_spec_is_refused(text):
+    assert mentions(format_problem(text), "10000")
+
+
+def test_a_number_too_long_to_read_is_refused():
+    assert mentions(format_problem("{q:" + "9" * 5000 + "}"), "format")
+
+
+@pytest.mark.parametrize("text", ["{q:{width}}", "{q:>{width}}", "{q:.{digits}f}", "{q:{w!r}}", "{q:{a:{b}}}"])
+def test_a_row_cannot_set_the_width_of_its_prompt(text):
+    assert mentions(format_problem(text), "width")
