@@ -19,7 +19,8 @@ from cascade_rl.recipe.problems import Keys, Misfit, Problem, suggestion
 from cascade_rl.recipe.schema import KINDS, Recipe, StageConfig
 from cascade_rl.recipe.sections import field_at, unknown_key
 from cascade_rl.recipe.tree import PlacedDict, PlacedList, place_of, plain, problem_at, stages_of
-from cascade_rl.recipe.wording import expected, mismatch, shown
+from cascade_rl.recipe.wording import mismatch
+from cascade_rl.type_words import expected, shown
 
 KINDS_ELSEWHERE = {
     **dict.fromkeys(("grpo", "ppo", "rloo", "dapo", "rlhf", "rlvr"), "rl"),
