@@ -18,6 +18,10 @@ def source_problems(source: DataSource) -> Iterator[tuple[Keys, str]]:
     """Keys within the source, and what is wrong there."""
     if not source.source.strip():
         yield ("source",), "is empty; name a file, a hub data set, or a generator as package.module:function"
+    for key in ("split", "config", "revision", "domain"):
+        text = getattr(source, key)
+        if text is not None and not text.strip():
+            yield (key,), "is empty; write a name, or leave the key out"
     if source.prompt is not None and (wrong := format_problem(source.prompt)):
         yield ("prompt",), wrong
     for column, pattern in source.extract.items():
