@@ -41,13 +41,13 @@ def expected(annotation: Any, constraints: list[Any]) -> str:
         return _one_of(arguments)
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         return " or ".join(expected(each, []) for each in arguments)
+    if is_model(annotation):
+        required = [name for name, info in annotation.model_fields.items() if info.is_required()]
+        keys = required or list(annotation.model_fields)[:3]
+        return f"a mapping with {'' if required else 'keys such as '}{', '.join(keys)}"
     kind = typing.get_origin(annotation) or annotation
     if not isinstance(kind, type):
         return f"a value of type {inspect.formatannotation(annotation)}"
-    if is_model(kind):
-        required = [name for name, info in kind.model_fields.items() if info.is_required()]
-        keys = required or list(kind.model_fields)[:3]
-        return f"a mapping with {'' if required else 'keys such as '}{', '.join(keys)}"
     if issubclass(kind, enum.Enum):
         return _one_of(tuple(member.value for member in kind))
     if issubclass(kind, collections.abc.Mapping):

@@ -55,9 +55,8 @@ def inner_problems(stages: Stages, benchmarks: Sequence[Any], root: PlacedDict) 
             problems.append(problem_at(root, ("stages", index, *inner), message))
     for keys, source in _sources(stages, benchmarks):
         problems += [problem_at(root, (*keys, *inner), message) for inner, message in source_problems(source)]
-    for index, entry in enumerate(benchmarks):
-        if isinstance(entry, BenchmarkByName) and entry.source is not None and not entry.source.strip():
-            keys: Keys = ("evaluate", "after_each_stage", index, "source")
+    for keys, text in _replaced_sources(benchmarks):
+        if not text.strip():
             problems.append(problem_at(root, keys, "is empty; name a file or folder, or leave the key out"))
     return problems
 
@@ -69,11 +68,9 @@ def check_files(loaded: LoadedRecipe) -> list[Problem]:
     problems = [
         Problem.at(loaded, keys, wrong) for keys, source in named if (wrong := _wrong_source(source, loaded.path, True))
     ]
-    for index, entry in enumerate(_benchmarks(loaded)):
-        if isinstance(entry, BenchmarkByName) and entry.source is not None:
-            keys: Keys = ("evaluate", "after_each_stage", index, "source")
-            if wrong := _wrong_source(entry.source, loaded.path, False):
-                problems.append(Problem.at(loaded, keys, wrong))
+    for keys, text in _replaced_sources(_benchmarks(loaded)):
+        if wrong := _wrong_source(text, loaded.path, False):
+            problems.append(Problem.at(loaded, keys, wrong))
     for keys, model in _models(loaded):
         if not (is_hub_id(model) or looks_like_path(model) or resolve_path(model, loaded.path)):
             message = f"{model!r} is neither a folder beside the recipe or in the working folder, nor {HUB_ID}"
@@ -173,6 +170,13 @@ def _sources(stages: Stages, benchmarks: Sequence[Any]) -> Iterator[tuple[Keys, 
     for index, entry in enumerate(benchmarks):
         for number, source in enumerate(entry.data if isinstance(entry, BenchmarkConfig) else ()):
             yield ("evaluate", "after_each_stage", index, "data", number), source
+
+
+def _replaced_sources(benchmarks: Sequence[Any]) -> Iterator[tuple[Keys, str]]:
+    """What shipped benchmarks read instead of their own rows, with its keys."""
+    for index, entry in enumerate(benchmarks):
+        if isinstance(entry, BenchmarkByName) and entry.source is not None:
+            yield ("evaluate", "after_each_stage", index, "source"), entry.source
 
 
 def _unique_stage_names(root: PlacedDict) -> Iterator[Problem]:

@@ -36,7 +36,7 @@ def is_hub_id(text: str) -> bool:
     """Whether ``text`` can name a model or data set of the hub: ``name`` or ``owner/name``. No owner is called like a
     file (``rows.jsonl/x``)."""
     found = _HUB_ID.fullmatch(text)
-    return bool(found) and not looks_like_path(text) and not looks_like_path(found.group(1) or "")
+    return found is not None and not looks_like_path(text) and not looks_like_path(found.group(1) or "")
 
 
 def is_generator(text: str) -> bool:
