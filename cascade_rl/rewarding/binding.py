@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from inspect import Parameter
 from typing import Any
 
-from cascade_rl.arguments import type_problems
 from cascade_rl.rewarding.loading import LoadedReward
 from cascade_rl.rewarding.records import FRAMEWORK_KEYS, ScoreCall
 from cascade_rl.rewarding.response import response_text
@@ -101,6 +100,8 @@ def _unused(loaded: LoadedReward) -> Iterator[str]:
 
 def _of_another_type(loaded: LoadedReward, columns: set[str]) -> list[str]:
     """Keys of the section that the reward annotates otherwise. Values of columns are judged row by row, by the call."""
+    from cascade_rl.arguments import type_problems  # here, since workers import this module and must not load pydantic
+
     given, function = loaded.settings.params, loaded.target
     of_call = {key: value for key, value in given.items() if key not in columns and key not in GIVEN}
     found: list[str] = []
