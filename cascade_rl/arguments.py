@@ -11,7 +11,11 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
+from cascade_rl.type_words import expected, required_type, shown
+
 _ANYTHING = ConfigDict(arbitrary_types_allowed=True)
+_NO_JSON = ("is_instance_of", "is_subclass_of", "callable_type", "needs_python_object")
+"""Findings about classes, functions and objects, which no JSON value is: nothing can be said against the value."""
 
 
 def argument_problems(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Iterator[str]:
@@ -33,10 +37,36 @@ def argument_problems(function: Callable[..., Any], arguments: Mapping[str, Any]
     for name, parameter in named.items():
         if name not in arguments and parameter.default is parameter.empty:
             yield f"needs `{name}`"
+    yield from type_problems(function, arguments)
+
+
+def type_problems(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one sentence for each of ``arguments`` that a parameter takes by name and annotates with another type.
+
+    The parameter's own default always fits, whatever the annotation says.
+    """
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return
     annotations = _annotations(function)
     for name, value in arguments.items():
-        if name in named and name in annotations and not fits(value, annotations[name]):
-            yield f"`{name}` must be {inspect.formatannotation(annotations[name])}, not {json.dumps(value)[:80]}"
+        parameter = parameters.get(name)
+        if parameter is None or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        is_default = type(value) is type(parameter.default) and value == parameter.default
+        if name in annotations and not is_default and not fits(value, annotations[name]):
+            yield f"`{name}` must be {_wanted(annotations[name])}, not {_found(value)}"
+
+
+def _wanted(annotation: Any) -> str:
+    """What an argument may be; ``X | None`` is ``..., or nothing``."""
+    return expected(annotation, []) + (", or nothing" if required_type(annotation) is not annotation else "")
+
+
+def _found(value: Any) -> str:
+    """The value itself, lists and mappings too, since it may be one of their entries that does not fit."""
+    return json.dumps(value)[:80] if value and isinstance(value, list | dict) else shown(value)
 
 
 def fits(value: Any, annotation: Any) -> bool:
@@ -48,13 +78,18 @@ def fits(value: Any, annotation: Any) -> bool:
     try:
         adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        # No JSON value is an instance of a class that pydantic does not know.
-        return any(finding["type"] in ("is_instance_of", "needs_python_object") for finding in error.errors())
+        return any(finding["type"] in _NO_JSON for finding in error.errors())
+    except PydanticUserError:  # a name in the annotation that only a type checker knows
+        return True
     return True
 
 
 def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
-    target = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+    target: Any = function
+    if inspect.isclass(function):
+        target = function.__init__  # type: ignore[misc]
+    elif not inspect.isroutine(function):
+        target = type(function).__call__
     try:
         return typing.get_type_hints(target)
     except Exception:  # a name that only a type checker imports, an object without annotations

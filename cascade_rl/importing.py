@@ -30,6 +30,11 @@ def import_by_path(path: str, folders: Iterable[Path], what: str, must_be_callab
     module_name, _, name = path.partition(":")
     if not module_name or not name:
         raise CascadeError(f"{what} {path!r} must look like package.module:function")
+    if not all(module_name.split(".")):
+        raise CascadeError(
+            f"{what} {path!r}: {module_name!r} is no full name of a module; write package.module:function, "
+            "with a name before and after each dot (relative names have no package to start from)"
+        )
     with searched_first(folders):
         try:
             module = importlib.import_module(module_name)

@@ -10,12 +10,23 @@ import pytest
 ROOT = Path(__file__).parents[1]
 IN_THE_SANDBOX = ROOT / "cascade_rl" / "rewarding" / "sandbox" / "inside"
 """Started under another name, in an interpreter that has nothing else of ours: its imports are relative."""
-BASE = {"types", "processes", "fingerprints", "importing", "arguments", "source_code", "json_lines", "rows"}
+BASE = {
+    "types",
+    "processes",
+    "fingerprints",
+    "importing",
+    "type_words",
+    "arguments",
+    "source_code",
+    "json_lines",
+    "rows",
+}
 ALLOWED = {
     "types": set(),
     "processes": set(),
     "importing": {"types"},
-    "arguments": set(),
+    "type_words": set(),
+    "arguments": {"type_words"},
     "fingerprints": set(),
     "source_code": {"importing", "fingerprints"},
     "json_lines": set(),

@@ -31,7 +31,7 @@ def preflight(loaded: LoadedRecipe, world_size: int) -> None:
     problems += _check_model_arguments(loaded)
     problems += [] if problems else _check_data_and_content(loaded)
     context = _context_tokens(loaded)
-    if context is not None:
+    if isinstance(context, int) and not isinstance(context, bool) and context > 0:  # else unknown, or refused above
         problems += [*check_context(loaded, context), *_check_benchmark_context(loaded, context)]
     problems += check_launch(loaded, launch_of(loaded), world_size)
     if problems:

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from cascade_rl.recipe.merging import merged_recipes
-from cascade_rl.recipe.problems import Problem, RecipeError, suggestion
+from cascade_rl.recipe.problems import Place, Problem, RecipeError, suggestion
 from cascade_rl.recipe.reading import read_yaml
 from cascade_rl.recipe.tree import PlacedDict, PlacedList, problem_at, stage_name, stage_names, stages_of
+from cascade_rl.type_words import shown
 
 
 def read_with_bases(path: Path) -> tuple[PlacedDict, tuple[Path, ...], list[Problem]]:
@@ -46,23 +47,35 @@ def _without_strays(child: PlacedDict, base: PlacedDict, base_file: Path) -> tup
     if not isinstance(base.get("stages"), PlacedList) or not isinstance(child.get("stages"), PlacedList):
         return child, []
     stages, problems = PlacedList(stages_of(child).place), []
+    first: dict[str | None, Place] = {}
     for index, (stage, place) in enumerate(zip(stages_of(child), stages_of(child).places, strict=True)):
-        if stage_name(stage) in names or (isinstance(stage, PlacedDict) and {"kind", "extends"} & stage.keys()):
+        name = stage_name(stage)
+        is_new = isinstance(stage, PlacedDict) and any(stage.get(key) is not None for key in ("kind", "extends"))
+        if is_new or (name in names and name not in first):
             stages.add(stage, place)
         else:
-            problems.append(Problem(place, f"stages.{index}", _stray(stage, [n for n in names if n], base_file)))
+            before = first.get(name) if name in names else None
+            wrong = _stray(stage, [n for n in names if n], base_file, before)
+            problems.append(Problem(place, f"stages.{index}", wrong))
+        first.setdefault(name, place)
     return child.replaced("stages", stages, child.places["stages"]), problems
 
 
-def _stray(stage: object, names: list[str], base_file: Path) -> str:
-    """What is wrong with an entry that no stage of the base belongs to."""
+def _stray(stage: object, names: list[str], base_file: Path, before: Place | None) -> str:
+    """What is wrong with an entry that no stage of the base belongs to, or whose stage has an entry at ``before``."""
     if not isinstance(stage, PlacedDict):
-        return f"must be a mapping with the `name` of a stage of {base_file}, or a new stage with `kind`, not {stage!r}"
+        return (
+            f"must be a mapping with the `name` of a stage of {base_file}, or a new stage with `kind`, "
+            f"not {shown(stage)}"
+        )
     name = stage.get("name")
     if name is None:
         return f"has no `name`, so it belongs to no stage; {base_file} has {', '.join(names) or 'none'}"
+    if before is not None:
+        return f"stage {name} is listed twice (the first: {before}); write all its keys into one entry"
     hint = suggestion(str(name), names, "its stages are")
-    return f"{base_file} has no stage {name!r}; {hint} A new stage needs `kind` or `extends`."
+    stop = "" if hint.endswith("?") else "."
+    return f"{base_file} has no stage {shown(name)}; {hint}{stop} A new stage needs `kind` or `extends`."
 
 
 def _base_of(tree: PlacedDict, files: list[Path]) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cascade_rl.recipe import references
@@ -12,7 +13,7 @@ from cascade_rl.recipe.gate_checks import gate_problems
 from cascade_rl.recipe.loaded import LoadedRecipe
 from cascade_rl.recipe.measuring import BenchmarkByName, BenchmarkConfig, PairBenchmark
 from cascade_rl.recipe.parts import DataSource
-from cascade_rl.recipe.paths import looks_like_path, resolve_path
+from cascade_rl.recipe.paths import is_generator, is_hub_id, looks_like_path, resolve_path
 from cascade_rl.recipe.problems import Keys, Problem
 from cascade_rl.recipe.schema import DistillStage, RewardModelStage, RolloutStage, SftStage, StageConfig
 from cascade_rl.recipe.tree import PlacedDict, place_of, problem_at, stage_names
@@ -42,25 +43,65 @@ def structure_problems(
             )
             for key, message in own:
                 problems.append(problem_at(root, ("stages", index, key), message))
-            for inner, message in contradictions(stage):
-                problems.append(problem_at(root, ("stages", index, *inner), message))
-    for keys, source in _sources(stages, benchmarks):
-        problems += [problem_at(root, (*keys, *inner), message) for inner, message in source_problems(source)]
+    problems += inner_problems(stages, benchmarks, root)
     return [*problems, *gate_problems(stages, benchmarks, root, skipped)]
 
 
+def inner_problems(stages: Stages, benchmarks: Sequence[Any], root: PlacedDict) -> list[Problem]:
+    """What is wrong within a stage or benchmark, whatever others the recipe has: contradictions and data sources."""
+    problems = []
+    for index, stage in enumerate(stages):
+        for inner, message in contradictions(stage) if stage else ():
+            problems.append(problem_at(root, ("stages", index, *inner), message))
+    for keys, source in _sources(stages, benchmarks):
+        problems += [problem_at(root, (*keys, *inner), message) for inner, message in source_problems(source)]
+    for keys, text in _replaced_sources(benchmarks):
+        if not text.strip():
+            problems.append(problem_at(root, keys, "is empty; name a file or folder, or leave the key out"))
+    return problems
+
+
 def check_files(loaded: LoadedRecipe) -> list[Problem]:
-    """Local data files must exist, of stages and of benchmarks."""
+    """Local data files must exist; a source or model that is no file must have the form of a generator or hub id."""
     recipe = loaded.recipe
     named = [((*keys, "source"), source.source) for keys, source in _sources(recipe.stages, _benchmarks(loaded))]
-    for index, entry in enumerate(_benchmarks(loaded)):
-        if isinstance(entry, BenchmarkByName) and entry.source is not None:
-            named.append((("evaluate", "after_each_stage", index, "source"), entry.source))
-    return [
-        Problem.at(loaded, keys, f"there is no file {source} beside the recipe or in the working folder")
-        for keys, source in named
-        if looks_like_path(source) and resolve_path(source, loaded.path) is None
+    problems = [
+        Problem.at(loaded, keys, wrong) for keys, source in named if (wrong := _wrong_source(source, loaded.path, True))
     ]
+    for keys, text in _replaced_sources(_benchmarks(loaded)):
+        if wrong := _wrong_source(text, loaded.path, False):
+            problems.append(Problem.at(loaded, keys, wrong))
+    for keys, model in _models(loaded):
+        if not (is_hub_id(model) or looks_like_path(model) or resolve_path(model, loaded.path)):
+            message = f"{model!r} is neither a folder beside the recipe or in the working folder, nor {HUB_ID}"
+            problems.append(Problem.at(loaded, keys, message))
+    return problems
+
+
+HUB_ID = "a hub id (name or owner/name, of letters, digits, dots, dashes and underscores)"
+
+
+def _wrong_source(source: str, recipe_path: Path, may_generate: bool) -> str | None:
+    """Why ``source`` cannot lead to rows; None when it may."""
+    if resolve_path(source, recipe_path) is not None or is_hub_id(source) or (may_generate and is_generator(source)):
+        return None
+    if looks_like_path(source):
+        return f"there is no file {source} beside the recipe or in the working folder"
+    generator = ", nor a generator as package.module:function" if may_generate else ""
+    return f"{source!r} is neither a file beside the recipe or in the working folder, nor {HUB_ID}{generator}"
+
+
+def _models(loaded: LoadedRecipe) -> Iterator[tuple[Keys, str]]:
+    """Every model that is no stage, with its keys."""
+    recipe = loaded.recipe
+    names = {stage.name for stage in recipe.stages} | {"model"}
+    yield ("model",), recipe.model
+    for index, stage in enumerate(recipe.stages):
+        if stage.init is not None and stage.init not in names:
+            yield ("stages", index, "init"), stage.init
+        for domain, teacher in (stage.teachers_by_domain if isinstance(stage, DistillStage) else {}).items():
+            if teacher.model is not None and teacher.stage is None:
+                yield ("stages", index, *(("teachers", domain) if domain else ("teacher",)), "model"), teacher.model
 
 
 def check_context(loaded: LoadedRecipe, context_tokens: int) -> list[Problem]:
@@ -129,6 +170,13 @@ def _sources(stages: Stages, benchmarks: Sequence[Any]) -> Iterator[tuple[Keys, 
     for index, entry in enumerate(benchmarks):
         for number, source in enumerate(entry.data if isinstance(entry, BenchmarkConfig) else ()):
             yield ("evaluate", "after_each_stage", index, "data", number), source
+
+
+def _replaced_sources(benchmarks: Sequence[Any]) -> Iterator[tuple[Keys, str]]:
+    """What shipped benchmarks read instead of their own rows, with its keys."""
+    for index, entry in enumerate(benchmarks):
+        if isinstance(entry, BenchmarkByName) and entry.source is not None:
+            yield ("evaluate", "after_each_stage", index, "source"), entry.source
 
 
 def _unique_stage_names(root: PlacedDict) -> Iterator[Problem]:

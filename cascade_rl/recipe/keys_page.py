@@ -9,8 +9,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from cascade_rl.recipe.schema import KINDS, Recipe, RolloutStage, StageConfig
-from cascade_rl.recipe.sections import is_model, required_type
-from cascade_rl.recipe.wording import expected
+from cascade_rl.type_words import expected, is_model, required_type
 
 HEAD = """# All keys of a recipe
 

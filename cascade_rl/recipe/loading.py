@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cascade_rl.recipe import references
 from cascade_rl.recipe.bases import read_with_bases
-from cascade_rl.recipe.checks import structure_problems
+from cascade_rl.recipe.checks import inner_problems, structure_problems
 from cascade_rl.recipe.loaded import LoadedRecipe
 from cascade_rl.recipe.overrides import with_overrides
 from cascade_rl.recipe.problems import Problem, RecipeError
 from cascade_rl.recipe.schema import Recipe, RewardModelStage, StageConfig
 from cascade_rl.recipe.stages import with_defaults, with_extends, without_skipped
-from cascade_rl.recipe.tree import stage_names
-from cascade_rl.recipe.validation import skipped_problems, validate
+from cascade_rl.recipe.tree import PlacedDict, stage_names, stages_of
+from cascade_rl.recipe.validation import validate, validate_stages
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
@@ -31,12 +32,13 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe
     problems += found
     root, found = with_extends(root)
     problems += found
+    whole = root
     root, left_out, found = without_skipped(root)
     skipped = tuple(name or "" for name in stage_names(left_out))
     problems += found
     root, found = with_defaults(root)
     problems += found
-    problems += skipped_problems(with_defaults(left_out)[0])
+    problems += _skipped_problems(with_defaults(left_out)[0], whole)
     valid = validate(root)
     names = stage_names(root)
     stages = _with_parents(valid.stages, names)
@@ -45,6 +47,19 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe
     if problems or valid.recipe is None:
         raise RecipeError(_in_order(problems, files), path)
     return LoadedRecipe(_resolved(valid.recipe, stages), path, files, root, skipped)
+
+
+def _skipped_problems(left_out: PlacedDict, whole: PlacedDict) -> list[Problem]:
+    """What is wrong with skipped stages by themselves, and where they start: it would wait unseen for ``skip: false``.
+
+    ``whole`` has all stages, skipped or not.
+    """
+    stages, problems = validate_stages(left_out)
+    problems += inner_problems(stages, (), left_out)
+    for index, stage in enumerate(stages_of(whole)):
+        if isinstance(stage, PlacedDict) and stage.get("skip") is True:
+            problems += references.parent(whole, index, ())
+    return problems
 
 
 def _in_order(problems: list[Problem], files: tuple[Path, ...]) -> list[Problem]:

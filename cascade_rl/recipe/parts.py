@@ -55,8 +55,9 @@ class DataSource(Section):
     extract: dict[str, str] = {}
     """Column -> regular expression whose first group replaces the column, e.g. ``answer: '####\\s*(.*)$'``."""
     prompt: str | None = None
-    """User message as a format string over columns (``"{question}\\n\\nThink first."``). Without it a row brings
-    ``messages`` or ``conversations`` (a conversation) or ``prompt`` (text or messages)."""
+    """User message as a format string over columns (``"{question}\\n\\nThink first."``; widths up to 10000, written as
+    numbers). Without it a row brings ``messages`` or ``conversations`` (a conversation) or ``prompt`` (text or
+    messages)."""
     limit: int | None = Field(None, ge=1)
     """Use only the first rows."""
     repeat: int = Field(1, ge=1)

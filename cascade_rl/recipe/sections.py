@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import types
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +11,7 @@ from pydantic import BaseModel
 
 from cascade_rl.recipe.problems import Keys, nearest
 from cascade_rl.recipe.schema import KINDS, Recipe, StageConfig
+from cascade_rl.type_words import is_model, required_type
 
 Model = type[BaseModel]
 FILE_KEYS = ("base", "defaults")
@@ -44,14 +44,6 @@ def field_at(model: Model, keys: Keys) -> tuple[Any, list[Any]] | None:
     return annotation, constraints
 
 
-def required_type(annotation: Any) -> Any:
-    """``X`` for ``X | None``; anything else as it is."""
-    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
-        inner = [argument for argument in typing.get_args(annotation) if argument is not type(None)]
-        return inner[0] if len(inner) == 1 else annotation
-    return annotation
-
-
 ELSEWHERE = {
     "beta": "loss.kl",
     "kl_coef": "loss.kl",
@@ -74,10 +66,6 @@ ELSEWHERE = {
     "max_grad_norm": "grad_clip",
 }
 """What other frameworks, or common sense, call the keys of a stage."""
-
-
-def is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def unknown_key(model: Model, keys: Keys) -> str:

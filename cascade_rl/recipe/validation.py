@@ -19,7 +19,8 @@ from cascade_rl.recipe.problems import Keys, Misfit, Problem, suggestion
 from cascade_rl.recipe.schema import KINDS, Recipe, StageConfig
 from cascade_rl.recipe.sections import field_at, unknown_key
 from cascade_rl.recipe.tree import PlacedDict, PlacedList, place_of, plain, problem_at, stages_of
-from cascade_rl.recipe.wording import expected, mismatch, shown
+from cascade_rl.recipe.wording import mismatch
+from cascade_rl.type_words import expected, shown
 
 KINDS_ELSEWHERE = {
     **dict.fromkeys(("grpo", "ppo", "rloo", "dapo", "rlhf", "rlvr"), "rl"),
@@ -58,12 +59,11 @@ def validate(root: PlacedDict) -> Validated:
     return Validated(recipe, stages, benchmarks, validator.problems)
 
 
-def skipped_problems(root: PlacedDict) -> list[Problem]:
-    """What is wrong with the stages of ``root``, which are skipped: a misspelt key would wait there unseen."""
+def validate_stages(root: PlacedDict) -> tuple[tuple[StageConfig | None, ...], list[Problem]]:
+    """The stages of ``root`` typed, None for one with problems, and these problems; nothing else of the tree."""
     validator = _Validator(root)
-    for index, stage in enumerate(stages_of(root)):
-        validator.stage(stage, ("stages", index))
-    return validator.problems
+    stages = tuple(validator.stage(stage, ("stages", index)) for index, stage in enumerate(stages_of(root)))
+    return stages, validator.problems
 
 
 class _Validator:
@@ -119,7 +119,7 @@ class _Validator:
         if isinstance(kind, str) and kind in KINDS:
             ignore = _of_incomplete if incomplete else None
             return self.typed(KINDS[kind], plain(stage.without("extends")), keys, ignore)
-        if "kind" in stage:
+        if kind is not None:
             meant = KINDS_ELSEWHERE.get(str(kind).lower())
             hint_ = f"it is {meant} here" if meant else suggestion(str(kind), KINDS, "kinds are")
             self.report(keys, ("kind",), f"there is no kind {shown(kind)}; {hint_}")

@@ -67,7 +67,7 @@ def last_user_text(messages: Sequence[Message]) -> str:
 
 def check_binding(loaded: LoadedReward, columns: set[str]) -> list[str]:
     """What is wrong with the reward's parameters, given the columns that every row has. Empty when all are bound."""
-    return [*_missing(loaded, columns), *_unused(loaded)]
+    return [*_missing(loaded, columns), *_unused(loaded), *_of_another_type(loaded, columns)]
 
 
 def _missing(loaded: LoadedReward, columns: set[str]) -> Iterator[str]:
@@ -96,6 +96,20 @@ def _unused(loaded: LoadedReward) -> Iterator[str]:
         elif not takes_all:
             near = _nearest(key, [*named, *(loaded.constructor or {}), *SECTION_KEYS])
             yield f"{use} takes no `{key}`" + (f"; did you mean {near}?" if near else "")
+
+
+def _of_another_type(loaded: LoadedReward, columns: set[str]) -> list[str]:
+    """Keys of the section that the reward annotates otherwise. Values of columns are judged row by row, by the call."""
+    from cascade_rl.arguments import type_problems  # here, since workers import this module and must not load pydantic
+
+    given, function = loaded.settings.params, loaded.target
+    of_call = {key: value for key, value in given.items() if key not in columns and key not in GIVEN}
+    found: list[str] = []
+    if loaded.constructor is not None:
+        found += type_problems(function, {key: given[key] for key in given if key in loaded.constructor_keys})
+        function = function.score  # type: ignore[attr-defined]
+    found += type_problems(function, of_call)
+    return [f"{loaded.settings.use}: {message}" for message in dict.fromkeys(found)]  # both may take the same key
 
 
 def _required(parameters: Mapping[str, Parameter]) -> list[str]:

@@ -64,3 +64,14 @@ def test_the_limit_of_a_row_is_checked(folder):
     (folder / "rl.jsonl").write_text(json.dumps({"prompt": "r", "max_new_tokens": "many"}) + "\n")
     (found,) = problems(folder)
     assert mentions(found, "`max_new_tokens`", "whole", "1", "'many'")
+
+
+@pytest.mark.parametrize("value", ["abc", "'512'", "[1]", "{a: 1}", "true", "0", "-5", "1.5", "null"])
+def test_a_refused_context_is_one_problem(folder, value):
+    (found,) = problems(folder, f"model_args.context={value}")
+    assert mentions(found, "model_args.context", "whole")
+
+
+def test_a_context_too_short_for_the_stage_is_reported(folder):
+    (found,) = problems(folder, "model_args.context=512")
+    assert mentions(found, "stages.rl.rollout.max_new_tokens", "1024", "512")

@@ -8,7 +8,7 @@ import pytest
 from cascade_rl.recipe import RecipeError, load_recipe
 from cascade_rl.recipe.checks import check_context, check_files, check_structure
 from cascade_rl.recipe.data_checks import format_problem, pattern_problem
-from cascade_rl.recipe.paths import looks_like_path, resolve_path
+from cascade_rl.recipe.paths import is_generator, is_hub_id, looks_like_path, resolve_path
 from tests.messages import mentions, says, says_each
 
 
@@ -143,7 +143,7 @@ def test_an_empty_format_string():
     assert mentions(format_problem(" "), "empty")
 
 
-@pytest.mark.parametrize("text", ["{question}", "a {{}} {q.x} {q[0]} {q!r} {q:>5} {q:{width}}", r"\boxed{{}} {q}"])
+@pytest.mark.parametrize("text", ["{question}", "a {{}} {q.x} {q[0]} {q!r} {q:>5}", r"\boxed{{}} {q}"])
 def test_format_strings_that_are_fine(text):
     assert format_problem(text) is None
 
@@ -317,3 +317,106 @@ def test_the_longest_rollout_of_any_mode_must_fit(load, keys, need, key):
     (problem,) = check_context(loaded, need - 1)
     assert f"stages.rl.{key}:" in str(problem)
     assert f" {need} " in str(problem)
+
+
+# --- Format specs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["{q:>10000}", "{q:010000}", "{w:.10000f}", "{q:,.2f}", "{q!r:^20}", "{q[99999]}"])
+def test_format_specs_of_ordinary_size_are_fine(text):
+    assert format_problem(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{q:>10001}",
+        "{q:999999999}",
+        "{w:.999999999f}",
+        "{q:9>999999999}",
+        "{q:" + "9" * 50 + "}",
+        "{q:>\u0661\u0660\u0660\u0660\u0660\u0660}",
+    ],
+)
+def test_a_huge_number_in_a_format_spec_is_refused(text):
+    assert mentions(format_problem(text), "10000")
+
+
+def test_a_number_too_long_to_read_is_refused():
+    assert mentions(format_problem("{q:" + "9" * 5000 + "}"), "format")
+
+
+@pytest.mark.parametrize("text", ["{q:{width}}", "{q:>{width}}", "{q:.{digits}f}", "{q:{w!r}}", "{q:{a:{b}}}"])
+def test_a_row_cannot_set_the_width_of_its_prompt(text):
+    assert mentions(format_problem(text), "width")
+
+
+# --- Sources and models that can exist -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["openai/gsm8k", "gpt2", "Qwen/Qwen3-8B-Base", "a_b/c.d-e", "my.org/data", "x"])
+def test_hub_ids(text):
+    assert is_hub_id(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "a/b/c",
+        "a/",
+        "/a",
+        "a//b",
+        "foo bar",
+        "gen:",
+        "owner/name:x",
+        "rows.jsonl/x",
+        " a/b",
+        "a/b\n",
+        "é",
+        "-a",
+        "a/..",
+    ],
+)
+def test_what_is_no_hub_id(text):
+    assert not is_hub_id(text)
+
+
+@pytest.mark.parametrize("text", ["gen:", ":plain", ".pkg:rows", "a..b:rows", "a:b:c", "a.b", "a-b:c"])
+def test_what_is_no_generator(text):
+    assert not is_generator(text)
+
+
+@pytest.mark.parametrize("source", ["gen:", ":plain", "foo bar", "a/b/c", "owner/name:x", "rows.jsonl/x", ".g:rows"])
+def test_a_source_that_can_be_nothing_is_refused(load, valid, source):
+    text = valid.replace("source: rows.jsonl", f"source: '{source}'", 1).replace("source: rows.jsonl", "source: a/b")
+    (found,) = texts(check_files(load(text)))
+    says(found, "recipe.yaml:6: stages.sft-1.data.0.source", f"'{source}'", "hub", "package.module:function")
+
+
+def test_a_benchmark_is_read_from_a_file_or_the_hub(load, valid):
+    text = valid.replace("rows.jsonl", "a/b") + "evaluate: {after_each_stage: [{use: aime24, source: 'm:rows'}]}\n"
+    (found,) = texts(check_files(load(text)))
+    says(found, "recipe.yaml:15: evaluate.after_each_stage.0.source", "'m:rows'", "hub")
+
+
+def test_a_model_that_can_be_nothing_is_refused(load, valid):
+    text = valid.replace("rows.jsonl", "a/b").replace("kind: rl", "kind: rl\n    init: 'a/'")
+    loaded = load(text.replace("tiny-qwen3", "a/b/c"))
+    says_each(
+        texts(check_files(loaded)), ("recipe.yaml:2: model", "'a/b/c'"), ("recipe.yaml:11: stages.math.init", "'a/'")
+    )
+    Path("a/b/c").mkdir(parents=True)
+    assert check_files(loaded) == []
+
+
+@pytest.mark.parametrize("key", ["split", "revision", "config", "domain"])
+def test_an_empty_text_of_a_source_is_refused(problem, valid, key):
+    found = problem(valid.replace("source: rows.jsonl", f"source: rows.jsonl, {key}: ' '", 1))
+    says(found, f"recipe.yaml:6: stages.sft-1.data.0.{key}", "empty")
+
+
+def test_an_empty_source_of_a_benchmark_is_refused(problem, valid):
+    found = problem(valid + "evaluate: {after_each_stage: [{use: aime24, source: ''}]}\n")
+    says(found, "recipe.yaml:15: evaluate.after_each_stage.0.source", "empty")

@@ -133,7 +133,7 @@ VALUES = st.recursive(
 SOURCES = st.fixed_dictionaries(
     {"source": TEXT.filter(str.strip)},
     optional={"args": st.dictionaries(TEXT, VALUES, max_size=3), "columns": st.dictionaries(TEXT, TEXT, max_size=2),
-              "config": TEXT, "limit": st.integers(1, 10**6)},
+              "config": TEXT.filter(str.strip), "limit": st.integers(1, 10**6)},
 )  # fmt: skip
 SFT = st.fixed_dictionaries(
     {"kind": st.just("sft"), "data": st.lists(SOURCES, min_size=1, max_size=2), "learning_rate": RATES,

@@ -282,3 +282,54 @@ def test_a_skipped_stage_is_read_like_the_others(problems, valid, wrong, key):
 def test_a_stage_that_is_skipped_from_nothing_is_refused(problem, valid):
     found = problem(valid + "  - {name: never, skip: true}\n")
     says(found, "recipe.yaml:15: stages.never.kind", "missing")
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "more"),
+    [
+        ("sft", "warmup_steps", "warmup_steps: 10"),
+        ("sft", "min_learning_rate", "min_learning_rate: 1"),
+        ("rl", "init", "init: nowhere"),
+        ("rl", "stop_window", "stop_window: 3"),
+        ("rl", "data.0.source", ""),
+        ("rl", "data.0.prompt", ""),
+    ],
+)
+def test_a_skipped_stage_is_checked_across_keys(problem, valid, stage, key, more):
+    head = f"    kind: {stage}\n    data: [{{source: rows.jsonl"
+    wrong = {"data.0.source": "source: ''", "data.0.prompt": "source: rows.jsonl, prompt: Add."}.get(key)
+    data = f"    data: [{{{wrong or 'source: rows.jsonl'}"
+    text = valid.replace(head, f"    kind: {stage}\n    skip: true\n{f'    {more}' if more else '    seed: 1'}\n{data}")
+    name = {"sft": "sft-1", "rl": "math"}[stage]
+    assert f" stages.{name}.{key}: " in problem(text)
+
+
+def test_a_skipped_stage_may_start_from_any_earlier_one(load, valid):
+    text = valid.replace("kind: sft", "kind: sft\n    skip: true") + (
+        "  - {name: a, extends: math, init: sft-1, skip: true}\n  - {name: b, extends: math, init: math, skip: true}\n"
+    )
+    assert load(text).skipped == ("sft-1", "a", "b")
+
+
+@pytest.mark.parametrize("first", ["{name: math, skip: true}", "{name: math, steps: 2}", "{name: math}"])
+def test_a_stage_of_the_base_is_changed_by_one_entry(problem, valid, first):
+    child = f"base: base.yaml\nstages:\n  - {first}\n  - {{name: math, steps: 3}}\n"
+    says(problem(child, base=valid), "recipe.yaml:4: stages.1", "math", "twice", "recipe.yaml:3")
+
+
+def test_a_skipped_stage_of_the_base_can_be_written_anew(load, valid):
+    new = "{name: math, kind: sft, data: [{source: x}], learning_rate: 1e-3, steps: 3}"
+    loaded = load(f"base: base.yaml\nstages:\n  - {{name: math, skip: true}}\n  - {new}\n", base=valid)
+    assert [(stage.name, stage.kind) for stage in loaded.recipe.stages] == [("sft-1", "sft"), ("math", "sft")]
+
+
+def test_strays_are_described_in_whole_sentences(problem, valid):
+    found = problem("base: base.yaml\nstages: [{name: zzz, steps: 3}]\n", base=valid)
+    assert "math. A new stage" in found
+    says(problem("base: base.yaml\nstages:\n  -\n", base=valid), "recipe.yaml:3: stages.0", "nothing")
+
+
+@pytest.mark.parametrize("kind", ["", "null", "~"])
+def test_an_empty_kind_is_missing(problem, valid, kind):
+    found = problem(valid.replace("kind: rl", f"kind: {kind}"))
+    says(found, "recipe.yaml:10: stages.math.kind", "missing", "reward_model")

@@ -169,3 +169,60 @@ def test_a_part_whose_text_is_null_says_nothing():
 
     parts = [{"type": "text", "text": None}, {"type": "text", "text": "hi"}, {"type": "image"}]
     assert last_user_text([{"role": "user", "content": parts}]) == "hi"
+
+
+FUNCTION = """
+from __future__ import annotations
+from typing import Literal
+def score(response, *, tol: float = 0.1, mode: Literal["a", "b"] = "a", names: list[str] | None = None, free=1): return 0
+"""
+CLASS = """
+class score:
+    def __init__(self, model: str, size: int = 1, **rest: float): pass
+    def score(self, response, *, size: int, strict: bool = True): return 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "keys"),
+    [
+        (FUNCTION, {}),
+        (FUNCTION, {"tol": 1, "mode": "b", "names": None, "free": [1]}),
+        (FUNCTION, {"tol": 0.5, "names": ["x"], "free": "anything"}),
+        (CLASS, {"model": "stage:rm", "size": 3, "strict": False, "rest": "a name, no parameter"}),
+    ],
+)
+def test_options_of_the_annotated_type_pass(project, source, keys):
+    assert check_binding(project.load(source, **keys), set()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "keys", "named"),
+    [
+        (FUNCTION, {"tol": "a"}, "`tol` must be a number"),
+        (FUNCTION, {"tol": True}, "`tol` must be a number"),
+        (FUNCTION, {"tol": None}, "`tol` must be a number"),
+        (FUNCTION, {"mode": "c"}, "`mode` must be one of a or b"),
+        (FUNCTION, {"names": "x"}, "`names` must be a list of text, or nothing"),
+        (CLASS, {"model": 3, "size": 1}, "`model` must be text"),
+        (CLASS, {"model": "m", "size": "big"}, "`size` must be a whole number"),  # of both, reported once
+        (CLASS, {"model": "m", "size": 1, "strict": "no"}, "`strict` must be true or false"),
+        ("def score(response, tol: float = 1.0): return 0", {"toll": "a"}, "takes no `toll`"),
+    ],
+)
+def test_an_option_of_another_type_is_one_problem(project, source, keys, named):
+    (found,) = check_binding(project.load(source, **keys), set())
+    assert named in found
+
+
+def test_a_column_of_the_same_name_is_given_instead_of_the_option(project):
+    source = "def score(response, answer: float): return 0"
+    assert check_binding(project.load(source, answer="x"), {"answer"}) == []
+    assert len(check_binding(project.load(source, answer="x"), set())) == 1
+
+
+def test_a_trl_function_is_judged_by_what_it_is_handed(project):
+    source = "def score(completions, names: list[str], **kwargs): return [0.0]"
+    assert check_binding(project.load(source, names="x"), set()) == []
+    (found,) = check_binding(project.load(source, names="x", conversational="no"), set())
+    assert "`conversational`" in found
