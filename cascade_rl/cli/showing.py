@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from cascade_rl.json_lines import json_text
 from cascade_rl.orchestrator.damage import verify_all
 from cascade_rl.orchestrator.plan import Plan, PlannedStage
 from cascade_rl.recipe import GateConfig, RewardModelStage, RlStage, RolloutStage, SftStage
@@ -19,7 +17,7 @@ from cascade_rl.store import StageFolder, Store
 from cascade_rl.store.inspection import metric_steps, stage_faults, steps_text
 from cascade_rl.store.locks import holder
 from cascade_rl.store.results import results_in
-from cascade_rl.store.rollouts import read_rollouts
+from cascade_rl.store.rollouts import details_text, read_rollouts
 from cascade_rl.types import CascadeError
 
 UNBOUNDED = 10_000
@@ -198,8 +196,7 @@ def show_rollouts(store: Store, run: str, stage: str, step: int | None, limit: i
         print(f"--- step {row['step']}  {row['prompt_id']} #{row['index']}  score {row['value']:g}  "
               f"{row['length']} tokens, {row['stop']}")  # fmt: skip
         print(f"> {row['prompt']}\n{row['completion']}")
-        details = json.loads(row["details"])
-        if details:
-            print(f"details: {json_text(details)}")
+        if details := details_text(row):
+            print(f"details: {details}")
         if row["error"]:
             print(f"error: {row['error']}")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 from pathlib import Path
 from typing import Any
 
-from cascade_rl.json_lines import json_text
 from cascade_rl.report import reward_models
 from cascade_rl.report.figures import cascade_figure, rl_figure, sft_figure, time_figure
 from cascade_rl.report.gates import gates_section
@@ -16,6 +14,7 @@ from cascade_rl.report.load import RunView, StageView, load_run, rollout_steps, 
 from cascade_rl.report.matrix import ROLLED_BACK, Cell, headline, markdown, matrix
 from cascade_rl.report.timeline import timeline_figure
 from cascade_rl.store.files import write_text
+from cascade_rl.store.rollouts import details_text
 from cascade_rl.types import CascadeError
 
 SAMPLES = 3
@@ -206,7 +205,7 @@ def _samples(stage: StageView) -> str:
 
 
 def _rollout(row: dict[str, Any]) -> str:
-    details = json_text(json.loads(row["details"]))
+    details = details_text(row)
     error = f"<pre>{html.escape(row['error'])}</pre>" if row["error"] else ""
     return (
         f'<div><span class="tag">score {row["value"]:g}</span> '

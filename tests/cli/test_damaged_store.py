@@ -9,6 +9,7 @@ import pytest
 from cascade_rl.cli.rescoring import rescore
 from cascade_rl.cli.showing import show_rollouts, show_status, status_of
 from cascade_rl.recipe import RewardConfig
+from cascade_rl.report import write_report
 from cascade_rl.report.compare import compare_runs
 from cascade_rl.rollout.archive import write_rollouts
 from cascade_rl.store import Store
@@ -241,3 +242,23 @@ def test_a_parquet_file_of_something_else_is_told(root):
     write_rollouts(folder_of(root).rollouts, 3, [{"something": "else"}])
     with pytest.raises(CascadeError, match="completion"):
         show_rollouts(Store(root), "r", "rl", None, 4, worst=False)
+
+
+@pytest.mark.parametrize("details", ["", "{", "\ufffd", "[" * 100_000, '{"a": 1'])
+def test_damaged_details_leave_the_rollout_to_be_seen(root, capsys, details):
+    rows = [{**rollout(3, 0), "details": details}, rollout(3, 1)]
+    write_rollouts(folder_of(root).rollouts, 3, rows)
+    show_rollouts(Store(root), "r", "rl", 3, 4, worst=False)
+    out = capsys.readouterr().out
+    assert out.count("--- step 3") == 2
+    assert "damaged" in out
+    rescore(Store(root), "r", "rl", RewardConfig(use="constant:score"), 1)
+    assert "step 3" in capsys.readouterr().err
+    assert "damaged" in write_report(root, "r").read_text()
+
+
+@pytest.mark.parametrize("key", ["value", "details", "prompt", "completion", "length", "stop"])
+def test_a_rollout_without_a_value_is_named_by_row_and_key(root, key):
+    write_rollouts(folder_of(root).rollouts, 3, [rollout(3, 0), {**rollout(3, 1), key: None}])
+    with pytest.raises(CascadeError, match=f"`{key}` of row 1"):
+        show_rollouts(Store(root), "r", "rl", 3, 4, worst=True)
