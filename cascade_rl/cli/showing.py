@@ -49,10 +49,11 @@ def show_plan(plan: Plan, processes: int) -> None:
 def show_verified(plan: Plan) -> int:
     """Read every finished stage of ``plan`` and print what is wrong with it. Returns 1 if anything is, else 0."""
     damaged = []
-    for name, problems in verify_all(plan):
-        damaged += [name] if problems else []
-        print(f"{name}: {'DAMAGED' if problems else 'as written'}")
-        for problem in problems:
+    for found in verify_all(plan):
+        damaged += [found.name] if found.problems else []
+        whole = "as written" if found.compared else "not compared: no checksums"
+        print(f"{found.name}: {'DAMAGED' if found.problems else whole}")
+        for problem in found.problems:
             print(f"  {problem}")
     print(f"damaged: {', '.join(damaged) or 'none of the finished stages'}")
     return int(bool(damaged))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from cascade_rl.orchestrator.plan import BASE, Plan, evaluate_job
 from cascade_rl.store import StageFolder
 from cascade_rl.store.checksums import damaged, faults
-from cascade_rl.store.inspection import stage_faults
+from cascade_rl.store.inspection import has_result, stage_faults
 from cascade_rl.types import CascadeError
 
 
@@ -23,12 +24,23 @@ def refuse_damage(plan: Plan, say: Callable[[str], None]) -> None:
             say(f"WARNING: {damaged(folder, found)}")
 
 
-def verify_all(plan: Plan) -> Iterator[tuple[str, list[str]]]:
-    """Every finished stage of ``plan`` and the base model, and what is wrong with each. Reads all results whole."""
+@dataclass(frozen=True)
+class Verified:
+    """What reading a finished stage whole has found."""
+
+    name: str
+    problems: list[str]
+    compared: bool
+    """Whether its result was compared with checksums; stages of earlier versions have none."""
+
+
+def verify_all(plan: Plan) -> Iterator[Verified]:
+    """Read every finished stage of ``plan`` and the base model whole."""
     for name, folder in _folders(plan):
         record, fault = folder.look()
         if fault or record.get("status") == "complete":
-            yield name, stage_faults(folder, finished=False, hashes=True)
+            problems = stage_faults(folder, finished=False, hashes=True)
+            yield Verified(name, problems, folder.checksums.exists() or not has_result(record))
 
 
 def _folders(plan: Plan) -> list[tuple[str, StageFolder]]:

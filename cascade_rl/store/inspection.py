@@ -11,6 +11,8 @@ from cascade_rl.json_lines import text_lines
 from cascade_rl.store import checksums
 from cascade_rl.store.records import StageFolder
 from cascade_rl.store.results import results_in
+from cascade_rl.store.rollouts import rollouts_fault
+
 
 def inventory(folder: StageFolder) -> dict[str, int]:
     """How much a stage has recorded, kept in ``stage.json`` when it is complete: its last step, the steps with metrics,
@@ -62,12 +64,33 @@ def _faults(folder: StageFolder, finished: bool, hashes: bool) -> Iterator[str]:
     elif not record:
         yield f"{folder.path / 'stage.json'} is missing"
     if record.get("status") == "complete":
-        if record.get("kind") != "base" and not folder.checkpoint.is_dir():
-            yield f"{folder.checkpoint} is missing"
-        else:
-            yield from checksums.faults(folder, hashes=hashes)
+        yield from _result_faults(folder, record, hashes)
     yield from _record_faults(folder, record)
+    if hashes:
+        yield from filter(None, map(rollouts_fault, folder.rollout_files().values()))
     yield from results_in(folder.evals)[1]
+
+
+def has_result(record: dict[str, Any]) -> bool:
+    """Whether the stage of this ``stage.json`` writes a checkpoint: all do but a base model that is not built in."""
+    inputs = record.get("inputs")
+    return record.get("kind") != "base" or (isinstance(inputs, dict) and "built_in" in inputs)
+
+
+def _result_faults(folder: StageFolder, record: dict[str, Any], hashes: bool) -> Iterator[str]:
+    """What is wrong with the checkpoint of a complete stage and what lies beside it."""
+    if not has_result(record):
+        return
+    if not folder.checkpoint.is_dir():
+        yield f"{folder.checkpoint} is missing"
+        return
+    if not folder.checksums.exists():
+        yield from checksums.missing_files(folder)
+        return
+    yield from checksums.faults(folder, hashes=hashes)
+    if hashes:
+        extra = checksums.extra_files(folder)
+        yield from (checksums.extra_fault(path) for path in extra if path.suffix not in checksums.WEIGHTS)
 
 
 def _record_faults(folder: StageFolder, record: dict[str, Any]) -> Iterator[str]:

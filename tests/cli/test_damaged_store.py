@@ -56,6 +56,8 @@ def root(tmp_path):
         folder.update(inventory={"last_step": STEPS, "metrics": STEPS, "rollouts": STEPS})
         folder.finish("complete", "complete")
         folder.checkpoint.mkdir()
+        (folder.checkpoint / "config.json").write_text("{}")
+        (folder.checkpoint / "model.safetensors").write_bytes(b"weights")
         folder.evals.mkdir()
         result = {"benchmark": "m", "value": 0.5, "stderr": 0.1, "ci95": [0.3, 0.7], "rows": 4, "samples": 1}
         (folder.evals / "m-e.json").write_text(json.dumps(result))
@@ -111,7 +113,9 @@ DAMAGE = {
     "rollouts of a step gone": (lambda f: f.rollout_files()[2].unlink(), "step 2"),
     "last rollouts gone": (lambda f: f.rollout_files()[3].unlink(), "step 3"),
     "all rollouts gone": (lambda f: shutil.rmtree(f.rollouts), "steps 1 to 3"),
-    "checkpoint gone": (lambda f: f.checkpoint.rmdir(), "checkpoint"),
+    "checkpoint gone": (lambda f: shutil.rmtree(f.checkpoint), "checkpoint"),
+    "configuration gone": (lambda f: (f.checkpoint / "config.json").unlink(), "config.json"),
+    "weights gone": (lambda f: (f.checkpoint / "model.safetensors").unlink(), "weights"),
     "folder gone": (lambda f: shutil.rmtree(f.path), "gone"),
     "folder a file": (lambda f: (shutil.rmtree(f.path), f.path.touch()), "no folder"),
 }

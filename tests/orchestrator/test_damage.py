@@ -4,10 +4,12 @@ import json
 
 import pytest
 
-from cascade_rl.orchestrator.damage import refuse_damage, verify_all
+from cascade_rl.cli.showing import show_verified
+from cascade_rl.orchestrator.damage import Verified, refuse_damage, verify_all
 from cascade_rl.orchestrator.plan import evaluate_job, make_plan
 from cascade_rl.orchestrator.run import Wishes, _carry_out
 from cascade_rl.recipe import load_recipe
+from cascade_rl.rollout.archive import write_rollouts
 from cascade_rl.store import Store
 from cascade_rl.store.checksums import publishing_checkpoint
 from cascade_rl.types import CascadeError
@@ -63,10 +65,10 @@ def test_verify_reads_every_finished_stage(folder):  # noqa: F811
     plan, _ = go(folder)
     for name in ("a", "b"):
         finish(plan.stage(name))
-    assert dict(verify_all(plan)) == {"a": [], "b": []}
+    assert list(verify_all(plan)) == [Verified("a", [], True), Verified("b", [], True)]
     (plan.stage("b").folder.checkpoint / "model.safetensors").write_bytes(b"Weights")
     plan.stage("c").folder.begin({"name": "c"}, {})
-    assert [(name, len(found)) for name, found in verify_all(plan)] == [("a", 0), ("b", 1)]
+    assert [(found.name, len(found.problems)) for found in verify_all(plan)] == [("a", 0), ("b", 1)]
 
 
 @pytest.mark.parametrize("content", ["", '{"benchmark": "m", "val', "[]", "{}"])
@@ -141,3 +143,49 @@ def test_what_a_finished_stage_has_recorded_is_noted(folder):  # noqa: F811
 
     carry_out(plan, Recording())
     assert plan.stage("a").folder.read()["inventory"] == {"last_step": 2, "metrics": 2, "rollouts": 0}
+
+
+def test_a_result_without_checksums_is_not_called_compared(folder, capsys):  # noqa: F811
+    plan, _ = go(folder)
+    stage = plan.stage("a")
+    finish(stage)
+    stage.folder.checksums.unlink()
+    assert show_verified(plan) == 1  # there is no config.json
+    assert "config.json" in capsys.readouterr().out
+    (stage.folder.checkpoint / "config.json").write_text("{}")
+    assert list(verify_all(plan)) == [Verified("a", [], False)]
+    assert show_verified(plan) == 0
+    out = capsys.readouterr().out
+    assert "a: not compared" in out
+    assert "as written" not in out
+
+
+@pytest.mark.parametrize("name", ["other.safetensors", "notes.txt", "more/pytorch_model.bin"])
+def test_a_file_that_nobody_wrote_is_named(folder, name):  # noqa: F811
+    plan, _ = go(folder)
+    finish(plan.stage("a"))
+    (plan.stage("a").folder.checkpoint / ".nfs0001").touch()
+    assert [found.problems for found in verify_all(plan)] == [[]]
+    extra = plan.stage("a").folder.checkpoint / name
+    extra.parent.mkdir(exist_ok=True)
+    extra.write_bytes(b"x")
+    ((problem,),) = (found.problems for found in verify_all(plan))
+    assert str(extra) in problem
+    if name != "notes.txt":  # an engine that reads every file with weights would load it
+        with pytest.raises(CascadeError, match=extra.name):
+            go(folder)
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped"])
+def test_verify_reads_the_stored_rollouts(folder, how):  # noqa: F811
+    plan, _ = go(folder)
+    place = plan.stage("a").folder
+    finish(plan.stage("a"))
+    path = write_rollouts(place.rollouts, 1, [{"step": 1, "completion": "text" * 100}])
+    place.metrics.write_text('{"step": 1}\n')
+    assert [found.problems for found in verify_all(plan)] == [[]]
+    content = bytearray(path.read_bytes())
+    content[60] ^= 1
+    path.write_bytes(content if how == "flipped" else content[:-20])
+    ((problem,),) = (found.problems for found in verify_all(plan))
+    assert "step-000001" in problem
