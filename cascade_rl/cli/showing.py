@@ -14,7 +14,7 @@ from cascade_rl.orchestrator.damage import verify_all
 from cascade_rl.orchestrator.plan import Plan, PlannedStage
 from cascade_rl.recipe import GateConfig, RewardModelStage, RlStage, RolloutStage, SftStage
 from cascade_rl.store import StageFolder, Store
-from cascade_rl.store.inspection import metric_steps, stage_faults, steps_text
+from cascade_rl.store.inspection import finished_folders, metric_steps, stage_faults, steps_text
 from cascade_rl.store.locks import holder
 from cascade_rl.store.results import results_in
 from cascade_rl.store.rollouts import details_text, read_rollouts
@@ -117,17 +117,19 @@ def arithmetic(stage: PlannedStage, processes: int) -> str:
 
 
 def status_of(store: Store, run: str) -> dict[str, Any]:
-    """The facts behind `status`: {"run", "base", "stages": [{"name", "kind", "status", "identity", "parent", ...}],
-    "gates": what each gate said of each stage (``orchestrator.gates.Decision``)}.
+    """The facts behind `status`: {"run", "stages": [{"name", "kind", "status", "identity", "parent", ...}], "base": the
+    same of the base model, "gates": what each gate said of each stage (``orchestrator.gates.Decision``)}.
 
     What is missing or damaged is told in ``problems`` of its stage; nothing of that raises."""
     record = store.read_run(run)
     assert record is not None
-    finished = record.get("finished", [])
-    stages = [_stage_status(store, entry, entry["directory"] in finished) for entry in record["stages"]]
+    finished = finished_folders(store.root, record)
+    base, *stages = [
+        _stage_status(store, entry, entry["directory"] in finished) for entry in [record["base"], *record["stages"]]
+    ]
     return {
         "run": run,
-        "base": record["base"],
+        "base": base,
         "branch_of": record.get("branch_of"),
         "stages": stages,
         "gates": record.get("gates", []),
@@ -170,7 +172,8 @@ def show_status(facts: dict[str, Any]) -> None:
             console.print(f"\n{stage['name']} failed: {stage['error']}", markup=False)
         elif stage["used"]:
             console.print(f"\n{stage['name']} is in use {stage['used']}", markup=False)
-    if problems := [(stage["name"], problem) for stage in facts["stages"] for problem in stage["problems"]]:
+    rows_of_all = [facts["base"], *facts["stages"]]
+    if problems := [(stage["name"], problem) for stage in rows_of_all for problem in stage["problems"]]:
         console.print("\nmissing or damaged:", style="bold")
         for name, problem in problems:
             console.print(f"  {name}: {problem}", markup=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cascade_rl.orchestrator.plan import BASE, Plan, evaluate_job
 from cascade_rl.store import StageFolder
 from cascade_rl.store.checksums import damaged, faults
-from cascade_rl.store.inspection import has_result, stage_faults
+from cascade_rl.store.inspection import finished_folders, has_result, stage_faults
 from cascade_rl.types import CascadeError
 
 
@@ -35,11 +35,18 @@ class Verified:
 
 
 def verify_all(plan: Plan) -> Iterator[Verified]:
-    """Read every finished stage of ``plan`` and the base model whole."""
+    """Read every stage of ``plan`` that is finished, or was when the run last looked, and the base model whole.
+
+    A stage that is being computed anew (``--from``) is left out.
+    """
+    root, run = plan.store.root, plan.store.read_run(plan.run)
+    finished = finished_folders(root, run) if run else set()
     for name, folder in _folders(plan):
         record, fault = folder.look()
-        if fault or record.get("status") == "complete":
-            problems = stage_faults(folder, finished=False, hashes=True)
+        complete = record.get("status") == "complete"
+        was_finished = str(folder.path.relative_to(root)) in finished and not folder.superseded.exists()
+        if fault or complete or was_finished:
+            problems = stage_faults(folder, finished=was_finished, hashes=True)
             yield Verified(name, problems, folder.checksums.exists() or not has_result(record))
 
 

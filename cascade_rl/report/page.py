@@ -10,6 +10,7 @@ from typing import Any
 from cascade_rl.report import reward_models
 from cascade_rl.report.figures import cascade_figure, rl_figure, sft_figure, time_figure
 from cascade_rl.report.gates import gates_section
+from cascade_rl.report.kept import refuse_to_lose
 from cascade_rl.report.load import RunView, StageView, load_run, rollout_steps, rollouts_of
 from cascade_rl.report.matrix import ROLLED_BACK, Cell, headline, markdown, matrix
 from cascade_rl.report.timeline import timeline_figure
@@ -29,7 +30,7 @@ def write_report(root: Path, run: str) -> Path:
     """
     view = load_run(root, run)
     folder = root / "runs" / run / "report"
-    _refuse_to_lose(view, folder / "index.html")
+    refuse_to_lose(view, folder)
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     sections = [
@@ -50,24 +51,6 @@ def write_report(root: Path, run: str) -> Path:
     write_text(folder / "matrix.md", markdown(view))
     write_text(folder / "index.html", page.replace("@BODY@", "\n".join(filter(None, sections))))
     return folder / "index.html"
-
-
-def _refuse_to_lose(view: RunView, page: Path) -> None:
-    """Raise CascadeError if ``page`` was written while stages were there that are gone."""
-    if not page.is_file():
-        return
-    lost = [stage for stage in view.stages if stage.lost]
-    # Runs of earlier versions did not note what was complete; that a whole store is gone shows all the same.
-    if lost or not any(row.directory.is_dir() for row in view.rows):
-        lines = "\n".join(f"  {problem}" for stage in lost or view.rows for problem in stage.problems or [_gone(stage)])
-        raise CascadeError(
-            f"results of run {view.name} are missing:\n{lines}\nThe page from before stays as it is: {page}. Restore "
-            "the folders and start the command again, or move the page away to have one of what is left."
-        )
-
-
-def _gone(stage: StageView) -> str:
-    return f"the folder {stage.directory} is gone"
 
 
 def _problems(view: RunView) -> str:

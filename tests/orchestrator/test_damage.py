@@ -1,6 +1,7 @@
 """Results that were damaged after they were finished: what a run does about them, and what it leaves alone."""
 
 import json
+import shutil
 
 import pytest
 
@@ -85,8 +86,6 @@ def test_a_damaged_evaluation_is_made_again(folder, content):  # noqa: F811
 
 
 def test_a_finished_stage_whose_folder_is_gone_is_told(folder):  # noqa: F811
-    import shutil
-
     plan, _ = go(folder)
     carry_out(plan, Instant())
     record = Store(folder).read_run("demo")
@@ -189,3 +188,45 @@ def test_verify_reads_the_stored_rollouts(folder, how):  # noqa: F811
     path.write_bytes(content if how == "flipped" else content[:-20])
     ((problem,),) = (found.problems for found in verify_all(plan))
     assert "step-000001" in problem
+
+
+def finish_all(folder):  # noqa: F811
+    """A plan whose base model and stages are complete, as the run has noted."""
+    plan, _ = go(folder)
+    plan.base.folder.begin({"name": "model", "kind": "base"}, {})
+    plan.base.folder.finish("complete", "complete")
+    for stage in plan.stages:
+        finish(stage)
+    return go(folder)[0]
+
+
+@pytest.mark.parametrize("noted", [True, False])
+@pytest.mark.parametrize("gone", ["a", "model", "all"])
+def test_verify_names_what_has_vanished(folder, capsys, gone, noted):  # noqa: F811
+    plan = finish_all(folder)
+    assert show_verified(plan) == 0
+    if not noted:  # as earlier versions wrote it
+        record = Store(folder).read_run("demo")
+        del record["finished"]
+        Store(folder).write_run("demo", record)
+    places = {"model": plan.base.folder, **{stage.name: stage.folder for stage in plan.stages}}
+    names = list(places) if gone == "all" else [gone]
+    for name in names:
+        shutil.rmtree(places[name].path)
+    capsys.readouterr()
+    assert show_verified(plan) == 1
+    out = capsys.readouterr().out
+    assert [line.split(":")[0] for line in out.splitlines() if "DAMAGED" in line] == names
+
+
+def test_verify_names_a_record_that_is_complete_no_more(folder):  # noqa: F811
+    plan = finish_all(folder)
+    (plan.stage("c").folder.path / "stage.json").write_text('{"status": "pending"}')
+    (found,) = (found for found in verify_all(plan) if found.problems)
+    assert found.name == "c"
+
+
+def test_verify_leaves_out_a_stage_set_aside(folder):  # noqa: F811
+    plan = finish_all(folder)
+    plan.stage("a").folder.path.rename(plan.stage("a").folder.superseded)
+    assert show_verified(plan) == 0
