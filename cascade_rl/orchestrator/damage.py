@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cascade_rl.orchestrator.plan import BASE, Plan, evaluate_job
 from cascade_rl.store import StageFolder
 from cascade_rl.store.checksums import damaged, faults
-from cascade_rl.store.inspection import finished_folders, has_result, stage_faults
+from cascade_rl.store.inspection import finished_folders, stage_faults
 from cascade_rl.types import CascadeError
 
 
@@ -31,7 +31,8 @@ class Verified:
     name: str
     problems: list[str]
     compared: bool
-    """Whether its result was compared with checksums; stages of earlier versions have none."""
+    """Whether its result was compared with checksums. Stages of earlier versions have none, and neither has a base
+    model that is not built in."""
 
 
 def verify_all(plan: Plan) -> Iterator[Verified]:
@@ -47,7 +48,7 @@ def verify_all(plan: Plan) -> Iterator[Verified]:
         was_finished = str(folder.path.relative_to(root)) in finished and not folder.superseded.exists()
         if fault or complete or was_finished:
             problems = stage_faults(folder, finished=was_finished, hashes=True)
-            yield Verified(name, problems, folder.checksums.exists() or not has_result(record))
+            yield Verified(name, problems, folder.checksums.exists())
 
 
 def _folders(plan: Plan) -> list[tuple[str, StageFolder]]:

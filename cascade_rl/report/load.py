@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from cascade_rl.store import StageFolder, Store
 from cascade_rl.store.files import damaged
 from cascade_rl.store.inspection import finished_folders, metric_lines, stage_faults
-from cascade_rl.store.results import is_number, read_result
+from cascade_rl.store.results import read_result
 from cascade_rl.store.rollouts import read_rollouts
 from cascade_rl.types import CascadeError
 
@@ -63,7 +64,7 @@ class StageView:
 
     def series(self, key: str) -> tuple[list[int], list[float]]:
         """Steps and values of one metric, where it was recorded as a finite number."""
-        points = [(m["step"], m[key]) for m in self.metrics if is_number(m.get(key))]
+        points = [(m["step"], m[key]) for m in self.metrics if _is_finite(m.get(key))]
         return [p[0] for p in points], [p[1] for p in points]
 
 
@@ -159,6 +160,16 @@ def _measurements(directory: Path, benchmarks: dict[str, str]) -> dict[str, Meas
                 name, result["value"], result["stderr"], low, high, result["rows"], result["samples"]
             )
     return found
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether ``value`` is a number that can be drawn."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond the range of a float
+        return False
 
 
 def rollouts_of(stage: StageView, step: int) -> list[dict[str, Any]]:

@@ -125,7 +125,7 @@ def _expected(place: StageFolder) -> dict[str, dict[str, Any]] | None:
     noted = read_json(place.checksums)
     if noted is None and not place.checksums.exists():
         return None
-    fits = isinstance(noted, dict) and all(
+    fits = isinstance(noted, dict) and noted and all(
         isinstance(entry, dict) and isinstance(entry.get("size"), int) and isinstance(entry.get("sha256"), str)
         for entry in noted.values()
     )

@@ -104,7 +104,7 @@ def _faults(folder: StageFolder, finished: bool, hashes: bool) -> Iterator[str]:
     yield from results_in(folder.evals)[1]
 
 
-def has_result(record: dict[str, Any]) -> bool:
+def _has_result(record: dict[str, Any]) -> bool:
     """Whether the stage of this ``stage.json`` writes a checkpoint: all do but a base model that is not built in."""
     inputs = record.get("inputs")
     return record.get("kind") != "base" or (isinstance(inputs, dict) and "built_in" in inputs)
@@ -112,7 +112,7 @@ def has_result(record: dict[str, Any]) -> bool:
 
 def _result_faults(folder: StageFolder, record: dict[str, Any], hashes: bool) -> Iterator[str]:
     """What is wrong with the checkpoint of a complete stage and what lies beside it."""
-    if not has_result(record):
+    if not _has_result(record):
         return
     if not folder.checkpoint.is_dir():
         yield f"{folder.checkpoint} is missing"

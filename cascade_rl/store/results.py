@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +51,19 @@ def _misfit(result: Any) -> str | None:
     if not isinstance(result, dict):
         return "it is no JSON object"
     interval = result.get("ci95")
-    if not (isinstance(interval, list) and len(interval) == 2 and all(map(is_number, interval))):
+    if not (isinstance(interval, list) and len(interval) == 2 and all(map(_is_number, interval))):
         return "`ci95` is not two numbers"
-    wrong = [key for key in NUMBERS if not is_number(result.get(key))]
+    wrong = [key for key in NUMBERS if not _is_number(result.get(key))]
     wrong += [key for key in COUNTS if type(result.get(key)) is not int]
     return f"`{wrong[0]}` is no number" if wrong else None
 
 
-def is_number(value: Any) -> bool:
-    """Whether ``value`` is a finite number; a whole number beyond the range of a float is none."""
+def _is_number(value: Any) -> bool:
+    """Whether ``value`` is a number that a float can hold; NaN (no row was graded) is one."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     try:
-        return math.isfinite(value)
+        float(value)
     except OverflowError:
         return False
+    return True

@@ -22,6 +22,16 @@ BENCHMARK = (
 )
 
 
+def finish_base(plan):
+    plan.base.folder.begin({"name": "model", "kind": "base"}, {})
+    plan.base.folder.finish("complete", "complete")
+
+
+def verified(plan):
+    """What reading the stages has found, without the base model."""
+    return [found for found in verify_all(plan) if found.name != "model"]
+
+
 def finish(stage):
     """As a worker and its supervisor do."""
     stage.folder.begin({"name": stage.name, "kind": stage.config.kind, "inputs": stage.inputs}, {})
@@ -66,10 +76,10 @@ def test_verify_reads_every_finished_stage(folder):  # noqa: F811
     plan, _ = go(folder)
     for name in ("a", "b"):
         finish(plan.stage(name))
-    assert list(verify_all(plan)) == [Verified("a", [], True), Verified("b", [], True)]
+    assert verified(plan) == [Verified("a", [], True), Verified("b", [], True)]
     (plan.stage("b").folder.checkpoint / "model.safetensors").write_bytes(b"Weights")
     plan.stage("c").folder.begin({"name": "c"}, {})
-    assert [(found.name, len(found.problems)) for found in verify_all(plan)] == [("a", 0), ("b", 1)]
+    assert [(found.name, len(found.problems)) for found in verified(plan)] == [("a", 0), ("b", 1)]
 
 
 @pytest.mark.parametrize("content", ["", '{"benchmark": "m", "val', "[]", "{}"])
@@ -147,12 +157,13 @@ def test_what_a_finished_stage_has_recorded_is_noted(folder):  # noqa: F811
 def test_a_result_without_checksums_is_not_called_compared(folder, capsys):  # noqa: F811
     plan, _ = go(folder)
     stage = plan.stage("a")
+    finish_base(plan)
     finish(stage)
     stage.folder.checksums.unlink()
     assert show_verified(plan) == 1  # there is no config.json
     assert "config.json" in capsys.readouterr().out
     (stage.folder.checkpoint / "config.json").write_text("{}")
-    assert list(verify_all(plan)) == [Verified("a", [], False)]
+    assert verified(plan) == [Verified("a", [], False)]
     assert show_verified(plan) == 0
     out = capsys.readouterr().out
     assert "a: not compared" in out
@@ -164,11 +175,11 @@ def test_a_file_that_nobody_wrote_is_named(folder, name):  # noqa: F811
     plan, _ = go(folder)
     finish(plan.stage("a"))
     (plan.stage("a").folder.checkpoint / ".nfs0001").touch()
-    assert [found.problems for found in verify_all(plan)] == [[]]
+    assert [found.problems for found in verified(plan)] == [[]]
     extra = plan.stage("a").folder.checkpoint / name
     extra.parent.mkdir(exist_ok=True)
     extra.write_bytes(b"x")
-    ((problem,),) = (found.problems for found in verify_all(plan))
+    ((problem,),) = (found.problems for found in verified(plan))
     assert str(extra) in problem
     if name != "notes.txt":  # an engine that reads every file with weights would load it
         with pytest.raises(CascadeError, match=extra.name):
@@ -182,19 +193,18 @@ def test_verify_reads_the_stored_rollouts(folder, how):  # noqa: F811
     finish(plan.stage("a"))
     path = write_rollouts(place.rollouts, 1, [{"step": 1, "completion": "text" * 100}])
     place.metrics.write_text('{"step": 1}\n')
-    assert [found.problems for found in verify_all(plan)] == [[]]
+    assert [found.problems for found in verified(plan)] == [[]]
     content = bytearray(path.read_bytes())
     content[60] ^= 1
     path.write_bytes(content if how == "flipped" else content[:-20])
-    ((problem,),) = (found.problems for found in verify_all(plan))
+    ((problem,),) = (found.problems for found in verified(plan))
     assert "step-000001" in problem
 
 
 def finish_all(folder):  # noqa: F811
     """A plan whose base model and stages are complete, as the run has noted."""
     plan, _ = go(folder)
-    plan.base.folder.begin({"name": "model", "kind": "base"}, {})
-    plan.base.folder.finish("complete", "complete")
+    finish_base(plan)
     for stage in plan.stages:
         finish(stage)
     return go(folder)[0]

@@ -83,7 +83,7 @@ def test_a_stage_of_an_earlier_version_has_no_checksums(place):
     assert faults(place, hashes=True) == []
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"checkpoint/config.json": 1}', '{"a": {"size": "2"}}'])
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", "null", '{"checkpoint/config.json": 1}', '{"a": {"size": "2"}}'])
 def test_damaged_checksums_are_a_fault_themselves(place, text):
     place.checksums.write_text(text)
     (line,) = faults(place, hashes=False)
