@@ -15,10 +15,9 @@ from cascade_rl.data.lines import writing
 from cascade_rl.data.reading import file_rows
 from cascade_rl.evals.runner import Sample, append_sample, read_samples
 from cascade_rl.json_lines import line_of, text_lines
-from cascade_rl.report.load import _lines
 from cascade_rl.report.timeline import read_trace
 from cascade_rl.store import StageFolder
-from cascade_rl.store.inspection import metric_steps
+from cascade_rl.store.inspection import metric_lines, metric_steps
 from cascade_rl.tracking.sinks import JsonlSink
 from rewards.judging import VerdictCache
 
@@ -81,7 +80,8 @@ def test_metrics_are_read_at_newlines_alone(tmp_path):
     folder = StageFolder(tmp_path)
     lines = [f'{{"step": {step}, "note": {RAW},\r "loss": 0.5}}' for step in (1, 2, 3)]
     folder.metrics.write_bytes("\n".join(lines).encode() + b"\n")
-    assert [(row["step"], row["note"]) for row in _lines(folder.metrics)] == [(n, json.loads(RAW)) for n in (1, 2, 3)]
+    read = metric_lines(folder.metrics)
+    assert [(step, row["note"]) for step, row in read.items()] == [(n, json.loads(RAW)) for n in (1, 2, 3)]
     assert metric_steps(folder.metrics) == {1, 2, 3}
     JsonlSink(folder.metrics, resume_step=2)
     assert text_lines(folder.metrics) == lines[:2]

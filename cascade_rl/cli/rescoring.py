@@ -149,7 +149,7 @@ def _groups(file: Path) -> list[Group]:
             last = number
             groups[-1].append(row)
         found = [_group(rows) for rows in groups]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError, MemoryError) as error:
         raise CascadeError(
             f"{file} does not hold rollouts as they are stored: {type(error).__name__} {error}"
         ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,15 +10,14 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from cascade_rl.json_lines import json_text
 from cascade_rl.orchestrator.damage import verify_all
 from cascade_rl.orchestrator.plan import Plan, PlannedStage
 from cascade_rl.recipe import GateConfig, RewardModelStage, RlStage, RolloutStage, SftStage
 from cascade_rl.store import StageFolder, Store
-from cascade_rl.store.inspection import metric_steps, stage_faults, steps_text
+from cascade_rl.store.inspection import finished_folders, metric_steps, stage_faults, steps_text
 from cascade_rl.store.locks import holder
 from cascade_rl.store.results import results_in
-from cascade_rl.store.rollouts import read_rollouts
+from cascade_rl.store.rollouts import details_text, read_rollouts
 from cascade_rl.types import CascadeError
 
 UNBOUNDED = 10_000
@@ -51,10 +49,11 @@ def show_plan(plan: Plan, processes: int) -> None:
 def show_verified(plan: Plan) -> int:
     """Read every finished stage of ``plan`` and print what is wrong with it. Returns 1 if anything is, else 0."""
     damaged = []
-    for name, problems in verify_all(plan):
-        damaged += [name] if problems else []
-        print(f"{name}: {'DAMAGED' if problems else 'as written'}")
-        for problem in problems:
+    for found in verify_all(plan):
+        damaged += [found.name] if found.problems else []
+        whole = "as written" if found.compared else "not compared: no checksums"
+        print(f"{found.name}: {'DAMAGED' if found.problems else whole}")
+        for problem in found.problems:
             print(f"  {problem}")
     print(f"damaged: {', '.join(damaged) or 'none of the finished stages'}")
     return int(bool(damaged))
@@ -118,17 +117,19 @@ def arithmetic(stage: PlannedStage, processes: int) -> str:
 
 
 def status_of(store: Store, run: str) -> dict[str, Any]:
-    """The facts behind `status`: {"run", "base", "stages": [{"name", "kind", "status", "identity", "parent", ...}],
-    "gates": what each gate said of each stage (``orchestrator.gates.Decision``)}.
+    """The facts behind `status`: {"run", "stages": [{"name", "kind", "status", "identity", "parent", ...}], "base": the
+    same of the base model, "gates": what each gate said of each stage (``orchestrator.gates.Decision``)}.
 
     What is missing or damaged is told in ``problems`` of its stage; nothing of that raises."""
     record = store.read_run(run)
     assert record is not None
-    finished = record.get("finished", [])
-    stages = [_stage_status(store, entry, entry["directory"] in finished) for entry in record["stages"]]
+    finished = finished_folders(store.root, record)
+    base, *stages = [
+        _stage_status(store, entry, entry["directory"] in finished) for entry in [record["base"], *record["stages"]]
+    ]
     return {
         "run": run,
-        "base": record["base"],
+        "base": base,
         "branch_of": record.get("branch_of"),
         "stages": stages,
         "gates": record.get("gates", []),
@@ -171,7 +172,8 @@ def show_status(facts: dict[str, Any]) -> None:
             console.print(f"\n{stage['name']} failed: {stage['error']}", markup=False)
         elif stage["used"]:
             console.print(f"\n{stage['name']} is in use {stage['used']}", markup=False)
-    if problems := [(stage["name"], problem) for stage in facts["stages"] for problem in stage["problems"]]:
+    rows_of_all = [facts["base"], *facts["stages"]]
+    if problems := [(stage["name"], problem) for stage in rows_of_all for problem in stage["problems"]]:
         console.print("\nmissing or damaged:", style="bold")
         for name, problem in problems:
             console.print(f"  {name}: {problem}", markup=False)
@@ -198,8 +200,7 @@ def show_rollouts(store: Store, run: str, stage: str, step: int | None, limit: i
         print(f"--- step {row['step']}  {row['prompt_id']} #{row['index']}  score {row['value']:g}  "
               f"{row['length']} tokens, {row['stop']}")  # fmt: skip
         print(f"> {row['prompt']}\n{row['completion']}")
-        details = json.loads(row["details"])
-        if details:
-            print(f"details: {json_text(details)}")
+        if details := details_text(row):
+            print(f"details: {details}")
         if row["error"]:
             print(f"error: {row['error']}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from cascade_rl.orchestrator.plan import BASE, Plan, evaluate_job
 from cascade_rl.store import StageFolder
 from cascade_rl.store.checksums import damaged, faults
-from cascade_rl.store.inspection import stage_faults
+from cascade_rl.store.inspection import finished_folders, stage_faults
 from cascade_rl.types import CascadeError
 
 
@@ -23,12 +24,31 @@ def refuse_damage(plan: Plan, say: Callable[[str], None]) -> None:
             say(f"WARNING: {damaged(folder, found)}")
 
 
-def verify_all(plan: Plan) -> Iterator[tuple[str, list[str]]]:
-    """Every finished stage of ``plan`` and the base model, and what is wrong with each. Reads all results whole."""
+@dataclass(frozen=True)
+class Verified:
+    """What reading a finished stage whole has found."""
+
+    name: str
+    problems: list[str]
+    compared: bool
+    """Whether its result was compared with checksums. Stages of earlier versions have none, and neither has a base
+    model that is not built in."""
+
+
+def verify_all(plan: Plan) -> Iterator[Verified]:
+    """Read every stage of ``plan`` that is finished, or was when the run last looked, and the base model whole.
+
+    A stage that is being computed anew (``--from``) is left out.
+    """
+    root, run = plan.store.root, plan.store.read_run(plan.run)
+    finished = finished_folders(root, run) if run else set()
     for name, folder in _folders(plan):
         record, fault = folder.look()
-        if fault or record.get("status") == "complete":
-            yield name, stage_faults(folder, finished=False, hashes=True)
+        complete = record.get("status") == "complete"
+        was_finished = str(folder.path.relative_to(root)) in finished and not folder.superseded.exists()
+        if fault or complete or was_finished:
+            problems = stage_faults(folder, finished=was_finished, hashes=True)
+            yield Verified(name, problems, folder.checksums.exists())
 
 
 def _folders(plan: Plan) -> list[tuple[str, StageFolder]]:

@@ -229,7 +229,7 @@ def _carry_out(plan: Plan, wishes: Wishes, supervisor: Supervisor, stop: StopReq
 
         with hold_in_turn(folder.lock, plan.run, on_wait, check_stop), contextlib.ExitStack() as reading:
             for source in sources:
-                reading.enter_context(hold_together(source.reading_lock, plan.run))
+                reading.enter_context(hold_together(source.reading_lock, plan.run, check_stop))
                 if not source.is_complete:
                     raise CascadeError(
                         f"{name} starts from {source.path}, which is not complete any more: another run computes it "

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cascade_rl.json_lines import text_lines
 from cascade_rl.store import StageFolder, Store
 from cascade_rl.store.files import damaged
-from cascade_rl.store.inspection import stage_faults
+from cascade_rl.store.inspection import finished_folders, metric_lines, stage_faults
 from cascade_rl.store.results import read_result
 from cascade_rl.store.rollouts import read_rollouts
 from cascade_rl.types import CascadeError
@@ -51,7 +50,7 @@ class StageView:
     problems: list[str] = field(default_factory=list)
     """What of it is missing or damaged, one line each."""
     lost: bool = False
-    """The run noted that it was complete, and its folder or its record is not there any more."""
+    """It was complete, and its folder is gone, or its record does not say so any more."""
 
     @property
     def samples(self) -> bool:
@@ -64,8 +63,8 @@ class StageView:
         return int(self.metrics[-1]["step"]) if self.metrics else 0
 
     def series(self, key: str) -> tuple[list[int], list[float]]:
-        """Steps and values of one metric, where it was recorded."""
-        points = [(m["step"], m[key]) for m in self.metrics if m.get(key) is not None]
+        """Steps and values of one metric, where it was recorded as a finite number."""
+        points = [(m["step"], m[key]) for m in self.metrics if _is_finite(m.get(key))]
         return [p[0] for p in points], [p[1] for p in points]
 
 
@@ -108,7 +107,7 @@ def load_run(root: Path, run: str) -> RunView:
 
 def _view(root: Path, record: dict[str, Any]) -> RunView:
     names = {entry["identity"]: entry["name"] for entry in record["benchmarks"]}
-    finished = record.get("finished", [])
+    finished = finished_folders(root, record)
     base = _stage(root, {**record["base"], "name": "model", "kind": "base", "parent": None}, names, finished)
     return RunView(
         name=record["name"],
@@ -130,23 +129,23 @@ def _stage(root: Path, entry: dict[str, Any], benchmarks: dict[str, str], finish
     directory = root / entry["directory"]
     folder, was_finished = StageFolder(directory), entry["directory"] in finished
     facts, fault = folder.look()
-    missing = "missing" if was_finished else "pending"
+    status = "damaged" if fault else facts.get("status", "missing" if was_finished else "pending")
     return StageView(
         name=entry["name"],
         kind=entry["kind"],
         identity=entry["identity"],
         parent=entry["parent"],
         directory=directory,
-        status="damaged" if fault else facts.get("status", missing),
+        status=status,
         seconds=facts.get("seconds") or 0.0,
         attempts=facts.get("attempts", []),
         config=facts.get("config", {}),
         versions=facts.get("versions", {}),
-        metrics=_lines(directory / "metrics.jsonl"),
+        metrics=list(metric_lines(folder.metrics).values()),
         measurements=_measurements(directory, benchmarks),
         rolled_back=entry.get("rolled_back", False),
         problems=stage_faults(folder, finished=was_finished),
-        lost=was_finished and not facts,
+        lost=was_finished and status != "complete" and not folder.superseded.is_dir(),
     )
 
 
@@ -163,20 +162,14 @@ def _measurements(directory: Path, benchmarks: dict[str, str]) -> dict[str, Meas
     return found
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Metric lines in step order; a torn one is skipped, of two for one step the later counts."""
-    by_step: dict[int, dict[str, Any]] = {}
+def _is_finite(value: Any) -> bool:
+    """Whether ``value`` is a number that can be drawn."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
     try:
-        lines = text_lines(path)
-    except OSError:
-        return []
-    for line in lines:
-        try:
-            value = json.loads(line)
-            by_step[int(value["step"])] = value
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            continue
-    return [by_step[step] for step in sorted(by_step)]
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond the range of a float
+        return False
 
 
 def rollouts_of(stage: StageView, step: int) -> list[dict[str, Any]]:

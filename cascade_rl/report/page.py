@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 from pathlib import Path
 from typing import Any
 
-from cascade_rl.json_lines import json_text
 from cascade_rl.report import reward_models
 from cascade_rl.report.figures import cascade_figure, rl_figure, sft_figure, time_figure
 from cascade_rl.report.gates import gates_section
+from cascade_rl.report.kept import refuse_to_lose
 from cascade_rl.report.load import RunView, StageView, load_run, rollout_steps, rollouts_of
 from cascade_rl.report.matrix import ROLLED_BACK, Cell, headline, markdown, matrix
 from cascade_rl.report.timeline import timeline_figure
 from cascade_rl.store.files import write_text
+from cascade_rl.store.rollouts import details_text
 from cascade_rl.types import CascadeError
 
 SAMPLES = 3
@@ -30,7 +30,7 @@ def write_report(root: Path, run: str) -> Path:
     """
     view = load_run(root, run)
     folder = root / "runs" / run / "report"
-    _refuse_to_lose(view, folder / "index.html")
+    refuse_to_lose(view, folder)
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     sections = [
@@ -51,24 +51,6 @@ def write_report(root: Path, run: str) -> Path:
     write_text(folder / "matrix.md", markdown(view))
     write_text(folder / "index.html", page.replace("@BODY@", "\n".join(filter(None, sections))))
     return folder / "index.html"
-
-
-def _refuse_to_lose(view: RunView, page: Path) -> None:
-    """Raise CascadeError if ``page`` was written while stages were there that are gone."""
-    if not page.is_file():
-        return
-    lost = [stage for stage in view.stages if stage.lost]
-    # Runs of earlier versions did not note what was complete; that a whole store is gone shows all the same.
-    if lost or not any(row.directory.is_dir() for row in view.rows):
-        lines = "\n".join(f"  {problem}" for stage in lost or view.rows for problem in stage.problems or [_gone(stage)])
-        raise CascadeError(
-            f"results of run {view.name} are missing:\n{lines}\nThe page from before stays as it is: {page}. Restore "
-            "the folders and start the command again, or move the page away to have one of what is left."
-        )
-
-
-def _gone(stage: StageView) -> str:
-    return f"the folder {stage.directory} is gone"
 
 
 def _problems(view: RunView) -> str:
@@ -206,7 +188,7 @@ def _samples(stage: StageView) -> str:
 
 
 def _rollout(row: dict[str, Any]) -> str:
-    details = json_text(json.loads(row["details"]))
+    details = details_text(row)
     error = f"<pre>{html.escape(row['error'])}</pre>" if row["error"] else ""
     return (
         f'<div><span class="tag">score {row["value"]:g}</span> '

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ Trace = dict[int, dict[int, Spans]]
 
 
 def read_trace(path: Path) -> Trace:
-    """All steps of a ``trace.jsonl``. A torn line is skipped; of two for one step and rank the later counts."""
+    """All steps of a ``trace.jsonl``. A damaged line is skipped; of two for one step and rank the later counts."""
     trace: Trace = {}
     try:
         lines = text_lines(path)
@@ -34,9 +35,11 @@ def read_trace(path: Path) -> Trace:
         try:
             record = json.loads(line)
             spans = [(str(lane), float(start), float(end)) for lane, start, end in record["spans"]]
-            trace.setdefault(int(record["step"]), {})[int(record["rank"])] = spans
+            step, rank = int(record["step"]), int(record["rank"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
+        if all(math.isfinite(start) and math.isfinite(end) for _, start, end in spans):
+            trace.setdefault(step, {})[rank] = spans
     return {step: ranks for step, ranks in sorted(trace.items()) if duration(ranks) > 0}
 
 

@@ -71,12 +71,13 @@ def write_rollouts(folder: Path, step: int, rows: Sequence[dict[str, Any]]) -> P
     path = folder / f"step-{step:06d}.parquet"
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     table = pyarrow.Table.from_pylist([{k: v for k, v in row.items() if k not in TOKENS} for row in rows])
-    for name in (name for name in TOKENS if rows and name in rows[0]):
+    for name in (name for name in TOKENS if any(name in row for row in rows)):
         kind = pyarrow.list_(pyarrow.float32() if name == "logprobs" else pyarrow.int32())
         kind = pyarrow.list_(kind) if name == "kept_token_ids" else kind
         table = table.append_column(name, pyarrow.array([row.get(name) for row in rows], kind))
     try:
-        pyarrow.parquet.write_table(table, temporary, compression="zstd", **_encodings(table.column_names))
+        encodings = _encodings(table.column_names)
+        pyarrow.parquet.write_table(table, temporary, compression="zstd", write_page_checksum=True, **encodings)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

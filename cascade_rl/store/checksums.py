@@ -2,7 +2,7 @@
 
 ``checksums.json`` in the stage's folder has them: ``{"checkpoint/model.safetensors": {"size": 1, "sha256": "..."}}``. It
 is written just before the checkpoint is renamed into place, so wherever a checkpoint of ours is, it fits. Stages that
-were finished by versions without checksums have no such file; of these nothing is verified.
+were finished by versions without checksums have no such file; of these only the presence of the files can be checked.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from cascade_rl.types import CascadeError
 THREADS = 4
 """Files hashed at the same time; hashlib runs without Python's lock."""
 BLOCK = 1 << 22
+WEIGHTS = (".safetensors", ".bin")
+"""Endings of files with weights. Loaders may read every such file of a checkpoint's folder."""
 
 
 @contextlib.contextmanager
@@ -56,7 +58,48 @@ def faults(place: StageFolder, *, hashes: bool, only: str = "") -> list[str]:
     for name, entry in zip(whole, _measured(paths[name] for name in whole), strict=True):
         if entry["sha256"] != expected[name]["sha256"]:
             found[name] = f"{paths[name]} is damaged: its content is not what was written"
-    return [found[name] for name in paths if name in found]
+    extra = [path for path in extra_files(place) if path.suffix in WEIGHTS and "checkpoint/".startswith(only)]
+    return [found[name] for name in paths if name in found] + [extra_fault(path) for path in extra]
+
+
+def extra_files(place: StageFolder) -> list[Path]:
+    """Files in the checkpoint of ``place`` that the stage did not write, without hidden ones; none without checksums."""
+    try:
+        expected = _expected(place)
+    except CascadeError:
+        return []
+    if expected is None or not place.checkpoint.is_dir():
+        return []
+    return [
+        path
+        for name, path in _below(place.checkpoint)
+        if f"checkpoint/{name}" not in expected and not path.name.startswith(".")
+    ]
+
+
+def extra_fault(path: Path) -> str:
+    """The message for one of ``extra_files``."""
+    return f"{path} is a file that the stage did not write; move it out of the folder"
+
+
+def missing_files(place: StageFolder) -> list[str]:
+    """What a checkpoint without checksums lacks, one line each: the configuration, weights, shards of its index."""
+    found = [] if (place.checkpoint / "config.json").is_file() else [f"{place.checkpoint / 'config.json'} is missing"]
+    if not any(path.suffix in WEIGHTS for _, path in _below(place.checkpoint)):
+        found.append(f"{place.checkpoint} has no file with weights")
+    for index in sorted(place.checkpoint.glob("*.index.json")):
+        try:
+            record = read_json(index)
+        except CascadeError as error:
+            found.append(str(error))
+            continue
+        shards = record.get("weight_map") if isinstance(record, dict) else None
+        if not isinstance(shards, dict):
+            found.append(f"{index} is damaged: it has no `weight_map`")
+            continue
+        names = sorted({str(name) for name in shards.values()})
+        found += [f"{index.parent / name} is missing" for name in names if not (index.parent / name).is_file()]
+    return found
 
 
 def verify(place: StageFolder, only: str = "") -> None:
@@ -82,7 +125,7 @@ def _expected(place: StageFolder) -> dict[str, dict[str, Any]] | None:
     noted = read_json(place.checksums)
     if noted is None and not place.checksums.exists():
         return None
-    fits = isinstance(noted, dict) and all(
+    fits = isinstance(noted, dict) and noted and all(
         isinstance(entry, dict) and isinstance(entry.get("size"), int) and isinstance(entry.get("sha256"), str)
         for entry in noted.values()
     )

@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,13 +40,15 @@ def hold(path: Path, what: str, run: str = "") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hold_together(path: Path, run: str) -> Iterator[None]:
-    """Hold ``path`` while the block runs, beside others that call this: it keeps out only who calls ``hold``.
+def hold_together(path: Path, run: str, check_stop: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold ``path`` while the block runs, beside others that call this: it keeps out only those that call ``hold``.
 
-    Waits for such a one, which is to have it for a moment only.
+    Waits for such a holder, which keeps the lock only briefly. ``check_stop`` is called several times a second while
+    waiting; what it raises ends the wait.
     """
     with _opened(path) as descriptor:
         while not _taken(descriptor, path, fcntl.LOCK_SH):
+            check_stop()
             time.sleep(POLL_S)
         with _noted(descriptor, run):
             yield
@@ -119,14 +122,19 @@ def _taken(descriptor: int, path: Path, kind: int = fcntl.LOCK_EX) -> bool:
 
 @contextlib.contextmanager
 def _noted(descriptor: int, run: str) -> Iterator[None]:
-    """Write down who holds the lock, for those who wait; erased at the end."""
+    """Write down who holds the lock, for those who wait; erased at the end.
+
+    Of several that hold the lock together, the last to come has its note there: the others leave it alone.
+    """
     note = {"run": run, "pid": os.getpid(), "host": platform.node(), "since": now(), "command": " ".join(sys.argv)}
+    note["id"] = uuid.uuid4().hex
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(note).encode(), 0)
     try:
         yield
     finally:
-        os.ftruncate(descriptor, 0)
+        if _note(descriptor).get("id") == note["id"]:
+            os.ftruncate(descriptor, 0)
 
 
 def _note(descriptor: int) -> dict[str, str]:

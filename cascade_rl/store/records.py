@@ -19,8 +19,16 @@ from typing import Any, Literal
 from cascade_rl.store.files import damaged, read_record, write_json
 from cascade_rl.types import CascadeError
 
-ENTRY_KEYS = ("name", "identity", "directory")
-"""What ``run.json`` has of each stage, at least."""
+RUN_KEYS = {"name": (str,), "recipe_path": (str,), "base": (dict,), "stages": (list,)}
+"""What ``run.json`` has at least, and the types of the values."""
+BASE_KEYS = {"name": (str,), "identity": (str,), "directory": (str,), "model": (str,)}
+ENTRY_KEYS = {"name": (str,), "identity": (str,), "directory": (str,), "kind": (str,), "parent": (str, type(None))}
+"""What it has of the base model and of each stage."""
+BENCHMARK_KEYS = {"name": (str,), "identity": (str,)}
+LISTS = {"finished": str, "gates": dict, "benchmarks": dict}
+"""Lists that it may have, and the types of their items."""
+STAGE_KEYS = {"config": dict, "inputs": dict, "versions": dict, "attempts": list}
+"""What ``stage.json`` may have, and the types of the values."""
 Status = Literal["pending", "running", "complete", "failed"]
 
 
@@ -104,7 +112,17 @@ class StageFolder:
 
     def read(self) -> dict[str, Any] | None:
         """``stage.json``, or None where the stage was never started. Raises CascadeError for a damaged one."""
-        return read_record(self.path / "stage.json", {"status": str})
+        path = self.path / "stage.json"
+        record = read_record(path, {"status": str}) or {}
+        for key, kind in STAGE_KEYS.items():
+            if key in record and not isinstance(record[key], kind):
+                raise CascadeError(damaged(path, f"`{key}` is of another type"))
+        if not all(isinstance(attempt, dict) for attempt in record.get("attempts", [])):
+            raise CascadeError(damaged(path, "an entry of `attempts` is no JSON object"))
+        seconds = record.get("seconds")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float | None):
+            raise CascadeError(damaged(path, "`seconds` is no number"))
+        return record or None
 
     def look(self) -> tuple[dict[str, Any], str | None]:
         """``stage.json``, empty where there is none to be read, and what is wrong with it (None: nothing)."""
@@ -160,6 +178,15 @@ def _seconds(attempt: Mapping[str, Any]) -> float:
     return (end - start).total_seconds()
 
 
+def _require(path: Path, value: Any, keys: Mapping[str, tuple[type, ...]], where: str = "") -> None:
+    """Raise CascadeError naming the first of ``keys`` that ``value`` lacks, or has with another type."""
+    if not isinstance(value, dict):
+        raise CascadeError(damaged(path, f"`{where.rstrip('.')}` is no JSON object"))
+    for key, kinds in keys.items():
+        if key not in value or not isinstance(value[key], kinds):
+            raise CascadeError(damaged(path, f"`{where}{key}` is not there, or of another type"))
+
+
 @dataclass(frozen=True)
 class Store:
     """The two folders ``runs`` and ``store`` under a root."""
@@ -175,10 +202,18 @@ class Store:
     def read_run(self, run: str) -> dict[str, Any] | None:
         """``run.json`` of ``run``, or None. Raises CascadeError for a damaged one."""
         path = self.run_folder(run) / "run.json"
-        record = read_record(path, {"base": dict, "stages": list})
-        for entry in [record["base"], *record["stages"]] if record else []:
-            if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ENTRY_KEYS):
-                raise CascadeError(damaged(path, f"each of its stages needs {', '.join(ENTRY_KEYS)}"))
+        record = read_record(path, {})
+        if record is None:
+            return None
+        _require(path, record, RUN_KEYS)
+        for key, kind in LISTS.items():
+            items = record.get(key, [])
+            if not isinstance(items, list) or not all(isinstance(item, kind) for item in items):
+                raise CascadeError(damaged(path, f"`{key}` is of another type"))
+        _require(path, record["base"], BASE_KEYS, "base.")
+        for key, keys in (("stages", ENTRY_KEYS), ("benchmarks", BENCHMARK_KEYS)):
+            for number, entry in enumerate(record.get(key, [])):
+                _require(path, entry, keys, f"{key}[{number}].")
         return record
 
     def stage_of(self, run: str, stage: str) -> StageFolder:

@@ -9,10 +9,11 @@ import pytest
 from cascade_rl.cli.rescoring import rescore
 from cascade_rl.cli.showing import show_rollouts, show_status, status_of
 from cascade_rl.recipe import RewardConfig
+from cascade_rl.report import load_run, write_report
 from cascade_rl.report.compare import compare_runs
 from cascade_rl.rollout.archive import write_rollouts
 from cascade_rl.store import Store
-from cascade_rl.store.inspection import stage_faults, steps_text
+from cascade_rl.store.inspection import inventory, stage_faults, steps_text
 from cascade_rl.store.locks import hold
 from cascade_rl.types import CascadeError
 
@@ -49,12 +50,16 @@ def root(tmp_path):
     store.write_run("r", record)
     (tmp_path / "runs/r/recipe.yaml").write_text(RECIPE)
     (tmp_path / "constant.py").write_text("def score(response): return 1.0\n")
+    store.stage("base", "0").begin({"name": "model", "kind": "base"}, {})
+    store.stage("base", "0").finish("complete", "complete")
     for name in ("rl", "other"):
         folder = store.stage(name, "1")
         folder.begin({"name": name, "kind": "rl", "config": {"steps": STEPS}}, {})
         folder.update(inventory={"last_step": STEPS, "metrics": STEPS, "rollouts": STEPS})
         folder.finish("complete", "complete")
         folder.checkpoint.mkdir()
+        (folder.checkpoint / "config.json").write_text("{}")
+        (folder.checkpoint / "model.safetensors").write_bytes(b"weights")
         folder.evals.mkdir()
         result = {"benchmark": "m", "value": 0.5, "stderr": 0.1, "ci95": [0.3, 0.7], "rows": 4, "samples": 1}
         (folder.evals / "m-e.json").write_text(json.dumps(result))
@@ -110,7 +115,9 @@ DAMAGE = {
     "rollouts of a step gone": (lambda f: f.rollout_files()[2].unlink(), "step 2"),
     "last rollouts gone": (lambda f: f.rollout_files()[3].unlink(), "step 3"),
     "all rollouts gone": (lambda f: shutil.rmtree(f.rollouts), "steps 1 to 3"),
-    "checkpoint gone": (lambda f: f.checkpoint.rmdir(), "checkpoint"),
+    "checkpoint gone": (lambda f: shutil.rmtree(f.checkpoint), "checkpoint"),
+    "configuration gone": (lambda f: (f.checkpoint / "config.json").unlink(), "config.json"),
+    "weights gone": (lambda f: (f.checkpoint / "model.safetensors").unlink(), "weights"),
     "folder gone": (lambda f: shutil.rmtree(f.path), "gone"),
     "folder a file": (lambda f: (shutil.rmtree(f.path), f.path.touch()), "no folder"),
 }
@@ -241,3 +248,168 @@ def test_a_parquet_file_of_something_else_is_told(root):
     write_rollouts(folder_of(root).rollouts, 3, [{"something": "else"}])
     with pytest.raises(CascadeError, match="completion"):
         show_rollouts(Store(root), "r", "rl", None, 4, worst=False)
+
+
+@pytest.mark.parametrize("details", ["", "{", "\ufffd", "[" * 100_000, '{"a": 1'])
+def test_damaged_details_leave_the_rollout_to_be_seen(root, capsys, details):
+    rows = [{**rollout(3, 0), "details": details}, rollout(3, 1)]
+    write_rollouts(folder_of(root).rollouts, 3, rows)
+    show_rollouts(Store(root), "r", "rl", 3, 4, worst=False)
+    out = capsys.readouterr().out
+    assert out.count("--- step 3") == 2
+    assert "damaged" in out
+    rescore(Store(root), "r", "rl", RewardConfig(use="constant:score"), 1)
+    assert "step 3" in capsys.readouterr().err
+    assert "damaged" in write_report(root, "r").read_text()
+
+
+@pytest.mark.parametrize("key", ["value", "details", "prompt", "completion", "length", "stop"])
+def test_a_rollout_without_a_value_is_named_by_row_and_key(root, key):
+    write_rollouts(folder_of(root).rollouts, 3, [rollout(3, 0), {**rollout(3, 1), key: None}])
+    with pytest.raises(CascadeError, match=f"`{key}` of row 1"):
+        show_rollouts(Store(root), "r", "rl", 3, 4, worst=True)
+
+
+def test_a_base_model_that_is_gone_is_named(root, capsys):
+    facts = status_of(Store(root), "r")
+    assert (facts["base"]["status"], facts["base"]["problems"]) == ("complete", [])
+    shutil.rmtree(root / "store/base-0")
+    facts = status_of(Store(root), "r")
+    assert facts["base"]["status"] == "missing"
+    show_status(facts)
+    assert "store/base-0 is gone" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_parent_of_a_stage_that_has_begun_was_complete(root):
+    record = Store(root).read_run("r")
+    del record["finished"]
+    record["stages"][1]["parent"] = "rl"
+    Store(root).write_run("r", record)
+    shutil.rmtree(folder_of(root).path)
+    assert stage_of(root)["status"] == "missing"
+    shutil.rmtree(Store(root).stage("other", "1").path)
+    assert stage_of(root)["status"] == "pending"  # nothing tells that it ever began
+
+
+def as_earlier_versions(folder):
+    record = folder.read()
+    del record["inventory"]
+    (folder.path / "stage.json").write_text(json.dumps(record))
+
+
+def test_shortened_metrics_of_an_earlier_version_are_seen(root):
+    folder = folder_of(root)
+    as_earlier_versions(folder)
+    shorten(folder.metrics, 1)
+    assert any("steps 2 to 3" in problem for problem in stage_of(root)["problems"])  # from the rollouts
+    shutil.rmtree(folder.rollouts)
+    assert any("steps 2 to 3" in problem for problem in stage_of(root)["problems"])  # from the configuration
+
+
+def test_a_stage_that_ended_early_lacks_nothing(root):
+    folder = folder_of(root)
+    folder.update(config={"steps": 8, "stop_when": {"reward/mean": 0.4}})
+    assert stage_of(root)["problems"] == []
+    as_earlier_versions(folder)
+    assert stage_of(root)["problems"] == []
+
+
+def test_rollouts_ahead_of_the_metrics_are_no_fault_of_a_running_stage(root):
+    folder = folder_of(root)
+    as_earlier_versions(folder)
+    folder.update(status="running")
+    shorten(folder.metrics, 2)
+    record = Store(root).read_run("r")
+    Store(root).write_run("r", {**record, "finished": []})
+    assert stage_of(root)["problems"] == []
+
+
+ODD_LINES = ['{"step": 1%s}' % ("0" * 400), '{"step": Infinity}', '{"step": NaN}', "[" * 100_000, '{"step": "1"}',
+             '{"step": -1}', '{"step": true}', '{"step": 1000000}', "[]", "1"]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(ODD_LINES)))
+def test_a_damaged_line_of_metrics_is_skipped(root, number):
+    folder = folder_of(root)
+    with open(folder.metrics, "a") as file:
+        file.write(ODD_LINES[number] + "\n")
+    folder.trace.write_text(ODD_LINES[number] + "\n")
+    assert stage_of(root)["steps_done"] == STEPS
+    assert stage_of(root)["problems"] == []
+    assert inventory(folder)["last_step"] == STEPS
+    assert [line["step"] for line in load_run(root, "r").stages[0].metrics] == [1, 2, 3]
+    write_report(root, "r")
+
+
+@pytest.mark.parametrize("last_step", [10**400, 10**7, -1, True, "3", None, []])
+def test_a_damaged_inventory_does_not_end_status(root, last_step):
+    folder_of(root).update(inventory={"last_step": last_step, "rollouts": last_step})
+    assert stage_of(root)["problems"] == []
+
+
+@pytest.mark.parametrize("value", ['"text"', "[1]", "{}", "true", "NaN", "-Infinity", "1" + "0" * 400, "null"])
+def test_a_metric_that_is_no_number_is_not_drawn(root, value):
+    folder = folder_of(root)
+    keys = ("reward/mean", "sampling/logprob_gap_mean", "time/step_s")
+    line = '{"step": 2' + "".join(f', "{key}": {value}' for key in keys) + "}"
+    lines = folder.metrics.read_text().splitlines()
+    folder.metrics.write_text("\n".join([lines[0], line, lines[2]]) + "\n")
+    assert load_run(root, "r").stages[0].series("reward/mean") == ([1, 3], [0.5, 0.5])
+    write_report(root, "r")
+
+
+ABSENT = object()
+KEYS = ["name", "recipe_path", "base", "stages", "base.model", "base.identity", "stages[1].name", "stages[1].kind",
+        "stages[1].directory", "stages[1].parent", "benchmarks[0].identity"]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [ABSENT, 5, [], True], ids=["absent", "number", "list", "true"])
+@pytest.mark.parametrize("key", KEYS)
+def test_a_run_record_names_the_key_that_is_wrong(root, key, value):
+    path = root / "runs/r/run.json"
+    record = json.loads(path.read_text())
+    *parts, last = key.replace("[", ".").replace("]", "").split(".")
+    target = record
+    for part in parts:
+        target = target[int(part)] if part.isdigit() else target[part]
+    if value is ABSENT:
+        del target[last]
+    else:
+        target[last] = value
+    if key == "stages" and value == []:
+        return  # a run without stages is whole
+    path.write_text(json.dumps(record))
+    config = RewardConfig(use="constant:score")
+    acts = (
+        lambda: status_of(Store(root), "r"),
+        lambda: compare_runs(root, "r", "r"),
+        lambda: rescore(Store(root), "r", "rl", config, 1),
+    )
+    for act in acts:
+        with pytest.raises(CascadeError, match=r"run\.json") as caught:
+            act()
+        assert f"`{key}`" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["finished", "gates", "benchmarks"])
+@pytest.mark.parametrize("value", [5, {}, [5], None])
+def test_a_run_record_names_a_list_that_is_wrong(root, key, value):
+    path = root / "runs/r/run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(CascadeError, match=key):
+        status_of(Store(root), "r")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("config", []), ("config", None), ("config", 1), ("attempts", {}), ("attempts", [1]), ("versions", []),
+     ("seconds", "long"), ("inputs", "x")],
+)  # fmt: skip
+def test_a_stage_record_with_another_type_is_damaged(root, key, value):
+    folder_of(root).update(**{key: value})
+    assert stage_of(root)["status"] == "damaged"
+    assert any(f"`{key}`" in problem for problem in stage_of(root)["problems"])
+    assert stage_of(root, "other")["status"] == "complete"
+    assert load_run(root, "r").stages[0].status == "damaged"
+    with pytest.raises(CascadeError, match=key):
+        rescore(Store(root), "r", "rl", RewardConfig(use="constant:score"), 1)

@@ -63,3 +63,56 @@ def test_a_damaged_record_of_a_run(root, text):  # noqa: F811
     (root / "runs/r/run.json").write_text(text)
     with pytest.raises(CascadeError, match=r"run\.json"):
         load_run(root, "r")
+
+
+def without(*names):
+    def act(root):  # noqa: F811
+        for name in names:
+            for path in (root / "store").glob(f"*/{name}"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return act
+
+
+def pending(root):  # noqa: F811
+    (root / "store/rl-x/stage.json").write_text('{"status": "pending"}')
+
+
+LOSSES = {
+    "all but the records": (without("evals", "metrics.jsonl", "rollouts"), "metrics.jsonl"),
+    "evaluations": (without("evals"), "evals"),
+    "metrics": (without("metrics.jsonl"), "metrics.jsonl"),
+    "the status": (pending, "pending"),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_good_page_outlives_the_files_of_a_stage(root, name):  # noqa: F811
+    act, message = LOSSES[name]
+    note_finished(root, "store/rl-x")
+    before = write_report(root, "r").read_text()
+    act(root)
+    with pytest.raises(CascadeError, match="rl") as caught:
+        write_report(root, "r")
+    assert message in str(caught.value)
+    page = root / "runs/r/report/index.html"
+    assert page.read_text() == before
+    page.unlink()
+    assert write_report(root, "r").is_file()
+
+
+def test_another_stage_of_the_name_gets_a_new_page(root):  # noqa: F811
+    """A changed recipe: the stage has another identity, is complete, and is not measured yet."""
+    before = write_report(root, "r").read_text()
+    path = root / "runs/r/run.json"
+    path.write_text(path.read_text().replace("store/rl-x", "store/rl-y").replace("id-rl", "id-new"))
+    shutil.copytree(root / "store/rl-x", root / "store/rl-y")
+    shutil.rmtree(root / "store/rl-y/evals")
+    assert write_report(root, "r").read_text() != before
+
+
+def test_another_benchmark_gets_a_new_page(root):  # noqa: F811
+    before = write_report(root, "r").read_text()
+    path = root / "runs/r/run.json"
+    path.write_text(path.read_text().replace('"e1"', '"e9"').replace('"e2"', '"e8"'))
+    assert write_report(root, "r").read_text() != before

@@ -43,6 +43,7 @@ def root(tmp_path):
         for name, identity, value in zip(("sums", "other"), ("e1", "e2"), values, strict=True):
             if value is not None:
                 (evals / f"{name}-{identity}.json").write_text(json.dumps({"benchmark": name, **measurement(value)}))
+    (tmp_path / "store/base-b0/stage.json").write_text(json.dumps({"status": "complete", "kind": "base"}))
     rl = tmp_path / "store/rl-x"
     rl.joinpath("stage.json").write_text(
         json.dumps({"status": "complete", "seconds": 60, "attempts": [], "config": {"steps": 3}})

@@ -62,3 +62,12 @@ def test_a_figure_is_drawn_where_there_is_a_trace(tmp_path):
     lines = [line(s, r, ["generate", 0, 1 + r], ["odd", 0.5, 2]) for s in (1, 2, 3) for r in range(6)]
     (tmp_path / "trace.jsonl").write_text("\n".join(lines))
     assert timeline_figure(view(tmp_path), tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"step": Infinity, "rank": 0, "spans": []}',
+                                  '{"step": 2, "rank": 0, "spans": [["train", 0, Infinity]]}',
+                                  '{"step": 2, "rank": 0, "spans": [["train", 0, 1%s]]}' % ("0" * 400)])  # fmt: skip
+def test_a_damaged_line_of_a_trace_is_skipped(tmp_path, line):
+    path = tmp_path / "trace.jsonl"
+    path.write_text(line + '\n{"step": 1, "rank": 0, "spans": [["train", 0.0, 1.5]]}\n')
+    assert read_trace(path) == {1: {0: [("train", 0.0, 1.5)]}}

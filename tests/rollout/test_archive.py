@@ -14,7 +14,7 @@ from cascade_rl.models import tiny_qwen3
 from cascade_rl.rollout.archive import TOKENS, joined, rows_of, write_rollouts
 from cascade_rl.store.rollouts import read_rollouts
 from cascade_rl.training.packing import pack_row, training_sequence
-from cascade_rl.types import Group, Prompt, Rollout, Score, Stop
+from cascade_rl.types import CascadeError, Group, Prompt, Rollout, Score, Stop
 from tests.training.test_update import make_policy
 
 
@@ -109,3 +109,35 @@ def test_a_lost_first_rollout_joins_no_two_groups(tmp_path):
     assert [[r.index for r in found.rollouts] for found in _groups(path)] == [[0, 1], [1, 2]]
     old = [{key: value for key, value in row.items() if key not in ("group", *TOKENS)} for row in rows_of(made[:1], 1)]
     assert [[r.index for r in found.rollouts] for found in _groups(write_rollouts(tmp_path, 2, old))] == [[0, 1]]
+
+
+def test_any_flipped_byte_of_a_page_is_found(tmp_path):
+    path = write_rollouts(tmp_path, 1, rows_of([group("a", [[20, 21], [22]], [1.0, 0.0])], 1))
+    rows, content = read_rollouts(path, tokens=True), path.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    with pyarrow.parquet.ParquetFile(path) as file:
+        assert file.metadata.num_rows == 2
+    for at in range(4, footer):
+        damaged = bytearray(content)
+        damaged[at] ^= 1
+        path.write_bytes(damaged)
+        try:
+            again = read_rollouts(path, tokens=True)
+        except CascadeError:
+            continue
+        assert again == rows, at  # a byte of a page's header that changes nothing, such as a statistic
+
+
+def test_a_file_without_checksums_of_pages_is_read(tmp_path):
+    path = write_rollouts(tmp_path, 1, rows_of([group("a", [[20, 21], [22]], [1.0, 0.0])], 1))
+    rows = read_rollouts(path, tokens=True)
+    table = pyarrow.parquet.read_table(path)
+    pyarrow.parquet.write_table(table, path)
+    assert read_rollouts(path, tokens=True) == rows
+
+
+def test_kept_tokens_of_a_later_row_are_stored(tmp_path):
+    rows = rows_of([group("a", [[20, 21], [22]], [1.0, 0.0])], 1)
+    rows[1]["kept_token_ids"] = [numpy.asarray([22, 23], numpy.int32)]
+    path = write_rollouts(tmp_path, 1, rows)
+    assert [row["kept_token_ids"] for row in read_rollouts(path, tokens=True)] == [None, [[22, 23]]]

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from cascade_rl.store import StageFolder
-from cascade_rl.store.checksums import faults, publishing_checkpoint, verify
+from cascade_rl.store.checksums import faults, missing_files, publishing_checkpoint, verify
 from cascade_rl.types import CascadeError
 
 WEIGHTS = bytes(range(256)) * 64
@@ -83,7 +83,7 @@ def test_a_stage_of_an_earlier_version_has_no_checksums(place):
     assert faults(place, hashes=True) == []
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"checkpoint/config.json": 1}', '{"a": {"size": "2"}}'])
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", "null", '{"checkpoint/config.json": 1}', '{"a": {"size": "2"}}'])
 def test_damaged_checksums_are_a_fault_themselves(place, text):
     place.checksums.write_text(text)
     (line,) = faults(place, hashes=False)
@@ -142,3 +142,18 @@ def test_a_disk_that_cannot_read_is_a_fault(place, monkeypatch):
 
     monkeypatch.setattr(checksums, "open", broken, raising=False)
     assert len(faults(place, hashes=True)) == 5
+
+
+def test_without_checksums_the_files_must_be_there(place):
+    place.checksums.unlink()
+    assert missing_files(place) == []
+    index = place.checkpoint / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}))
+    (line,) = missing_files(place)
+    assert "model-2.safetensors" in line
+    index.write_text("[]")
+    (line,) = missing_files(place)
+    assert "index.json" in line
+    for path in place.checkpoint.iterdir():
+        path.unlink()
+    assert len(missing_files(place)) == 2

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from cascade_rl.store.locks import hold, hold_in_turn
+from cascade_rl.store.locks import hold, hold_in_turn, hold_together
 from cascade_rl.types import CascadeError
 
 HOLDER = (
@@ -116,3 +116,24 @@ def test_a_holder_that_has_not_written_its_name_yet(tmp_path):
         with pytest.raises(CascadeError, match="another process"), hold(path, "it"):
             pass
         os.close(descriptor)
+
+
+def test_the_first_reader_to_leave_keeps_the_note_of_the_other(tmp_path):
+    path = tmp_path / "lock"
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        first.enter_context(hold_together(path, "first"))
+        second.enter_context(hold_together(path, "second"))
+        first.close()
+        with pytest.raises(CascadeError, match="second"), hold(path, "it"):
+            pass
+        second.close()
+    assert path.read_text() == ""
+
+
+def test_a_reader_that_waits_can_be_stopped(tmp_path):
+    def stop():
+        raise KeyboardInterrupt
+
+    path = tmp_path / "lock"
+    with hold(path, "it"), pytest.raises(KeyboardInterrupt), hold_together(path, "reader", stop):
+        pass
