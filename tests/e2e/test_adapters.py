@@ -36,8 +36,12 @@ def test_the_penalty_is_nothing_at_first_and_grows_as_the_policy_leaves(adapted,
 
 @pytest.mark.parametrize("stage", ["merged", "adapter", "on-top"])
 def test_trainer_and_engine_agree_in_every_step(adapted, stage):
-    for row in cascade.metrics(adapted, stage, "adapters"):
-        assert row["sampling/logprob_gap_max"] < 2e-5, row
+    gaps = [row["sampling/logprob_gap_max"] for row in cascade.metrics(adapted, stage, "adapters")]
+    measured = [
+        gap for gap in gaps if gap is not None
+    ]  # in a step whose groups are all flat there is nothing to measure
+    assert measured
+    assert max(measured) < 2e-5
 
 
 def test_the_checkpoint_is_a_plain_model_whose_linear_layers_moved(adapted):
