@@ -125,10 +125,10 @@ def _judged(boxed: str, reference: str) -> tuple[bool, str]:
 def _equal_otherwise(ours: str, theirs: str) -> bool:
     """Second readings of what math-verify takes for different. Each is shorter, so that this comes to an end."""
     (a, a_percent), (b, b_percent) = percentage(ours), percentage(theirs)
-    if a_percent != b_percent:
-        value, other = (a, b) if a_percent else (b, a)
-        if _math_verify(f"\\frac{{{value}}}{{100}}", other):
-            return True
+    # The reference stays the second argument: only its faults are the row's.
+    hundredths = [f"\\frac{{{side}}}{{100}}" if cut else side for side, cut in ((a, a_percent), (b, b_percent))]
+    if a_percent != b_percent and _math_verify(*hundredths):
+        return True
     a, b = bare(a), bare(b)
     if a and b and len(a) + len(b) < len(ours) + len(theirs):
         return _judged(a, b)[0]
