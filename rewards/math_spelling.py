@@ -19,7 +19,7 @@ _SYMBOLS = str.maketrans(
         "÷": "\\div ", "·": "\\cdot ", "⋅": "\\cdot ", "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "∪": "\\cup ",
         "∩": "\\cap ", "±": "\\pm ", "∈": "\\in ", "≈": "\\approx ", "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}",
         "∖": "\\setminus ", "√": "\\sqrt ", "∛": "\\sqrt[3] ", "\N{NO-BREAK SPACE}": " ", "\N{THIN SPACE}": " ",
-        "\N{NARROW NO-BREAK SPACE}": " ", "\u200b": "", "〈": "\\langle ", "〉": "\\rangle ",
+        "\N{NARROW NO-BREAK SPACE}": " ", "\u200b": "", "ⅇ": " e ", "ⅈ": " i ", "〈": "\\langle ", "〉": "\\rangle ",
         "⟨": "\\langle ", "⟩": "\\rangle ",
     }
 )  # fmt: skip
@@ -37,7 +37,10 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\degree(?![a-zA-Z])", r"^\\circ "),
         (r"\\(?:textcolor|color)\s*\{[a-zA-Z]+\}|\\(?:underline|fbox|mathstrut)(?![a-zA-Z])", ""),
         (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-        (r"\\sqrt(\[3\])? +(\d+(?:\.\d+)?|[a-z])", r"\\sqrt\1{\2}"),
+        (r"\\sqrt(\[3\])? +(\d+(?:\.\d+)?|[a-zA-Z](?![a-zA-Z]))", r"\\sqrt\1{\2}"),
+        (r"\\sqrt(\[[^\[\]]{1,9}\])\s*(\d(?!\d)|[a-zA-Z](?![a-zA-Z])|\\pi(?![a-zA-Z]))", r"\\sqrt\1{\2}"),
+        (r"\\sqrt\s*(\\pi(?![a-zA-Z]))", r"\\sqrt{\1}"),
+        (r"\^\s*([a-zA-Z])(?![a-zA-Z])", r"^{\1}"),
         (r"\\(?:blacksquare|square|Box|qed)(?![a-zA-Z])\s*$", ""),
         (r"^\\\{\s*[a-zA-Z]\s*(?:\\mid|\||:)\s*(.+)\\\}$", r"\1"),
         (r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi "),
