@@ -126,12 +126,27 @@ def equal_where_real(gold: Any, prediction: Any) -> bool:
         ours, theirs = _real_value(gold, point), _real_value(prediction, point)
         if ours is None or theirs is None:
             continue
-        if not is_zero(ours - theirs):
+        if not _same_real(ours, theirs):
             return False
         agreed += 1
         if agreed == _ENOUGH_POINTS or not names:
             return True
     return agreed >= _LEAST_POINTS
+
+
+def _same_real(ours: Any, theirs: Any) -> bool:
+    """Whether two real numbers are equal.
+
+    Two products of roots are so where a power of their quotient is 1, which takes no digits: those that their degrees
+    ask for can be tens of thousands.
+    """
+    if theirs.is_zero is False:
+        quotient = ours / theirs
+        exponents = [exponent for exponent in quotient.as_powers_dict().values() if exponent.is_Rational]
+        power = quotient ** math.lcm(*(int(exponent.q) for exponent in exponents))
+        if power.is_Rational:
+            return power == 1 and bool((ours.evalf(15) > 0) == (theirs.evalf(15) > 0))
+    return is_zero(ours - theirs)
 
 
 def _positive(expression: Any) -> set[str]:
