@@ -49,8 +49,8 @@ def verify(
 ) -> Score:
     """1 if the last boxed value equals ``answer``, else 0. No box, or one that cannot be read, is wrong.
 
-    Several boxes with nothing but commas, "and", "or", line breaks, list marks or labels between them are one list,
-    which is right if it is the answer as a whole. An ``answer`` that is itself in boxes means what is in them.
+    Several boxes with nothing but commas, "and", "or", line breaks, list marks, labels or units between them are one
+    list, which is right if it is the answer as a whole. An ``answer`` that is itself in boxes means what is in them.
 
     ``form`` says what the answer is (``choice``, ``set``, ``tuple``, ``interval``, ``matrix``), to be compared part by
     part. ``units: same`` asks for the reference's unit too; ``percent: exact`` does not take 10 for 10\\%.
