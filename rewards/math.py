@@ -49,8 +49,8 @@ def verify(
 ) -> Score:
     """1 if the last boxed value equals ``answer``, else 0. No box, or one that cannot be read, is wrong.
 
-    Several boxes with nothing but commas, "and", "or", line breaks, list marks or labels between them are one list,
-    which is right if it is the answer as a whole. An ``answer`` that is itself in boxes means what is in them.
+    Several boxes with nothing but commas, "and", "or", line breaks, list marks, labels or units between them are one
+    list, which is right if it is the answer as a whole. An ``answer`` that is itself in boxes means what is in them.
 
     ``form`` says what the answer is (``choice``, ``set``, ``tuple``, ``interval``, ``matrix``), to be compared part by
     part. ``units: same`` asks for the reference's unit too; ``percent: exact`` does not take 10 for 10\\%.
@@ -76,6 +76,7 @@ def verify(
     if len(boxes) > MAX_BOXES or len(boxed) > MAX_CHARACTERS or nesting(boxed) > MAX_NESTING:
         return Score(0.0, {"boxed": boxed[:80], "how": "too long or too deeply nested"})
     _BUDGET.begin()
+    _predictions.clear()
     equal, how = _worth(boxes, reference, form, units, percent)
     return Score(float(equal), {"boxed": boxed, "how": how})
 
@@ -117,7 +118,9 @@ def _judged(boxed: str, reference: str) -> tuple[bool, str]:
     if (same := same_number(ours, theirs)) is not None:
         return same, "exact"
     try:
-        return _math_verify(ours, theirs) or _equal_otherwise(ours, theirs), "math-verify"
+        # math-verify may spend all of its time on the simplification of roots.
+        equal = _agree_where_real(ours, theirs) or _math_verify(ours, theirs) or _equal_otherwise(ours, theirs)
+        return equal, "math-verify"
     except OutOfTime:
         return False, "math-verify"  # and no second reading, which would cost as much again
 
@@ -125,10 +128,10 @@ def _judged(boxed: str, reference: str) -> tuple[bool, str]:
 def _equal_otherwise(ours: str, theirs: str) -> bool:
     """Second readings of what math-verify takes for different. Each is shorter, so that this comes to an end."""
     (a, a_percent), (b, b_percent) = percentage(ours), percentage(theirs)
-    if a_percent != b_percent:
-        value, other = (a, b) if a_percent else (b, a)
-        if _math_verify(f"\\frac{{{value}}}{{100}}", other):
-            return True
+    # The reference stays the second argument: only its faults are the row's.
+    hundredths = [f"\\frac{{{side}}}{{100}}" if cut else side for side, cut in ((a, a_percent), (b, b_percent))]
+    if a_percent != b_percent and _math_verify(*hundredths):
+        return True
     a, b = bare(a), bare(b)
     if a and b and len(a) + len(b) < len(ours) + len(theirs):
         return _judged(a, b)[0]
@@ -259,9 +262,15 @@ def _load() -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def _parsed_reference(reference: str) -> list[Any]:
-    """Cached, since every rollout of a prompt needs it. A failure raises, so that it is never remembered."""
+    """Cached, since every rollout of a prompt needs it. A failure raises, so that it is never remembered.
+
+    Its time is not the response's, or the first rollout of a prompt would have less than the others.
+    """
+    parse = _library().parse
     try:
-        parsed = within(LIMIT_S, _library().parse, _boxed(reference), parsing_timeout=None, raise_on_error=True)
+        parsed = _BUDGET.uncounted(
+            lambda: within(LIMIT_S, parse, _boxed(reference), parsing_timeout=None, raise_on_error=True)
+        )
     except (Exception, OutOfTime) as error:
         raise ValueError(f"math-verify cannot read the row's answer {reference[:200]!r}: {error}"[:500]) from None
     if not parsed:
@@ -269,12 +278,21 @@ def _parsed_reference(reference: str) -> list[Any]:
     return parsed
 
 
+_predictions: dict[str, list[Any]] = {}
+"""Of the parts of one response: a list compares each of them with several elements."""
+
+
+def _parsed_prediction(boxed: str) -> list[Any]:
+    if boxed not in _predictions:
+        _predictions[boxed] = _BUDGET.run(_library().parse, _boxed(boxed), parsing_timeout=None)
+    return _predictions[boxed]
+
+
 def _math_verify(boxed: str, reference: str) -> bool:
     """Raises OutOfTime; ValueError for a reference that it cannot read."""
     gold = _parsed_reference(reference)
-    library = _library()
-    prediction = _BUDGET.run(library.parse, _boxed(boxed), parsing_timeout=None)
-    if not _BUDGET.run(library.verify, gold, prediction, timeout_seconds=None):
+    prediction = _parsed_prediction(boxed)
+    if not _BUDGET.run(_library().verify, gold, prediction, timeout_seconds=None):
         return False
     from rewards.math_difference import differ
 
@@ -296,24 +314,36 @@ def _equal_as_functions(ours: str, theirs: str) -> bool:
     and roots and angles are compared where both sides are real.
     Symbols under a logarithm are taken to be positive, those under a root to be such that it is real. Raises OutOfTime.
     """
-    both = (ours, theirs)
-    logarithms, real = (any(kind.search(side) for side in both) for kind in (_LOG_OR_I, _REAL))
+    logarithms, real = (bool(kind.search(ours) or kind.search(theirs)) for kind in (_LOG_OR_I, _REAL))
     if not (logarithms or real):
         return False
+    written = (ours, theirs)
     if "\\ln" in ours + theirs:
-        ours, theirs = (_LOGARITHM.sub(r"\\ln", side) for side in both)
+        ours, theirs = (_LOGARITHM.sub(r"\\ln", side) for side in written)
     if (parts := _equal_by_parts(ours, theirs)) is not None:
         return parts
-    gold = _parsed_reference(theirs)
-    prediction = _BUDGET.run(_library().parse, _boxed(ours), parsing_timeout=None)
+    gold, prediction = _parsed_reference(theirs), _parsed_prediction(ours)
     if not prediction:
         return False
     try:
-        from rewards.math_difference import equal_where_real
-
         if logarithms and _BUDGET.run(_no_difference, gold[0], prediction[0]):
             return True
-        return real and _BUDGET.run(equal_where_real, gold[0], prediction[0])
+    except Exception:
+        pass  # not of the kind that can be subtracted
+    return (ours, theirs) != written and _agree_where_real(ours, theirs)
+
+
+def _agree_where_real(ours: str, theirs: str) -> bool:
+    """Whether two expressions with roots, angles or the like agree where both are real. Raises OutOfTime."""
+    if not (_REAL.search(ours) or _REAL.search(theirs)):
+        return False
+    gold, prediction = _parsed_reference(theirs), _parsed_prediction(ours)
+    if not prediction:
+        return False
+    from rewards.math_difference import equal_where_real
+
+    try:
+        return _BUDGET.run(equal_where_real, gold[0], prediction[0])
     except Exception:
         return False  # not of the kind that can be subtracted
 

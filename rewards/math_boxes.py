@@ -1,7 +1,8 @@
 """The boxes of a response: the last one, or the several that together close the answer.
 
-Boxes with nothing but joining words, punctuation, line breaks, list marks or labels (``y_1 =``) between them belong
-together. Any other text between two boxes ends the group, so that boxes of earlier reasoning stay out of it.
+Boxes with nothing but joining words, punctuation, line breaks, list marks, labels (``y_1 =``, or ``Area:`` after a
+comma or a joining word) and the unit of the box before between them belong together. Any other text between two boxes
+ends the group, so that boxes of earlier reasoning stay out of it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from rewards.math_spelling import SHORT_UNITS
+
 MAX_BOXES = 50
 """Boxes with different content are read up to one beyond this number."""
 _MAX_GAP = 200
 """Characters between two boxes of a group."""
 _MAX_DEPTH = 20
+_MAX_SPANS = 1000
+"""Boxes of a group that are read, whatever they hold."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Box:
     """``y_1`` for ``y_1 = \\boxed{5}``."""
     alternative: bool = False
     """Whether the word before the box is "or" (or a union sign)."""
+    conjunction: bool = False
+    """Whether the word before the box is "and" (or its sign)."""
 
 
 @dataclass
@@ -104,24 +111,23 @@ def _group(text: str, spans: list[_Span], start: int, depth: int) -> list[Box]:
         gap = text[after : span.start] if span.start - after <= _MAX_GAP else None
         joiner = None if gap is None else _read_joiner(gap)
         label = (joiner.label if joiner else _label_at_end(gap or text[span.start - _MAX_GAP : span.start])) or ""
-        alternative = joiner is not None and joiner.alternative
-        for box in reversed(_contents(text, span, label, alternative, depth)):
+        for box in reversed(_contents(text, span, label, joiner or _NO_JOINER, depth)):
             if len(found) < MAX_BOXES or (box.label, box.text) not in distinct:
                 found.append(box)
             distinct.add((box.label, box.text))
-        if joiner is None or place == 0 or len(distinct) > MAX_BOXES:
+        if joiner is None or place == 0 or len(distinct) > MAX_BOXES or len(spans) - place >= _MAX_SPANS:
             break
     if len(found) > MAX_BOXES:
         found = list({(box.label, box.text): box for box in found}.values())
     return found[::-1]
 
 
-def _contents(text: str, span: _Span, label: str, alternative: bool, depth: int) -> list[Box]:
+def _contents(text: str, span: _Span, label: str, joiner: _Joiner, depth: int) -> list[Box]:
     while span.inner and depth >= _MAX_DEPTH:
         span = span.inner[-1]
     if span.inner:
         return _group(text, span.inner, span.begin, depth + 1)
-    return [Box(text[span.begin : span.end].strip(), label, alternative)]
+    return [Box(text[span.begin : span.end].strip(), label, joiner.alternative, joiner.conjunction)]
 
 
 # --- What stands between boxes ---------------------------------------------------------------------------------------
@@ -130,39 +136,78 @@ _NAME = r"(?:[a-zA-Z]|[A-Z]{2,3}|\\[a-z]{2,7})(?:_(?:\w|\{\w{1,5}\}))?(?:\^\{?\w
 _LABEL = re.compile(
     rf"(?P<label>{_NAME}|\(\s*{_NAME}(?:\s*,\s*{_NAME}){{1,4}}\s*\))\s*(?:=|\\(?:in|approx)(?![a-zA-Z])|:)"
 )
-_WORDS = r"and also|as well as|and|or|和|或|及"
+_WORDS = (
+    r"and\s*/\s*or|and also|as well as|and|or|either|else|alternatively|equivalently|maybe|perhaps|possibly|和|或|及"
+)
+_FONT = r"\\(?:text|textbf|textit|textrm|textsf|emph|mathrm|mathbf|mathit|mbox)\s*\{"
+_SPACE = r"(?:\s|~|\\[,;:! ])*"
+_DOTS = r"\\(?:[lc]?dots|dots[bcimo])(?![a-zA-Z])|…"
 _JOINER = re.compile(
     r"\s+|~|\\[,;:! \\()\[\]&]|\\(?:quad|qquad|newline|displaystyle)(?![a-zA-Z])"  # space, mathematics begins or ends
-    r"|\\hspace\*?\{[^{}]{0,10}\}|\\(?:text|mbox)\s*\{[\s,;]*\}|\$|\*\*|[,;&、，；]"
-    rf"|(?:\\(?:text|textbf|textrm|mathrm|mbox)\s*\{{\s*)?[,;]?\s*(?<![a-zA-Z])(?P<word>{_WORDS})(?![a-zA-Z])\s*,?\s*\}}?"
+    rf"|\\hspace\*?\{{[^{{}}]{{0,10}}\}}|(?P<comma>\\(?:text|mbox)\s*\{{[\s,;]*\}}|[,;、，；](?:\s*\.{{3}})?)|\$|\*\*|&|{_DOTS}"
+    rf"|(?:{_FONT}{_SPACE})?(?:\*|_)?[,;]?\s*(?<![a-zA-Z])(?P<word>(?i:{_WORDS}))(?![a-zA-Z]){_SPACE},?(?:\*|_)?\}}?"
     r"|(?P<sign>\\(?:lor|vee|cup|land|wedge)(?![a-zA-Z]))"
-    rf"|{_LABEL.pattern}"
+    rf"|{_LABEL.pattern}|[()/|]"
 )
-_LIST_MARK = re.compile(r"\.?\s*\n\s*(?:[-*•]|\\item|\(?(?:\d{1,2}|[a-h]|[ivx]{1,4})[.)])(?=\s|\$|\\)")
+_LIST_MARK = re.compile(r"\.?[^\S\n]*\n\s*(?:[-*•]|\\item|\(?(?:\d{1,2}|[a-h]|[ivx]{1,4})[.)])(?=\s|\$|\\)")
 _INLINE_MARK = re.compile(r"\((?:\d{1,2}|[a-h]|[ivx]{1,4})\)(?=\s|\$|\\)")
-_ALTERNATIVES = frozenset(("or", "或", "\\lor", "\\vee", "\\cup"))
+_ALTERNATIVES = frozenset(
+    ("or", "either", "else", "alternatively", "maybe", "perhaps", "possibly", "或", "\\lor", "\\vee", "\\cup")
+)
+_CONJUNCTIONS = frozenset(("and", "and also", "as well as", "和", "及", "\\land", "\\wedge"))
+_LONG_UNITS = (
+    r"(?:centi|milli|kilo|deci)?(?:met(?:er|re)|gram|lit(?:er|re))s?|inch(?:es)?|f(?:oo|ee)t|yards?|miles?|seconds?|minutes?|"
+    r"hours?|days?|weeks?|months?|years?|degrees?|radians?|percent|dollars?|cents?|euros?|units?|pounds?|points?"
+)
+_UNIT_WORD = rf"(?:square |cubic )?(?:{'|'.join(sorted(SHORT_UNITS, key=len, reverse=True))}|{_LONG_UNITS})(?![a-zA-Z])"
+_UNIT = rf"{_UNIT_WORD}(?:\^\{{?-?\d\}}?)?(?:(?:\s*/\s*| per ){_UNIT_WORD}(?:\^\{{?-?\d\}}?)?)*"
+_DEGREES = r"\^\s*\{?\s*\\circ\s*\}?|°|\\degree(?![a-zA-Z])"
+_UNIT_AFTER = re.compile(
+    rf"(?:\s|~|\\[,;:! ]|\$)*(?:{_DEGREES}|\\?%|\\\$|{_FONT}{_SPACE}{_UNIT}{_SPACE}\}}(?:\^\{{?-?\d\}}?)?"
+    rf"|{_UNIT}(?!{_SPACE}[=:]))"
+)
+_WORD_LABEL = re.compile(
+    rf"(?:{_FONT}|\*\*)?{_SPACE}(?P<words>[a-zA-Z]+(?:[ -][a-zA-Z]+){{0,3}}(?: \d{{1,2}})?){_SPACE}"
+    rf"(?:[=:](?:\*\*|{_SPACE}\}})?|(?:\*\*|\}}){_SPACE}[=:])"
+)
+_LATER = frozenset(
+    "so thus hence therefore then finally final answer answers result solution total gives giving get but wait no not "
+    "actually correction step check now we is are".split()
+)
+"""A label with one of these words begins a new answer, unless the word before it is "or"."""
 
 
 @dataclass(frozen=True)
 class _Joiner:
     label: str
     alternative: bool
+    conjunction: bool
+
+
+_NO_JOINER = _Joiner("", False, False)
 
 
 def _read_joiner(gap: str) -> _Joiner | None:
     """The text between two boxes, or None where it is more than a joiner."""
-    place, label, alternative = 0, "", False
+    label, alternative, conjunction, joined = "", False, False, False
     gap = gap.replace("&=", "=")  # aligned equations
+    unit = _UNIT_AFTER.match(gap)
+    place = unit.end() if unit else 0
     while place < len(gap):
-        found = _LIST_MARK.match(gap, place) or _JOINER.match(gap, place) or _INLINE_MARK.match(gap, place)
+        found = _LIST_MARK.match(gap, place) or _INLINE_MARK.match(gap, place) or _JOINER.match(gap, place)
+        if not found and joined and (words := _WORD_LABEL.match(gap, place)):
+            found = words if alternative or _LATER.isdisjoint(words["words"].lower().split()) else None
         if not found:
             return None
         place = found.end()
         groups = found.groupdict()
         if groups.get("label"):
             label = groups["label"]
-        alternative |= (groups.get("word") or groups.get("sign")) in _ALTERNATIVES
-    return _Joiner(label, alternative)
+        word = (groups.get("word") or groups.get("sign") or "").lower()
+        alternative |= word.split("/")[-1].strip() in _ALTERNATIVES
+        conjunction |= word in _CONJUNCTIONS
+        joined |= bool(word or groups.get("comma"))
+    return _Joiner(label, alternative, conjunction)
 
 
 def _label_at_end(text: str) -> str | None:

@@ -20,6 +20,8 @@ _UNFINISHED = (sympy.Integral, sympy.Sum, sympy.Product, sympy.Limit, sympy.Deri
 """Evaluated numerically, these give no error bound that could be relied on."""
 _LIKE_EXPONENTIALS = (sympy.exp, sympy.factorial, sympy.functions.elementary.hyperbolic.HyperbolicFunction)
 """Their values are as long as their arguments are large: tanh(100) and 1 agree in 86 digits."""
+_WITHOUT_VALUE = (sympy.oo, -sympy.oo, sympy.zoo, sympy.nan, sympy.AccumBounds)
+"""Infinities, 0/0 and bounds such as those of sin(oo): no difference of these is zero."""
 _MOST_SYMBOLS = 4
 _MOST_POINTS, _ENOUGH_POINTS, _LEAST_POINTS = 64, 24, 4
 """Points at which two functions are compared: tried at most, enough where both are real, and least where they are."""
@@ -40,6 +42,8 @@ def differ(gold: Any, prediction: Any) -> bool:
         return any(differ(a, b) for a, b in zip(ours, theirs, strict=True))
     if not (isinstance(gold, sympy.Expr) and isinstance(prediction, sympy.Expr)):
         return False
+    if _has_no_value(gold) != _has_no_value(prediction):
+        return True
     if gold.is_number and prediction.is_number:
         if gold.has(sympy.Float) or prediction.has(sympy.Float):
             return _rounded_differ(gold, prediction)
@@ -59,7 +63,10 @@ def is_nonzero(difference: Any) -> bool:
         if difference.has(*_UNFINISHED):
             return False
     needed = _digits_needed(difference)
-    value = difference.evalf(2, maxn=min(needed, _MAX_DIGITS))
+    digits = int(min(needed, _MAX_DIGITS))
+    value = difference.evalf(2, maxn=digits)
+    if value == 0:  # evalf rounds arguments to the digits asked for, so that log(1 + 10**-20) becomes log(1)
+        value = difference.evalf(digits, maxn=digits)
     # Digits that evalf cannot guarantee lower the precision of its result to one bit.
     if any(part.is_Float and part != 0 and part._prec > 1 for part in value.as_real_imag()):
         return True
@@ -71,8 +78,26 @@ def is_zero_function(difference: Any) -> bool:
     if difference.has(sympy.log):
         difference = sympy.expand_log(difference, force=True)
     if difference.is_number:
-        return not difference.has(sympy.Float) and not is_nonzero(difference)
-    return bool(sympy.simplify(difference) == 0)
+        return not difference.has(sympy.Float) and is_zero(difference)
+    return not _has_no_value(difference) and bool(sympy.simplify(difference) == 0)
+
+
+def is_zero(difference: Any) -> bool:
+    """Whether an exact number has a finite value, and that value cannot be told from zero.
+
+    ``is_nonzero`` proves nothing about sin(oo), 0/0, f(2) and integrals that cannot be done. These are not zero either.
+    """
+    if difference.has(*_UNFINISHED):
+        difference = difference.doit()
+    if difference.has(*_WITHOUT_VALUE, *_UNFINISHED, sympy.core.function.AppliedUndef):
+        return False
+    parts = difference.evalf(15).as_real_imag()
+    return all(part.is_Float or part == 0 for part in parts) and not is_nonzero(difference)
+
+
+def _has_no_value(expression: Any) -> bool:
+    """Whether an infinity or an undefined value occurs, other than as a bound of a sum, an integral or a limit."""
+    return bool(expression.has(*_WITHOUT_VALUE) and not expression.has(*_UNFINISHED))
 
 
 def equal_where_real(gold: Any, prediction: Any) -> bool:
@@ -93,18 +118,35 @@ def equal_where_real(gold: Any, prediction: Any) -> bool:
         for side in (gold, prediction)
     ):
         return False
+    if _has_no_value(gold) or _has_no_value(prediction):
+        return False
     agreed = 0
     longest = min(int(max(_digits_needed(gold), _digits_needed(prediction))), 60)
     for point in _points(names, _positive(gold) | _positive(prediction), longest):
         ours, theirs = _real_value(gold, point), _real_value(prediction, point)
         if ours is None or theirs is None:
             continue
-        if is_nonzero(ours - theirs):
+        if not _same_real(ours, theirs):
             return False
         agreed += 1
         if agreed == _ENOUGH_POINTS or not names:
             return True
     return agreed >= _LEAST_POINTS
+
+
+def _same_real(ours: Any, theirs: Any) -> bool:
+    """Whether two real numbers are equal.
+
+    Two products of roots are so where a power of their quotient is 1, which takes no digits: those that their degrees
+    ask for can be tens of thousands.
+    """
+    if theirs.is_zero is False:
+        quotient = ours / theirs
+        exponents = [exponent for exponent in quotient.as_powers_dict().values() if exponent.is_Rational]
+        power = quotient ** math.lcm(*(int(exponent.q) for exponent in exponents))
+        if power.is_Rational:
+            return power == 1 and bool((ours.evalf(15) > 0) == (theirs.evalf(15) > 0))
+    return is_zero(ours - theirs)
 
 
 def _positive(expression: Any) -> set[str]:

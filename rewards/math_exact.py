@@ -1,4 +1,4 @@
-"""Exact comparison of expressions made of whole numbers: sums, products, quotients, powers, factorials, binomials.
+"""Exact comparison of expressions made of numbers: sums, products, quotients, powers, factorials, binomials.
 
 Values are fractions while they fit in ``MAX_BITS`` bits. Beyond that, two expressions are compared modulo two large
 primes: different residues prove that the values differ, and equal residues of different values have a probability of
@@ -25,23 +25,25 @@ _PRIMES = (31415926535897932384626433832795045243, 27182818284590452353602874713
 
 
 def same_number(ours: str, theirs: str) -> bool | None:
-    """Whether two expressions of whole numbers have the same value, or None where one of them is anything else.
+    """Whether two expressions of numbers have the same value, or None where one of them is anything else.
 
+    Decimals are exact in an expression. One that stands alone may be rounded: unless it is equal, the result is None.
     Division by zero, a power whose exponent is no whole number and an expression that is ambiguous are "anything else".
     """
     try:
         a, b = _Parser(ours).parse(), _Parser(theirs).parse()
         known: _Known = {}
         try:
-            return _exact(a, known) == _exact(b, known)
+            equal = _exact(a, known) == _exact(b, known)
         except _TooLarge:
-            return all(_residue(a, prime, known) == _residue(b, prime, known) for prime in _PRIMES)
+            equal = all(_residue(a, prime, known) == _residue(b, prime, known) for prime in _PRIMES)
+        return equal or (None if _is_decimal(a) or _is_decimal(b) else False)
     except (_NotANumber, _TooLarge):
         return None
 
 
 class _NotANumber(Exception):
-    """The text is no expression of whole numbers, or it has no value."""
+    """The text is no expression of numbers, or it has no value."""
 
 
 class _TooLarge(Exception):
@@ -50,11 +52,11 @@ class _TooLarge(Exception):
 
 # --- Reading ---------------------------------------------------------------------------------------------------------
 
-_Tree = int | tuple["str", "_Tree"] | tuple[str, "_Tree", "_Tree"]
-"""A whole number, or an operation and its operands."""
+_Tree = int | Fraction | tuple["str", "_Tree"] | tuple[str, "_Tree", "_Tree"]
+"""A whole number, a decimal, or an operation and its operands."""
 
 _TOKEN = re.compile(
-    r"\d+|[-+*/^!(){}]|\\[dtc]?frac(?![a-zA-Z])|\\(?:[dt]?binom|choose|over|cdot|times|ast|div|left|right)(?![a-zA-Z])"
+    r"(?:\d+\.\d+|\.\d+)(?![\d.])|\d+(?!\.\d)|[-+*/^!(){}]|\\[dtc]?frac(?![a-zA-Z])|\\(?:[dt]?binom|choose|over|cdot|times|ast|div|left|right)(?![a-zA-Z])"
 )
 _SKIPPED = re.compile(r"(?:\s|\\[,;:! ]|~|\\left(?![a-zA-Z])|\\right(?![a-zA-Z]))*")
 _PRODUCTS = {"*": "*", "\\cdot": "*", "\\times": "*", "\\ast": "*", "/": "/", "\\div": "/"}
@@ -137,7 +139,7 @@ class _Parser:
         if token == "(" or "binom" in token:
             return True
         before = self.tokens[self.place - 1]
-        return before in (")", "}", "!") if "frac" in token else before == ")" and token.isdigit()
+        return before in (")", "}", "!") if "frac" in token else before == ")" and token[0] in "0123456789."
 
     def _power(self) -> _Tree:
         tree = self._with_factorial(self._atom())
@@ -164,6 +166,10 @@ class _Parser:
             if len(token) > _MAX_DIGITS or (token[0] == "0" and len(token) > 1 and len(self.tokens) > 1):
                 raise _NotANumber  # 2024-01-15 is a date
             return int(token)
+        if "." in token:
+            if len(token) > _MAX_DIGITS:
+                raise _NotANumber
+            return Fraction(token)
         if token == "(":
             tree = self._sum()
             self._expect(")")
@@ -197,6 +203,18 @@ class _Parser:
         return int(token[0])
 
 
+def _is_decimal(tree: _Tree) -> bool:
+    """Whether ``tree`` is a decimal, with a sign or a power of ten (0.5, -0.5, 5.1 times 10^3) or without."""
+    if not isinstance(tree, tuple):
+        return isinstance(tree, Fraction)
+    if tree[0] == "neg":
+        return _is_decimal(tree[1])
+    if tree[0] == "*" and len(tree) == 3:
+        scale = tree[2]
+        return _is_decimal(tree[1]) and isinstance(scale, tuple) and scale[0] == "^" and scale[1] == 10
+    return False
+
+
 def _end(pattern: re.Pattern[str], text: str, place: int) -> int:
     found = pattern.match(text, place)
     return found.end() if found else place
@@ -211,7 +229,7 @@ _Known = dict[int, Fraction | None]
 
 def _exact(tree: _Tree, known: _Known) -> Fraction:
     """Raises _TooLarge before a value beyond the bound is made, and _NotANumber where there is no value."""
-    if isinstance(tree, int):
+    if not isinstance(tree, tuple):
         return _bounded(Fraction(tree))
     if id(tree) not in known:
         known[id(tree)] = None
@@ -298,8 +316,8 @@ def _residue(tree: _Tree, prime: int, known: _Known) -> int:
         value = _exact(tree, known)
         return value.numerator * _inverse(value.denominator, prime) % prime
     except _TooLarge:
-        if isinstance(tree, int):
-            return tree % prime
+        if not isinstance(tree, tuple):
+            return tree.numerator * _inverse(tree.denominator, prime) % prime
     operation = tree[0]
     if operation == "!":
         return _factorial_residue(_whole(_exact(tree[1], known)), prime)

@@ -181,6 +181,12 @@ def _read_intervals(text: str) -> list[Interval] | None:
     return found
 
 
+def is_union_of_inequalities(text: str) -> bool:
+    """Whether ``text`` is of the kind ``x < 1 \\text{ or } x > 2``."""
+    parts = _UNION.split(clean(text))
+    return len(parts) > 1 and all(_RELATION.search(part) for part in parts)
+
+
 def _read_interval(text: str) -> list[Interval] | None:
     if re.fullmatch(r"\\(?:mathbb|mathbf|Bbb)\s*\{?\s*R\s*\}?|\\R", text):
         return [(False, _LOW, _HIGH, False)]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from rewards.math_boxes import Box
-from rewards.math_forms import Equal, assigned, list_parts, same_form, tuple_parts
+from rewards.math_forms import Equal, assigned, is_union_of_inequalities, list_parts, same_form, tuple_parts
 from rewards.math_spelling import standard
 
 IsNumber = Callable[[str], bool]
@@ -35,6 +35,8 @@ def same_list(boxes: Sequence[Box], reference: str, form: str | None, equal: Equ
 
     if form in (None, "interval") and _same_union(boxes, reference, same):
         return True
+    if any(box.conjunction for box in boxes) and is_union_of_inequalities(reference):
+        return False  # no number is below 1 and above 2
     if form == "interval" or is_number(reference) or "dots" in standard(reference):
         return False
     parts_of = [_parts(box, is_number) for box in boxes]

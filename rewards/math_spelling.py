@@ -19,7 +19,7 @@ _SYMBOLS = str.maketrans(
         "÷": "\\div ", "·": "\\cdot ", "⋅": "\\cdot ", "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "∪": "\\cup ",
         "∩": "\\cap ", "±": "\\pm ", "∈": "\\in ", "≈": "\\approx ", "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}",
         "∖": "\\setminus ", "√": "\\sqrt ", "∛": "\\sqrt[3] ", "\N{NO-BREAK SPACE}": " ", "\N{THIN SPACE}": " ",
-        "\N{NARROW NO-BREAK SPACE}": " ", "\u200b": "", "〈": "\\langle ", "〉": "\\rangle ",
+        "\N{NARROW NO-BREAK SPACE}": " ", "\u200b": "", "ⅇ": " e ", "ⅈ": " i ", "〈": "\\langle ", "〉": "\\rangle ",
         "⟨": "\\langle ", "⟩": "\\rangle ",
     }
 )  # fmt: skip
@@ -37,7 +37,10 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\degree(?![a-zA-Z])", r"^\\circ "),
         (r"\\(?:textcolor|color)\s*\{[a-zA-Z]+\}|\\(?:underline|fbox|mathstrut)(?![a-zA-Z])", ""),
         (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-        (r"\\sqrt(\[3\])? +(\d+(?:\.\d+)?|[a-z])", r"\\sqrt\1{\2}"),
+        (r"\\sqrt(\[3\])? +(\d+(?:\.\d+)?|[a-zA-Z](?![a-zA-Z]))", r"\\sqrt\1{\2}"),
+        (r"\\sqrt(\[[^\[\]]{1,9}\])\s*(\d(?!\d)|[a-zA-Z](?![a-zA-Z])|\\pi(?![a-zA-Z]))", r"\\sqrt\1{\2}"),
+        (r"\\sqrt\s*(\\pi(?![a-zA-Z]))", r"\\sqrt{\1}"),
+        (r"\^\s*([a-zA-Z])(?![a-zA-Z])", r"^{\1}"),
         (r"\\(?:blacksquare|square|Box|qed)(?![a-zA-Z])\s*$", ""),
         (r"^\\\{\s*[a-zA-Z]\s*(?:\\mid|\||:)\s*(.+)\\\}$", r"\1"),
         (r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi "),
@@ -122,7 +125,7 @@ _COMMAND_AT_END = re.compile(r"\\(?!pi$|infty$)[a-zA-Z]+$")
 _NO_UNITS = frozenset(
     "and or not to mod plus minus times if for than least most percent where when with even odd either none".split()
 )
-_SHORT_UNITS = frozenset(
+SHORT_UNITS = frozenset(
     "m s g h l L K N J W V C F A cm mm km dm nm kg mg ml mL dL in ft yd mi lb lbs oz min sec hr hrs mph kph rpm "
     "Hz kHz MHz Pa kPa mol rad deg kW kWh kJ eV USD EUR GBP ms pm am PM AM sq cu "
     "day men pen cup gal cal yr yrs pts".split()
@@ -153,5 +156,5 @@ def bare(text: str) -> str:
 def _are_units(words: str) -> bool:
     found = re.findall("[a-zA-Z]+", words)
     return all(
-        (len(word) > 3 or word in _SHORT_UNITS or word == "per") and word.lower() not in _NO_UNITS for word in found
+        (len(word) > 3 or word in SHORT_UNITS or word == "per") and word.lower() not in _NO_UNITS for word in found
     ) or (found[0].lower() in ("of", "in") and len(found) > 1 and not set(found[1:]) & _NO_UNITS)

@@ -88,12 +88,14 @@ class Deadline:
         poll.register(descriptor, event)
         if self._process is not None:
             poll.register(self._process, select.POLLIN)
+        timeout_ms = 0  # what is there already counts, however late this process comes to look
         while True:
-            ready = dict(poll.poll(math.ceil(self.left() * 1000)))
+            ready = dict(poll.poll(timeout_ms))
             if descriptor in ready:
                 return
             if ready:
                 raise EOFError
+            timeout_ms = math.ceil(self.left() * 1000)
 
     def _count(self, usage: Usage, now: float) -> None:
         if self._looked is not None:

@@ -169,3 +169,16 @@ def test_a_process_that_ended_ends_the_wait(machine):
             Deadline(machine, 1e6, is_new=True, process=handle).wait(reading, select.POLLIN)
     for descriptor in (reading, writing, handle):
         os.close(descriptor)
+
+
+def test_an_event_that_is_there_counts_after_the_deadline(machine):
+    deadline = Deadline(machine, 1.0, is_new=True)
+    reading, writing = os.pipe()
+    os.write(writing, b"x")
+    machine.pass_(2.0, computed=2.0)
+    deadline.wait(reading, select.POLLIN)
+    os.read(reading, 1)
+    with pytest.raises(TimeoutError):
+        deadline.wait(reading, select.POLLIN)
+    os.close(reading)
+    os.close(writing)

@@ -128,3 +128,19 @@ def test_monsters_are_wrong_unread(boxed, monkeypatch):
 def test_a_megabyte_without_a_box(text):
     assert verify(text, answer="1").details["how"] == "no box"
     assert verify(f"\\boxed{{1}} {text}", answer="1").value == 1.0
+
+
+def test_each_part_of_a_list_is_parsed_once(monkeypatch):
+    library, parsed = math._library(), []
+
+    class Counting:
+        verify = staticmethod(library.verify)
+
+        @staticmethod
+        def parse(text, **options):
+            parsed.append(text)
+            return library.parse(text, **options)
+
+    monkeypatch.setattr(math, "_library", lambda: Counting)
+    assert verify("\\boxed{x+7}, \\boxed{x+8}, \\boxed{x+9}", answer="9+x+0, 8+x+0, 7+x+0").value == 1
+    assert len(parsed) == len(set(parsed)) > 3

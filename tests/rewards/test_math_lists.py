@@ -49,3 +49,15 @@ def test_too_many_boxes_are_wrong_unread():
 def test_boxes_within_boxes_to_any_depth():
     deep = "\\boxed{1, " * 20_000 + "2" + "}" * 20_000
     assert closing_boxes(deep)[-1].text.endswith("2")
+
+
+@pytest.mark.parametrize(
+    "gap", ["\n" * 199, "~" * 199, "$ " * 99, ", \\text{" + " " * 180, " cm" + "/m" * 90, "(x, " * 49]
+)
+def test_long_gaps_come_to_an_end(gap):
+    assert closing_boxes(f"\\boxed{{1}}{gap}" * 3000 + "\\boxed{2}")[-1].text == "2"
+
+
+def test_a_group_without_end_is_read_from_its_last_boxes():
+    boxes = closing_boxes("\\boxed{1}" + "\n\\boxed{2}" * 5000)
+    assert {box.text for box in boxes} == {"2"}
