@@ -25,6 +25,20 @@ def text_lines(path: Path) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
+def records(path: Path) -> list[Any]:
+    """The values of a file's lines, in order; a line that is no JSON is skipped (a kill may tear the last one).
+
+    Raises OSError when the file cannot be read.
+    """
+    found = []
+    for line in text_lines(path):
+        try:
+            found.append(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+    return found
+
+
 def json_text(value: Any, default: Callable[[Any], Any] = str) -> str:
     """``value`` as JSON that is one line for every reader, can be written as UTF-8, and reads back the same.
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# bash launch/test.sh            everything: lint, types, all tests, also those that start vLLM and whole runs (20 minutes)
-# bash launch/test.sh quick      lint, types and the tests that start neither (under 5 minutes): before each commit
+# bash launch/test.sh            everything: lint, types, all tests, also those that start vLLM and whole runs
+# bash launch/test.sh quick      lint, types and the tests that start neither: before each commit
 # bash launch/test.sh ARG...     pytest alone with these arguments: launch/test.sh tests/recipe
 #
 # CASCADE_RL_TEST_WORKERS=N sets how many tests run at the same time (default: one per core, 4 GiB of memory each).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -10,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cascade_rl.json_lines import line_of, text_lines
+from cascade_rl.json_lines import line_of, records
 from cascade_rl.recipe import BenchmarkConfig
 from cascade_rl.rewarding import Scorer
 from cascade_rl.rollout.engine import Engine, Request, request_seed
@@ -146,10 +145,10 @@ def read_samples(path: Path) -> list[Sample]:
     if not path.is_file():
         return []
     samples = []
-    for line in text_lines(path):
+    for record in records(path):
         try:
-            samples.append(Sample(**json.loads(line)))
-        except (ValueError, TypeError, RecursionError):
+            samples.append(Sample(**record))
+        except TypeError:
             continue
     return samples
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from cascade_rl.json_lines import text_lines
+from cascade_rl.json_lines import records
 from cascade_rl.report.figures import FAINT, LANES, look, save
 from cascade_rl.report.load import StageView
 from cascade_rl.store import StageFolder
@@ -28,15 +27,14 @@ def read_trace(path: Path) -> Trace:
     """All steps of a ``trace.jsonl``. A damaged line is skipped; of two for one step and rank the later counts."""
     trace: Trace = {}
     try:
-        lines = text_lines(path)
+        lines = records(path)
     except OSError:
         return {}
-    for line in lines:
+    for record in lines:
         try:
-            record = json.loads(line)
             spans = [(str(lane), float(start), float(end)) for lane, start, end in record["spans"]]
             step, rank = int(record["step"]), int(record["rank"])
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             continue
         if all(math.isfinite(start) and math.isfinite(end) for _, start, end in spans):
             trace.setdefault(step, {})[rank] = spans

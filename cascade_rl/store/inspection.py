@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cascade_rl.json_lines import text_lines
+from cascade_rl.json_lines import records
 from cascade_rl.store import checksums
 from cascade_rl.store.records import StageFolder
 from cascade_rl.store.results import results_in
@@ -36,14 +36,10 @@ def metric_lines(path: Path) -> dict[int, dict[str, Any]]:
     """
     found = {}
     try:
-        lines = text_lines(path)
+        lines = records(path)
     except OSError:
         return {}
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
+    for record in lines:
         if isinstance(record, dict) and (step := _step(record.get("step"))):
             found[step] = record
     return dict(sorted(found.items()))
