@@ -47,7 +47,7 @@ def plain_update(policy: Policy) -> Update:
     def loss(row: MicroBatch, part: slice, logprobs: Tensor, _: Tensor) -> Tensor:
         return policy_gradient(logprobs, row.advantages[part])
 
-    return Update(policy, loss, temperature=1.0, engine_temperature=1.0)
+    return Update(policy, loss, engine_temperature=1.0)
 
 
 def log_normal(count: int, median: float, largest: int, seed: int = 0) -> list[int]:

@@ -117,7 +117,6 @@ def new_update(run: RolloutRun) -> Update:
     return Update(
         run.policy,
         lesson,
-        temperature=run.config.rollout.temperature,
         engine_temperature=run.engine.logprob_temperature,
         on_row=lambda: run.phase("training"),
         measures=lesson.measures,
@@ -127,11 +126,11 @@ def new_update(run: RolloutRun) -> Update:
 def ask(run: RolloutRun, teachers: Teachers, groups: Sequence[Group], step: int) -> list[TrainingSequence]:
     """The step's rollouts with their teachers' log-probs. Raises CascadeError on every rank when one rank cannot have
     them, with state and rollouts on disk."""
-    sequences, trouble = training_sequences(groups), ""
+    sequences, trouble = training_sequences(groups, run.config.rollout.temperature), ""
     with run.trace.span("ask teachers"):
         run.phase("asking teachers")
         try:
-            sequences = teachers.fill(sequences, run.config.rollout.temperature)
+            sequences = teachers.fill(sequences)
         except CascadeError as error:
             trouble = str(error)
     troubles = [trouble for trouble in run.context.ranks.gather(trouble) if trouble]
@@ -140,8 +139,9 @@ def ask(run: RolloutRun, teachers: Teachers, groups: Sequence[Group], step: int)
     return sequences
 
 
-def training_sequences(groups: Sequence[Group]) -> list[TrainingSequence]:
-    """Every rollout that came back, each of its n tokens weighing 1 / n; in prompt and rollout order."""
+def training_sequences(groups: Sequence[Group], temperature: float = 1.0) -> list[TrainingSequence]:
+    """Every rollout that came back, sampled at ``temperature``, each of its n tokens weighing 1 / n; in prompt and
+    rollout order."""
     return [
         training_sequence(
             group.prompt_token_ids,
@@ -151,6 +151,7 @@ def training_sequences(groups: Sequence[Group]) -> list[TrainingSequence]:
             1.0 / len(rollout.token_ids),
             group.prompt.domain,
             rollout.kept,
+            temperature,
         )
         for group in groups
         for rollout in group.rollouts

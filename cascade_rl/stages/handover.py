@@ -151,13 +151,15 @@ def probe_logprobs(
     requests = [Request(str(i), 0, ids, request_seed("hand-over", i), short) for i, ids in enumerate(prompts)]
     rollouts = sorted(engine.generate(requests), key=lambda rollout: int(rollout.prompt_id))
     sequences = [
-        training_sequence(ids, rollout.token_ids, rollout.logprobs, 0.0, kept=rollout.kept)
+        training_sequence(
+            ids, rollout.token_ids, rollout.logprobs, 0.0, kept=rollout.kept, temperature=sampling.temperature
+        )
         for ids, rollout in zip(prompts, rollouts, strict=True)
     ]
     gap = 0.0
     for batch in pack(sequences, budget=1):  # as many rows on every rank, whatever each generated
-        scores = policy.score(batch, sampling.temperature)
-        ours = scores.logprobs if engine_temperature == sampling.temperature else scores.raw_logprobs
+        scores = policy.score(batch)
+        ours = scores.logprobs if engine_temperature == batch.temperature else scores.raw_logprobs
         # Anything that is no number is as far apart as can be: `max` would pass over it.
         apart = (ours.cpu() - batch.engine_logprobs).abs().nan_to_num(nan=torch.inf)
         gap = max(gap, float(apart.max()))

@@ -55,6 +55,7 @@ def training_sequences(groups: Sequence[Group], config: RlStage, loss: StageLoss
             advantage,
             loss.weight(len(group.rollouts[i].token_ids)),
             kept=group.rollouts[i].kept,
+            temperature=config.rollout.temperature,
         )
         for (group, indices), row in zip(kept, advantages, strict=True)
         for i, advantage in zip(indices, row, strict=True)
@@ -175,9 +176,9 @@ class Learner:
         ]
 
     def _train(self, rows: Sequence[MicroBatch]) -> None:
-        reference, temperature = self._run.reference, self._config.rollout.temperature
+        reference = self._run.reference
         with self._run.trace.span("train"):
-            self._update.add(row if reference is None else reference.fill_row(row, temperature) for row in rows)
+            self._update.add(row if reference is None else reference.fill_row(row) for row in rows)
 
     def _applied(self, stats: UpdateStats, collected: Collected, step: int) -> dict[str, float]:
         with self._run.trace.span("train"):
@@ -189,7 +190,7 @@ class Learner:
         if self._run.reference is None:
             return sequences
         with self._run.trace.span("reference"):
-            return self._run.reference.fill(sequences, self._config.rollout.temperature)
+            return self._run.reference.fill(sequences)
 
     def _rows(self, groups: Sequence[Group]) -> list[MicroBatch]:
         """Rows of what was not trained on yet."""
@@ -215,7 +216,6 @@ class Learner:
         return Update(
             run.policy,
             self._loss,
-            temperature=self._config.rollout.temperature,
             engine_temperature=run.engine.logprob_temperature,
             on_row=lambda: run.phase("training"),
             screen=self._loss.screen,

@@ -93,11 +93,12 @@ class ServerTeacher:
         if key not in self._begun:
             self._begun[key] = self._threads.submit(self._ask, *key)
 
-    def fill(self, sequences: Sequence[TrainingSequence], temperature: float) -> list[TrainingSequence]:
+    def fill(self, sequences: Sequence[TrainingSequence]) -> list[TrainingSequence]:
         """See ``Reference``. Raises CascadeError when an answer cannot be had, or is not what was asked."""
-        if temperature != 1.0:
+        other = next((s.temperature for s in sequences if s.temperature != 1.0), None)
+        if other is not None:
             raise CascadeError(
-                f"a server's prompt_logprobs are those of temperature 1, the stage samples at {temperature:g}: give "
+                f"a server's prompt_logprobs are those of temperature 1, the stage samples at {other:g}: give "
                 f"the teacher at {self.url} as `model`, or set rollout.temperature to 1"
             )
         keys = [(tuple(s.prompt_ids.tolist()), tuple(s.completion_ids.tolist())) for s in sequences]

@@ -47,7 +47,7 @@ class Teachers:
             raise CascadeError(f"a prompt is of domain {domain!r}; the stage has teachers for: {known}")
         return self._by_domain[domain]
 
-    def fill(self, sequences: Sequence[TrainingSequence], temperature: float) -> list[TrainingSequence]:
+    def fill(self, sequences: Sequence[TrainingSequence]) -> list[TrainingSequence]:
         """See ``Reference``; a sequence's ``label`` is its domain."""
         result = list(sequences)
         asked = [self.of(sequence.label) for sequence in sequences]
@@ -57,7 +57,7 @@ class Teachers:
         distinct = dict.fromkeys(self._by_domain.values())
         for teacher in sorted(distinct, key=lambda one: isinstance(one, ServerTeacher)):
             places = [place for place, one in enumerate(asked) if one is teacher]
-            answers = teacher.fill([sequences[place] for place in places], temperature)
+            answers = teacher.fill([sequences[place] for place in places])
             for place, answer in zip(places, answers, strict=True):
                 result[place] = answer
         return result

@@ -194,10 +194,14 @@ NOTHING = training_sequence([0], [], [], 0.0)
 """One token and nothing to learn from it: a row that keeps collective passes in step, with a gradient of zero."""
 
 
+_KEY_FIELDS = [f.name for f in dataclasses.fields(TrainingSequence) if f.name != "temperature"]
+"""The fields that sequences are ordered by. The temperature is the same for all sequences of a step."""
+
+
 def _key(what: TrainingSequence | numpy.ndarray) -> bytes:
     """Of its content, so that an order by it is the same wherever it was made."""
     digest = hashlib.blake2b(digest_size=16)
-    values = [what] if isinstance(what, numpy.ndarray) else [getattr(what, f.name) for f in dataclasses.fields(what)]
+    values = [what] if isinstance(what, numpy.ndarray) else [getattr(what, name) for name in _KEY_FIELDS]
     if isinstance(what, TrainingSequence) and what.kept is None:
         values = values[:-1]  # the order of sequences, and so every bit, stays what it was before there was this field
     for value in values:

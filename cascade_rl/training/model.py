@@ -63,12 +63,12 @@ class PackedModel(torch.nn.Module):
             )
         head.__class__ = FusedHead  # parameters and names stay
 
-    def forward(self, batch: MicroBatch, temperature: float, terms: Terms | None = None) -> Outputs:
+    def forward(self, batch: MicroBatch, terms: Terms | None = None) -> Outputs:
         offloading = self._offload and terms is not None
         with activations_on_cpu(batch.input_ids.shape[1]) if offloading else contextlib.nullcontext():
             hidden, _ = hidden_and_head(self.model, batch, half=self._half)
         return self.model.get_output_embeddings()(
-            hidden, batch.targets, batch.kept, terms, temperature, self._chunk_tokens
+            hidden, batch.targets, batch.kept, terms, batch.temperature, self._chunk_tokens
         )
 
 

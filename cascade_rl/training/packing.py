@@ -28,6 +28,8 @@ class TrainingSequence:
     kept: numpy.ndarray | None = None
     """[n, K] int32, filled up with -1: what each token was drawn from, where probabilities are those of the kept tokens
     alone (``mismatch.support: kept``)."""
+    temperature: float = 1.0
+    """The temperature at which the policy is compared with whoever drew the tokens."""
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
@@ -41,6 +43,7 @@ def training_sequence(
     weight: float = 1.0,
     label: str = "",
     kept: numpy.ndarray | None = None,
+    temperature: float = 1.0,
 ) -> TrainingSequence:
     """A ``TrainingSequence`` from plain lists; one ``advantage`` holds for all tokens."""
     n = len(completion_ids)
@@ -52,6 +55,7 @@ def training_sequence(
         weight,
         label=label,
         kept=kept,
+        temperature=temperature,
     )
 
 
@@ -77,6 +81,8 @@ class MicroBatch:
     """Of each segment between borders, where in the row the tokens lie that it sees before its own; () for none."""
     trained: tuple[int, ...] | None = None
     """[sequences] trained tokens, where borders do not tell them (``sharing.shared_row``)."""
+    temperature: float = 1.0
+    """The temperature of all log-probs and of the loss: logits are divided by it."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on ``device``."""
@@ -149,7 +155,15 @@ def pack_row(sequences: Sequence[TrainingSequence]) -> MicroBatch:
         else None,
         kept=_kept(sequences),
         labels=tuple(s.label for s in sequences),
+        temperature=_temperature(sequences),
     )
+
+
+def _temperature(sequences: Sequence[TrainingSequence]) -> float:
+    """The temperature that the sequences have in common. One without trained tokens may have any."""
+    found = {s.temperature for s in sequences if len(s.completion_ids)} or {sequences[0].temperature}
+    assert len(found) == 1, f"all sequences of a row have one temperature, not {sorted(found)}"
+    return found.pop()
 
 
 def _kept(sequences: Sequence[TrainingSequence]) -> Tensor | None:

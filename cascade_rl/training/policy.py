@@ -134,14 +134,14 @@ class Policy:
         return bool(self.model.config._attn_implementation == SEGMENT_ATTENTION)
 
     @torch.no_grad()
-    def score(self, batch: MicroBatch, temperature: float) -> TokenScores:
+    def score(self, batch: MicroBatch) -> TokenScores:
         """Scores of the trained tokens of one packed row, each [N], without gradient."""
-        return scores_of(self.sharding.run(batch.to(self.ranks.device), temperature, None))
+        return scores_of(self.sharding.run(batch.to(self.ranks.device), None))
 
-    def backward(self, batch: MicroBatch, temperature: float, terms: Terms) -> tuple[float, TokenScores]:
+    def backward(self, batch: MicroBatch, terms: Terms) -> tuple[float, TokenScores]:
         """One forward and one backward pass over a packed row: the gradient of the sum of ``terms`` over its trained
         tokens is added to what this step has so far. Returns (that sum, scores of the tokens)."""
-        outputs = self.sharding.run(batch.to(self.ranks.device), temperature, terms)
+        outputs = self.sharding.run(batch.to(self.ranks.device), terms)
         loss = outputs[0]
         assert loss is not None
         self.sharding.backward(loss)

@@ -26,12 +26,12 @@ from cascade_rl.training.policy import Policy, load_model
 class Reference(Protocol):
     """What a loss compares the policy with."""
 
-    def fill(self, sequences: Sequence[TrainingSequence], temperature: float) -> list[TrainingSequence]:
-        """``sequences`` in their order, each with the reference's log-probs of its completion at ``temperature``; or as
+    def fill(self, sequences: Sequence[TrainingSequence]) -> list[TrainingSequence]:
+        """``sequences`` in their order, each with the reference's log-probs of its completion at its temperature; or as
         they are, where ``fill_row`` does it."""
         ...
 
-    def fill_row(self, row: MicroBatch, temperature: float) -> MicroBatch:
+    def fill_row(self, row: MicroBatch) -> MicroBatch:
         """This rank's ``row``, just before it is trained on; all ranks come here equally often where passes are
         collective."""
         ...
@@ -82,20 +82,20 @@ class FrozenModel:
         return int(self._model.get_output_embeddings().weight.shape[0])
 
     @torch.no_grad()
-    def fill(self, sequences: Sequence[TrainingSequence], temperature: float) -> list[TrainingSequence]:
+    def fill(self, sequences: Sequence[TrainingSequence]) -> list[TrainingSequence]:
         """See ``Reference``."""
         with self._on_device():
-            return filled(sequences, lambda row: self._logprobs(row, temperature), self._row_tokens)
+            return filled(sequences, self._logprobs, self._row_tokens)
 
-    def fill_row(self, row: MicroBatch, temperature: float) -> MicroBatch:
+    def fill_row(self, row: MicroBatch) -> MicroBatch:
         """Its sequences are filled already."""
         return row
 
-    def _logprobs(self, row: MicroBatch, temperature: float) -> Tensor:
+    def _logprobs(self, row: MicroBatch) -> Tensor:
         row = row.to(self._device)
         hidden, head = hidden_and_head(self._model, row, half=self._half)
         scores = chunked_logprobs(
-            hidden, head, row.targets, temperature=temperature, chunk_tokens=self._chunk_tokens, kept=row.kept
+            hidden, head, row.targets, temperature=row.temperature, chunk_tokens=self._chunk_tokens, kept=row.kept
         )
         return scores.logprobs
 
@@ -123,14 +123,14 @@ class WithoutAdapters:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
 
-    def fill(self, sequences: Sequence[TrainingSequence], temperature: float) -> list[TrainingSequence]:
+    def fill(self, sequences: Sequence[TrainingSequence]) -> list[TrainingSequence]:
         """``fill_row`` does it."""
         return list(sequences)
 
-    def fill_row(self, row: MicroBatch, temperature: float) -> MicroBatch:
+    def fill_row(self, row: MicroBatch) -> MicroBatch:
         """See ``Reference``. A collective call where passes are."""
         with adapters_off(self._policy.model):
-            scores = self._policy.score(row, temperature)
+            scores = self._policy.score(row)
         return dataclasses.replace(row, reference_logprobs=scores.logprobs)
 
 

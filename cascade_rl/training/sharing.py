@@ -82,6 +82,7 @@ def shared_row(sequences: Sequence[TrainingSequence]) -> MicroBatch:
         labels=row.labels,
         prefixes=tuple(layout.prefixes),
         trained=tuple(len(s.completion_ids) for s in sequences),
+        temperature=row.temperature,
     )
 
 

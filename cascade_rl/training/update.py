@@ -72,7 +72,6 @@ class Update:
         policy: Policy,
         loss: TokenLoss,
         *,
-        temperature: float,
         engine_temperature: float,
         on_row: Callable[[], object] = lambda: None,
         screen: Screen | None = None,
@@ -84,7 +83,7 @@ class Update:
         measured, from rows as they come, before ``screen``; default: all."""
         self._policy, self._loss, self._on_row = policy, loss, on_row
         self._screen, self._measures, self._taught = screen, measures, taught
-        self._temperature, self._engine_temperature = temperature, engine_temperature
+        self._engine_temperature = engine_temperature
         self._totals = torch.zeros(4, dtype=torch.float64)  # loss, gap, tokens, tokens measured; of this rank
         self._measured: dict[str, float] = {}
         self._largest_gap, self._worst = 0.0, ""
@@ -96,8 +95,8 @@ class Update:
             row = row.to(self._policy.ranks.device)
             taught = self._taught(row)
             row = self._screened(row)
-            loss, scores = self._policy.backward(row, self._temperature, functools.partial(self._terms, row))
-            ours = scores.logprobs if self._engine_temperature == self._temperature else scores.raw_logprobs
+            loss, scores = self._policy.backward(row, functools.partial(self._terms, row))
+            ours = scores.logprobs if self._engine_temperature == row.temperature else scores.raw_logprobs
             gap = (ours - row.engine_logprobs).abs()
             self._totals += torch.tensor(
                 [loss, float(gap.double().sum()), len(gap), int(taught.sum())], dtype=torch.float64
@@ -110,7 +109,7 @@ class Update:
     def _screened(self, row: MicroBatch) -> MicroBatch:
         if self._screen is None:
             return row
-        scores = self._policy.score(row, self._temperature)
+        scores = self._policy.score(row)
         comparable = self._comparable(row, slice(None), scores.logprobs, scores.raw_logprobs)
         return dataclasses.replace(row, advantages=self._screen(comparable, scores.logprobs))
 
@@ -140,7 +139,7 @@ class Update:
 
     def _comparable(self, row: MicroBatch, part: slice, logprobs: Tensor, raw: Tensor) -> MicroBatch:
         """The row, its engine log-probs of ``part`` on the support of ``logprobs``."""
-        if self._engine_temperature == self._temperature:
+        if self._engine_temperature == row.temperature:
             return row
         engine = row.engine_logprobs.clone()
         engine[part] = on_support(engine[part], logprobs, raw)

@@ -37,7 +37,7 @@ def test_log_probs_and_advantages_of_a_step_come_out_of_its_file(tmp_path):
 
     def scored(prompt, completions):
         row = pack_row([training_sequence(prompt, ids, [0.0] * len(ids), 0.0) for ids in completions])
-        return [part.tolist() for part in policy.score(row, 1.0).logprobs.split([len(ids) for ids in completions])]
+        return [part.tolist() for part in policy.score(row).logprobs.split([len(ids) for ids in completions])]
 
     groups = [
         group("a", drawn[0], values[0], scored([7, 8, 1], drawn[0]), first=1),

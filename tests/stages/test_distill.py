@@ -119,8 +119,10 @@ def test_the_gradient_is_that_of_the_textbook_whatever_the_rows(checkpoints, tem
     policy = make_policy(student)
     for prompt, completion in ((5, 9), (3, 20), (12, 1)):
         ids = torch.randint(20, 300, (prompt + completion,), generator=generator).tolist()
-        bare = training_sequence(ids[:prompt], ids[prompt:], (0.0,) * completion, 0.0, 1 / completion)
-        ours = policy.score(pack_row([bare]), temperature).logprobs
+        bare = training_sequence(
+            ids[:prompt], ids[prompt:], (0.0,) * completion, 0.0, 1 / completion, temperature=temperature
+        )
+        ours = policy.score(pack_row([bare])).logprobs
         # An engine that is off by up to e^1, so that some ratios leave the band.
         noise = 2 * torch.rand(completion, generator=generator) - 1
         given.append(dataclasses.replace(bare, engine_logprobs=(ours + noise).numpy()))
@@ -140,11 +142,9 @@ def test_the_gradient_is_that_of_the_textbook_whatever_the_rows(checkpoints, tem
     reference = torch.cat([p.grad.reshape(-1) for p in models[0].parameters()])
     assert 0 < masked < 30
     frozen = FrozenModel(teacher, device=CPU, dtype="float32", chunk_tokens=7, row_tokens=30)
-    filled = frozen.fill(given, temperature)
+    filled = frozen.fill(given)
     for budget in (1, 1000):
-        update = Update(
-            policy, LESSON, temperature=temperature, engine_temperature=temperature, measures=LESSON.measures
-        )
+        update = Update(policy, LESSON, engine_temperature=temperature, measures=LESSON.measures)
         update.add(pack(filled, budget))
         stats = update.stats(denominator=len(given))
         assert stats.loss == pytest.approx(total.item(), abs=1e-5)
@@ -156,7 +156,7 @@ def test_the_gradient_is_that_of_the_textbook_whatever_the_rows(checkpoints, tem
 
 def test_a_teacher_that_fails_stops_the_stage_with_state_and_rollouts_kept(tmp_path):
     class Down:
-        def fill(self, sequences, temperature):
+        def fill(self, sequences):
             raise CascadeError("the teacher is down")
 
     run = SimpleNamespace(

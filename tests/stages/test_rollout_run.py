@@ -26,7 +26,7 @@ class OneWeight:
     def named_weights(self, bucket_mib):
         yield "w", self.weight
 
-    def score(self, row, temperature):
+    def score(self, row):
         logprobs = -self.weight.expand(len(row.targets))
         return TokenScores(logprobs, logprobs, logprobs)
 

@@ -21,8 +21,8 @@ from tests.rewards.fake_server import FakeServer
 MODELS = {"data": [{"id": "the-teacher", "max_model_len": 64}]}
 
 
-def sequence(prompt, completion):
-    return training_sequence(prompt, completion, [0.0] * len(completion), 0.0)
+def sequence(prompt, completion, temperature=1.0):
+    return training_sequence(prompt, completion, [0.0] * len(completion), 0.0, temperature=temperature)
 
 
 def logprob(token):
@@ -50,7 +50,7 @@ def teacher():
 
 def test_each_sequence_gets_the_log_probs_of_its_own_tokens(teacher):
     given = [sequence([1, 2], [30, 40, 50]), sequence([3], [60]), sequence([1, 2], [40])]
-    found = teacher.fill(given, 1.0)
+    found = teacher.fill(given)
     assert [s.reference_logprobs.tolist() for s in found] == [
         pytest.approx([-0.3, -0.4, -0.5]), pytest.approx([-0.6]), pytest.approx([-0.4])
     ]  # fmt: skip
@@ -62,16 +62,16 @@ def test_each_sequence_gets_the_log_probs_of_its_own_tokens(teacher):
 def test_what_was_begun_is_not_asked_again(teacher):
     teacher.begin((1, 2), (30, 40, 50))
     teacher.begin([1, 2], [30, 40, 50])
-    teacher.fill([sequence([1, 2], [30, 40, 50])], 1.0)
+    teacher.fill([sequence([1, 2], [30, 40, 50])])
     assert len([path for path, _ in teacher.server.asked if path == "/v1/completions"]) == 1
 
 
 def test_a_new_step_asks_anew(teacher):
     """The same rollout in another step: the answer is not kept, nor are those that nobody took."""
     teacher.begin((9,), (90,))
-    teacher.fill([sequence([1], [30])], 1.0)
+    teacher.fill([sequence([1], [30])])
     assert teacher._begun == {}
-    teacher.fill([sequence([1], [30])], 1.0)
+    teacher.fill([sequence([1], [30])])
     assert len([body for _, body in teacher.server.asked if body and body.get("prompt") == [1, 30]]) == 2
 
 
@@ -85,7 +85,7 @@ def test_faults_that_pass_are_asked_again(fault):
     waits = []
     with FakeServer(flaky) as server:
         teacher = ServerTeacher(f"{server.url}/v1", sleep=waits.append)
-        (found,) = teacher.fill([sequence([1], [30])], 1.0)
+        (found,) = teacher.fill([sequence([1], [30])])
         teacher.close()
     assert found.reference_logprobs.tolist() == pytest.approx([-0.3])
     assert waits == [0.5, 1.0]
@@ -98,7 +98,7 @@ def test_a_server_that_stays_down_is_named_after_the_last_try():
     waits = []
     teacher = ServerTeacher(url, tries=4, sleep=waits.append)
     with pytest.raises(CascadeError, match=rf"{url}/models .*4 tries.*ConnectError"):
-        teacher.fill([sequence([1], [30])], 1.0)
+        teacher.fill([sequence([1], [30])])
     teacher.close()
     assert waits == [0.5, 1.0, 2.0]
 
@@ -110,7 +110,7 @@ def test_a_refusal_is_final():
     with FakeServer(refuses) as server:
         teacher = ServerTeacher(f"{server.url}/v1", sleep=lambda _: pytest.fail("asked again"))
         with pytest.raises(CascadeError, match=r"400: prompt_logprobs is not allowed"):
-            teacher.fill([sequence([1], [30])], 1.0)
+            teacher.fill([sequence([1], [30])])
         teacher.close()
 
 
@@ -131,13 +131,13 @@ def test_an_answer_about_other_tokens_is_no_answer(entries):
     with FakeServer(says) as server:
         teacher = ServerTeacher(f"{server.url}/v1")
         with pytest.raises(CascadeError, match=f"{server.url}.*log-prob.* 1 tokens"):
-            teacher.fill([sequence([1], [30])], 1.0)
+            teacher.fill([sequence([1], [30])])
         teacher.close()
 
 
 def test_a_server_speaks_of_temperature_1_only(teacher):
     with pytest.raises(CascadeError, match=r"rollout\.temperature"):
-        teacher.fill([sequence([1], [30])], 0.6)
+        teacher.fill([sequence([1], [30], temperature=0.6)])
 
 
 def test_start_checks_show_both_sides(teacher):
@@ -161,7 +161,7 @@ def test_many_are_asked_at_once_but_not_more_than_the_bound():
 
     with FakeServer(answer) as server:
         teacher = ServerTeacher(f"{server.url}/v1", concurrency=4)
-        teacher.fill([sequence([i + 1], [30]) for i in range(8)], 1.0)
+        teacher.fill([sequence([i + 1], [30]) for i in range(8)])
         teacher.close()
         assert server.most_under_way <= 4
 
@@ -206,10 +206,10 @@ def test_a_real_vllm_server_says_what_the_same_model_says_here(tmp_path):
     try:
         teacher = ServerTeacher(f"http://127.0.0.1:{port}/v1", tries=240, sleep=wait)
         teacher.check(lambda text: tokenizer.encode(text, add_special_tokens=False), ["1 + 1?", "Grüße\n\n世界"], 127)
-        found = teacher.fill(given, 1.0)
+        found = teacher.fill(given)
     finally:
         process.terminate()  # the guard, which ends the engine, too
         process.wait(60)
     here = FrozenModel(folder, device=torch.device("cpu"), dtype="float32", chunk_tokens=64, row_tokens=200)
-    for a, b in zip(found, here.fill(given, 1.0), strict=True):
+    for a, b in zip(found, here.fill(given), strict=True):
         assert a.reference_logprobs == pytest.approx(b.reference_logprobs, abs=1e-4)

@@ -22,8 +22,8 @@ class Constant:
     def __init__(self, value, asked=None):
         self.value, self.asked = value, asked if asked is not None else []
 
-    def fill(self, sequences, temperature):
-        self.asked.append((self.value, len(sequences), temperature))
+    def fill(self, sequences):
+        self.asked.append((self.value, len(sequences)))
         return [
             dataclasses.replace(s, reference_logprobs=numpy.full(len(s.completion_ids), self.value)) for s in sequences
         ]
@@ -36,26 +36,26 @@ def sequence(label):
 def test_each_domain_asks_its_own_teacher_and_order_is_kept():
     asked = []
     teachers = Teachers({"math": Constant(-1.0, asked), "code": Constant(-2.0, asked)}, {})
-    found = teachers.fill([sequence(d) for d in ("code", "math", "code")], 0.8)
+    found = teachers.fill([sequence(d) for d in ("code", "math", "code")])
     assert [s.reference_logprobs[0] for s in found] == [-2.0, -1.0, -2.0]
-    assert asked == [(-1.0, 1, 0.8), (-2.0, 2, 0.8)]
+    assert asked == [(-1.0, 1), (-2.0, 2)]
 
 
 def test_one_that_several_domains_name_is_asked_once():
     asked, one = [], None
     one = Constant(-1.0, asked)
-    Teachers({"math": one, "code": one}, {}).fill([sequence("math"), sequence("code")], 1.0)
-    assert asked == [(-1.0, 2, 1.0)]
+    Teachers({"math": one, "code": one}, {}).fill([sequence("math"), sequence("code")])
+    assert asked == [(-1.0, 2)]
 
 
 def test_a_single_teacher_takes_all_domains():
-    found = Teachers({"": Constant(-1.0)}, {}).fill([sequence("x"), sequence("")], 1.0)
+    found = Teachers({"": Constant(-1.0)}, {}).fill([sequence("x"), sequence("")])
     assert all(s.reference_logprobs.tolist() == [-1.0, -1.0] for s in found)
 
 
 def test_a_domain_without_a_teacher():
     with pytest.raises(CascadeError, match="'swe'.*: math, code"):
-        Teachers({"math": Constant(0), "code": Constant(0)}, {}).fill([sequence("swe")], 1.0)
+        Teachers({"math": Constant(0), "code": Constant(0)}, {}).fill([sequence("swe")])
 
 
 class Words:

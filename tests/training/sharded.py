@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import json
@@ -85,7 +86,7 @@ def sequences(count: int = 8, seed: int = 1) -> list:
 def accumulate(policy: Policy, given: list):
     """Each rank hands in some, and trains on its share."""
     update = Update(policy, lambda row, part, logprobs, _: policy_gradient(logprobs, row.advantages[part]),
-                    temperature=1.0, engine_temperature=1.0)  # fmt: skip
+                    engine_temperature=1.0)  # fmt: skip
     update.add(policy.rows(given[policy.ranks.rank :: policy.ranks.world_size], 60))
     return update.stats()
 
@@ -118,8 +119,8 @@ def against_ddp(folder: Path, ranks: Ranks, how: dict, dtype: str = "float32", c
     plain = policy_of(folder, ranks, dtype, checkpointing, how.get("lora"), strategy="ddp")
     policy = policy_of(folder, ranks, dtype, checkpointing, **how)
     found: dict = {"marks": policy.sharding.marks(), "lockstep": policy.needs_lockstep}
-    row = pack(sequences(), 1)[3]
-    gap = plain.score(row, 0.8).logprobs - policy.score(row, 0.8).logprobs
+    row = dataclasses.replace(pack(sequences(), 1)[3], temperature=0.8)
+    gap = plain.score(row).logprobs - policy.score(row).logprobs
     found["score_gap"] = float(gap.abs().max())
     found["start"] = distance(weights(plain), weights(policy))  # after a forward pass that no backward pass follows
     found["ddp"], found["own"] = train(plain, 3), train(policy, 3)
@@ -145,7 +146,7 @@ def refuses_what_is_not_finite(policy: Policy) -> list[bool]:
     """Whether each rank raised, when one rank alone has a gradient that is not a number."""
     bad = float("nan") if policy.ranks.is_main else 0.0
     for row in pack(sequences(2)[policy.ranks.rank :: policy.ranks.world_size], 1):
-        policy.backward(row, 1.0, lambda part, logprobs, entropy, raw: logprobs * bad)
+        policy.backward(row, lambda part, logprobs, entropy, raw: logprobs * bad)
     try:
         policy.step(1.0)
         raised = False
@@ -223,9 +224,10 @@ def adapters(folder: Path, ranks: Ranks, how: dict) -> dict:
     base = policy_of(folder, ranks, strategy="ddp")
     frozen = FrozenModel(folder / "model", device=ranks.device, dtype="float32", chunk_tokens=16, row_tokens=60)
     gap = 0.0
-    mine = frozen.fill(sequences()[ranks.rank :: ranks.world_size], 0.8)
+    given = [dataclasses.replace(s, temperature=0.8) for s in sequences()[ranks.rank :: ranks.world_size]]
+    mine = frozen.fill(given)
     for row in policy.rows(mine, 60):
-        filled = reference.fill_row(row, 0.8)
+        filled = reference.fill_row(row)
         if len(row.targets):
             gap = max(gap, float((filled.reference_logprobs - row.reference_logprobs).abs().max()))
     found["reference"] = ranks.max(gap)

@@ -12,7 +12,7 @@ from cascade_rl.training.ranks import Ranks
 from cascade_rl.training.reference import FrozenModel, WithoutAdapters
 from cascade_rl.types import CascadeError
 from tests.training.sharded import launch
-from tests.training.test_update import accumulate, make_policy, sequences
+from tests.training.test_update import accumulate, at, make_policy, sequences
 
 CPU = torch.device("cpu")
 CONFIG = LoraConfig(rank=4, alpha=6.0)
@@ -198,24 +198,24 @@ def test_the_engine_gets_whole_weights_or_the_adapter(checkpoint):
 
 def test_a_policy_of_adapters_learns_and_its_checkpoint_says_what_it_says(checkpoint):
     policy, row = policy_of(checkpoint), pack(sequences(), 1000)[0]
-    before = policy.score(row, 1.0).logprobs
+    before = policy.score(row).logprobs
     frozen = {name: p.clone() for name, p in policy.model.named_parameters() if not p.requires_grad}
     steps(policy, 3)
-    after = policy.score(row, 1.0).logprobs
+    after = policy.score(row).logprobs
     assert float((after - before).abs().max()) > 0.01
     assert all(torch.equal(p, frozen[name]) for name, p in policy.model.named_parameters() if name in frozen)
     plain = make_policy(checkpoint)
     plain.model.load_state_dict(policy.whole_state_dict(torch.float32), strict=False)
-    assert plain.score(row, 1.0).logprobs.tolist() == pytest.approx(after.tolist(), abs=1e-5)
+    assert plain.score(row).logprobs.tolist() == pytest.approx(after.tolist(), abs=1e-5)
 
 
 def test_the_reference_is_the_policy_without_its_adapters(checkpoint):
     policy = policy_of(checkpoint)
     steps(policy, 2)
-    reference, given = WithoutAdapters(policy), sequences()
-    found = reference.fill_row(pack_row(reference.fill(given, 0.7)), 0.7).reference_logprobs
+    reference, given = WithoutAdapters(policy), at(0.7, sequences())
+    found = reference.fill_row(pack_row(reference.fill(given))).reference_logprobs
     frozen = FrozenModel(checkpoint, device=CPU, dtype="float32", chunk_tokens=7, row_tokens=1000)
-    expected = pack_row(frozen.fill(given, 0.7)).reference_logprobs
+    expected = pack_row(frozen.fill(given)).reference_logprobs
     assert found.tolist() == expected.tolist()
 
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascade_rl.training.packing import assign_rows, pack, training_sequence
+from cascade_rl.training.packing import assign_rows, pack, pack_row, training_sequence
 
 lengths = st.lists(st.integers(1, 50), max_size=40)
 
@@ -50,3 +50,11 @@ def test_the_row_by_hand():
 def test_a_budget_must_hold_a_token():
     with pytest.raises(ValueError, match="budget"):
         assign_rows([1], 0)
+
+
+def test_a_row_has_the_temperature_of_its_sequences():
+    cool = training_sequence((1,), (2,), (0.0,), 1.0, temperature=0.6)
+    assert [row.temperature for row in pack([cool, cool], 99)] == [0.6]
+    assert pack_row([training_sequence((1,), (), (), 0.0), cool]).temperature == 0.6  # no trained token: any will do
+    with pytest.raises(AssertionError, match="temperature"):
+        pack_row([cool, training_sequence((1,), (2,), (0.0,), 1.0)])

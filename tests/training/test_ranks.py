@@ -34,7 +34,7 @@ for index in range(7):
 
 def accumulate(mine):
     update = Update(policy, lambda row, part, logprobs, _: policy_gradient(logprobs, row.advantages[part]),
-                    temperature=1.0, engine_temperature=1.0)
+                    engine_temperature=1.0)
     update.add(pack(mine, 40))
     return update.stats()
 

@@ -10,7 +10,7 @@ from torch.nn.functional import log_softmax
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.training.packing import pack_row
 from cascade_rl.training.reference import FrozenModel, filled
-from tests.training.test_update import make_policy, sequences
+from tests.training.test_update import at, make_policy, sequences
 
 CPU = torch.device("cpu")
 
@@ -31,8 +31,8 @@ def test_every_sequence_gets_the_log_probs_of_plain_transformers(checkpoint, tem
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation="eager")
-    given = sequences()
-    found = frozen(checkpoint).fill(given, temperature)
+    given = at(temperature, sequences())
+    found = frozen(checkpoint).fill(given)
     assert len(found) == len(given) == 4
     for before, after in zip(given, found, strict=True):
         ids = torch.tensor([[*before.prompt_ids, *before.completion_ids]])
@@ -48,19 +48,19 @@ def test_every_sequence_gets_the_log_probs_of_plain_transformers(checkpoint, tem
 
 
 def test_it_says_what_the_policy_it_was_says_bit_for_bit(checkpoint):
-    policy, given = make_policy(checkpoint), sequences()
+    policy, given = make_policy(checkpoint), at(0.7, sequences())
     row = pack_row(given)
-    expected = policy.score(row, 0.7).logprobs
-    (found,) = [frozen(checkpoint, row_tokens=1000).fill(given, 0.7)]
+    expected = policy.score(row).logprobs
+    (found,) = [frozen(checkpoint, row_tokens=1000).fill(given)]
     assert numpy.concatenate([s.reference_logprobs for s in found]).tolist() == expected.tolist()
 
 
 def test_half_precision_is_the_policys_own(checkpoint):
     """Linear layers kept in bfloat16 give what autocast gives from float32 weights."""
     policy, given = make_policy(checkpoint, dtype="bfloat16"), sequences()
-    expected = policy.score(pack_row(given), 1.0).logprobs
+    expected = policy.score(pack_row(given)).logprobs
     model = frozen(checkpoint, row_tokens=1000, dtype="bfloat16")
-    found = model.fill(given, 1.0)
+    found = model.fill(given)
     assert numpy.concatenate([s.reference_logprobs for s in found]).tolist() == expected.tolist()
     kinds = {p.dtype for p in model._model.parameters()}
     assert kinds == {torch.bfloat16, torch.float32}
@@ -69,7 +69,7 @@ def test_half_precision_is_the_policys_own(checkpoint):
 
 def test_it_has_no_gradient_and_leaves_the_policy_alone(checkpoint):
     model = frozen(checkpoint)
-    model.fill(sequences(), 1.0)
+    model.fill(sequences())
     assert not any(p.requires_grad for p in model._model.parameters())
 
 
@@ -79,7 +79,7 @@ def test_old_reference_log_probs_are_replaced(checkpoint, offload):
     given = sequences()
     given[1] = dataclasses.replace(given[1], reference_logprobs=numpy.full(20, 9.0, numpy.float32))
     model = frozen(checkpoint, offload=offload, row_tokens=1000)
-    first, second = model.fill(given, 1.0), model.fill(given, 1.0)
+    first, second = model.fill(given), model.fill(given)
     for a, b in zip(first, second, strict=True):
         assert (a.reference_logprobs < 0).all()
         assert a.reference_logprobs.tolist() == b.reference_logprobs.tolist()
@@ -94,4 +94,4 @@ def test_parts_go_back_to_their_sequences():
 
 
 def test_nothing_in_nothing_out(checkpoint):
-    assert frozen(checkpoint).fill([], 1.0) == []
+    assert frozen(checkpoint).fill([]) == []

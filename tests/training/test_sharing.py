@@ -136,9 +136,7 @@ def policy(tmp_path_factory):
 
 
 def gradients(policy, rows):
-    update = Update(
-        policy, lambda row, part, logprobs, _: -logprobs * row.advantages[part], temperature=1.0, engine_temperature=1.0
-    )
+    update = Update(policy, lambda row, part, logprobs, _: -logprobs * row.advantages[part], engine_temperature=1.0)
     update.add(rows)
     found = {name: p.grad.clone() for name, p in policy.model.named_parameters()}
     policy.discard()
@@ -161,6 +159,6 @@ def test_attention_that_knows_nothing_of_prefixes_is_refused(policy):
     policy.model.set_attn_implementation("sdpa")
     try:
         with pytest.raises(AssertionError, match="prompts"):
-            policy.score(row, 1.0)
+            policy.score(row)
     finally:
         policy.model.set_attn_implementation("cascade_segments")

@@ -49,13 +49,18 @@ def sequences():
     return made
 
 
+def at(temperature, items):
+    """Sequences or rows, each with ``temperature``."""
+    return [dataclasses.replace(item, temperature=temperature) for item in items]
+
+
 def accumulate(policy, rows, temperature, engine_temperature):
     """The step's gradient as `policy.step` would apply it, left on the parameters."""
     update = Update(
         policy, lambda row, part, logprobs, _: policy_gradient(logprobs, row.advantages[part]),
-        temperature=temperature, engine_temperature=engine_temperature,
+        engine_temperature=engine_temperature,
     )  # fmt: skip
-    update.add(rows)
+    update.add(at(temperature, rows))
     stats = update.stats()
     for parameter in policy.model.parameters():
         if parameter.grad is not None:
@@ -106,7 +111,7 @@ def test_a_step_divides_once_by_what_it_is_told(checkpoint):
     def norm(denominator):
         policy = make_policy(checkpoint, grad_clip=1e9)
         loss = lambda row, part, logprobs, _: policy_gradient(logprobs, row.advantages[part])  # noqa: E731
-        Update(policy, loss, temperature=1.0, engine_temperature=1.0).add(pack(sequences(), 24))
+        Update(policy, loss, engine_temperature=1.0).add(pack(sequences(), 24))
         return policy.step(denominator)
 
     assert norm(1.0) == pytest.approx(44 * norm(44.0), rel=1e-5)
@@ -115,8 +120,8 @@ def test_a_step_divides_once_by_what_it_is_told(checkpoint):
 def test_the_gap_compares_the_same_temperature(checkpoint):
     """With raw engine log-probs the gap is taken at temperature 1 whatever the sampling temperature."""
     policy = make_policy(checkpoint)
-    batch = pack(sequences(), 1000)[0]
-    scores = policy.score(batch, 0.6)
+    batch = pack(at(0.6, sequences()), 1000)[0]
+    scores = policy.score(batch)
     exact = [
         dataclasses.replace(sequence, engine_logprobs=part.numpy())
         for sequence, part in zip(sequences(), scores.raw_logprobs.split(batch.lengths.tolist()), strict=True)
@@ -184,15 +189,15 @@ def test_unreadable_checkpoints_name_themselves(tmp_path):
 
 def with_engine_logprobs(policy, temperature, of):
     """Sequences whose engine log-probs are the policy's own, ``of`` (raw or at the sampling temperature)."""
-    batch = pack(sequences(), 1000)[0]
-    values = getattr(policy.score(batch, temperature), of).split(batch.lengths.tolist())
+    batch = pack(at(temperature, sequences()), 1000)[0]
+    values = getattr(policy.score(batch), of).split(batch.lengths.tolist())
     # pack keeps the order within the one row
     return [dataclasses.replace(s, engine_logprobs=v.numpy()) for s, v in zip(sequences(), values, strict=True)]
 
 
 def run_update(policy, rows, loss, engine_temperature, temperature=0.6, **keys):
-    update = Update(policy, loss, temperature=temperature, engine_temperature=engine_temperature, **keys)
-    update.add(rows)
+    update = Update(policy, loss, engine_temperature=engine_temperature, **keys)
+    update.add(at(temperature, rows))
     return update.stats(), gradient(policy)
 
 
@@ -302,15 +307,15 @@ def test_kept_tokens_travel_with_their_sequence(checkpoint):
     def scored(rows):
         values = {}
         for row in rows:
-            parts = policy.score(row, 0.7).logprobs.split(row.lengths.tolist())
+            parts = policy.score(row).logprobs.split(row.lengths.tolist())
             for ids, part in zip(row.targets.split(row.lengths.tolist()), parts, strict=True):
                 values[tuple(ids.tolist())] = part
         return [values[tuple(s.completion_ids.tolist())] for s in given]
 
-    together, apart = scored(pack(given, 1000)), scored(pack(given, 24))
+    together, apart = (scored(at(0.7, pack(given, budget))) for budget in (1000, 24))
     for one, other in zip(together, apart, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
-    whole = policy.score(pack(sequences(), 1000)[0], 0.7).logprobs
+    whole = policy.score(*at(0.7, pack(sequences(), 1000))).logprobs
     assert float((torch.cat(together) - whole).min()) > 1.0  # 3 to 5 tokens instead of some 400
     agreeing = [dataclasses.replace(s, engine_logprobs=v.numpy()) for s, v in zip(given, together, strict=True)]
     objective = Objective(on_policy=False, clip_low=0.01, clip_high=0.01)

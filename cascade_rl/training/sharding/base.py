@@ -47,7 +47,7 @@ class Sharding(Protocol):
     needs_lockstep: bool
     """Forward or backward passes are collective: every rank must make the same number of them."""
 
-    def run(self, batch: MicroBatch, temperature: float, terms: Terms | None) -> Outputs:
+    def run(self, batch: MicroBatch, terms: Terms | None) -> Outputs:
         """The model on one packed row; with ``terms``, to be followed by ``backward`` of its loss."""
         ...
 

@@ -37,8 +37,8 @@ class FullyShardedRanks:
             on_cpu=offload and ranks.device.type != "cpu",
         )
 
-    def run(self, batch: MicroBatch, temperature: float, terms: Terms | None) -> Outputs:
-        outputs = self._root(batch, temperature, terms)
+    def run(self, batch: MicroBatch, terms: Terms | None) -> Outputs:
+        outputs = self._root(batch, terms)
         if terms is None:
             self._root.reshard()  # after a forward pass alone the root stays whole, its parameters no shards
         return outputs

@@ -32,8 +32,8 @@ class Replicated:
             self._masters = [torch.nn.Parameter(p.detach().to("cpu", copy=True)) for p in self._parameters]
         self.optimizer = adamw(self._masters, config, on_cpu=offload_optimizer)
 
-    def run(self, batch: MicroBatch, temperature: float, terms: Terms | None) -> Outputs:
-        return self._root(batch, temperature, terms)
+    def run(self, batch: MicroBatch, terms: Terms | None) -> Outputs:
+        return self._root(batch, terms)
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()

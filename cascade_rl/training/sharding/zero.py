@@ -62,8 +62,8 @@ class Zero:
         )
         self._dirty = False
 
-    def run(self, batch: MicroBatch, temperature: float, terms: Terms | None) -> Outputs:
-        return self._engine(batch, temperature, terms)
+    def run(self, batch: MicroBatch, terms: Terms | None) -> Outputs:
+        return self._engine(batch, terms)
 
     def backward(self, loss: Tensor) -> None:
         self._dirty = True
