@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
+from rewards.math_matching import matched
 from rewards.math_spelling import DRESS, clean
 
 FORMS = ("choice", "set", "tuple", "interval", "matrix")
@@ -137,16 +138,7 @@ def _is_balanced(text: str) -> bool:
 
 
 def _same_in_any_order(ours: list[str], theirs: list[str], equal: Equal) -> bool:
-    ours, theirs = _distinct(ours, equal), _distinct(theirs, equal)
-    return len(ours) == len(theirs) and all(any(equal(mine, its) for mine in ours) for its in theirs)
-
-
-def _distinct(parts: list[str], equal: Equal) -> list[str]:
-    kept: list[str] = []
-    for part in dict.fromkeys(parts):
-        if not any(equal(part, other) for other in kept):
-            kept.append(part)
-    return kept
+    return matched(ours, theirs, equal) is not None
 
 
 def _same_in_order(ours: list[str], theirs: list[str], equal: Equal) -> bool:

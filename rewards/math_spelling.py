@@ -54,6 +54,13 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?:\\[ ,;:]|[,;\s~])+$", ""),
     )
 )  # fmt: skip
+_ANGLE = re.compile(
+    r"(?P<name>\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])\s*(?:\^\s*(?:\{[^{}]*\}|\d)\s*)?)"
+    r"(?P<open>(?:\\left\s*)?\(|\{)?\s*"
+    r"(?:(?P<degrees>\d+(?:\.\d+)?)|\\[dt]?frac\{(?P<top>\d+)\}\{(?P<bottom>[1-9]\d*)\})"
+    r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))\s*(?(open)(?:\\right\s*)?[)}])"
+)
+"""An angle in degrees as the argument of a function."""
 _REPEATING = re.compile(r"(\d*)\.(\d{0,20})\\(?:overline|bar|dot)\s*\{?(\d{1,20})\}?")
 _LARGE = re.compile(
     r"(?P<before>\\?\$)?\s*(?P<number>\d+(?:,\d{3})*(?:\.\d+)?)\s*(?:\\text\s*\{)?\s*"
@@ -73,7 +80,7 @@ def standard(text: str) -> str:
     text = with_commands(text)
     for pattern, right in _SPELLINGS:
         text = pattern.sub(right, text)
-    return _REPEATING.sub(_repeating, _LARGE.sub(_large, text)).strip()
+    return _REPEATING.sub(_repeating, _LARGE.sub(_large, _ANGLE.sub(_in_radians, text))).strip()
 
 
 def _vulgar(found: re.Match[str]) -> str:
@@ -83,6 +90,11 @@ def _vulgar(found: re.Match[str]) -> str:
 
 def _level(text: str) -> str:
     return unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-")
+
+
+def _in_radians(found: re.Match[str]) -> str:
+    share = Fraction(found["degrees"] or f"{found['top']}/{found['bottom']}") / 180
+    return f"{found['name']}(\\frac{{{share.numerator}\\pi}}{{{share.denominator}}})"
 
 
 def _repeating(found: re.Match[str]) -> str:

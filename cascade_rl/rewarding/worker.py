@@ -19,11 +19,12 @@ import sys
 import time
 from typing import Any
 
-from cascade_rl.processes import adopt_orphans, allow_long_integers, die_with_parent
+from cascade_rl.processes import adopt_orphans, allow_long_integers
 from cascade_rl.rewarding import process_tree
 from cascade_rl.rewarding.binding import call_arguments
 from cascade_rl.rewarding.loading import LoadedReward, load_reward
 from cascade_rl.rewarding.records import RewardError, RewardSettings
+from cascade_rl.rewarding.supervisor import supervise
 from cascade_rl.rewarding.traces import short_trace
 from cascade_rl.rewarding.verdict import as_score
 from cascade_rl.rewarding.wire import Channel
@@ -38,7 +39,7 @@ _MOST_ZOMBIES = 64
 
 def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
-    die_with_parent(parent)
+    supervise(parent, descriptor)
     adopt_orphans()  # so that what a reward started is found, counted and killed wherever it moved to
     allow_long_integers()
     for stop in (signal.SIGINT, signal.SIGTERM):
