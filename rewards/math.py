@@ -17,6 +17,7 @@ from cascade_rl.types import Score
 from rewards import language
 from rewards.limits import Budget, OutOfTime, within
 from rewards.math_boxes import MAX_BOXES, Box, closing_boxes, nesting
+from rewards.math_cases import same_cases
 from rewards.math_exact import same_number
 from rewards.math_forms import FORMS, list_parts, same_form, same_shape, tuple_parts
 from rewards.math_functions import NAMES
@@ -116,6 +117,8 @@ def _judged(boxed: str, reference: str) -> tuple[bool, str]:
         return exact, "exact"
     if (shape := same_shape(ours, theirs, _equal)) is not None:
         return shape, "shape"
+    if (pieces := same_cases(ours, theirs, _equal)) is not None:
+        return pieces, "pieces"
     if (same := same_number(ours, theirs)) is not None:
         return same, "exact"
     try:
@@ -377,7 +380,7 @@ def _equal_by_parts(ours: str, theirs: str) -> bool | None:
     ordered = mine is not None and its is not None
     if not ordered:
         mine, its = list_parts(ours), list_parts(theirs)
-    if not mine or not its or max(len(mine), len(its)) < 2:
+    if not mine or not its or max(len(mine), len(its)) < 2 or _is_number(ours) or _is_number(theirs):
         return None
     if len(mine) != len(its):
         return False

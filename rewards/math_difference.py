@@ -65,7 +65,7 @@ def are_far_apart(gold: Any, prediction: Any) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def _approximation(expression: Any) -> float | None:
-    """The value of an exact number that has one reading: a root of a negative number has two, as real and as complex."""
+    """The value of an exact number; None for roots of negative numbers, which may be read as real or as complex."""
     if not expression.is_number or expression.has(
         sympy.Float, sympy.UnevaluatedExpr, sympy.core.function.AppliedUndef, *_WITHOUT_VALUE, *_UNFINISHED
     ):
@@ -73,7 +73,8 @@ def _approximation(expression: Any) -> float | None:
     if any(not root.exp.is_Integer and not root.base.is_nonnegative for root in expression.atoms(sympy.Pow)):
         return None
     value = expression.evalf(15)
-    return float(value) if value.is_Float or value.is_Rational else None
+    # A precision of one bit marks a value none of whose digits evalf can guarantee.
+    return float(value) if value.is_Rational or (value.is_Float and value._prec > 1) else None
 
 
 def is_nonzero(difference: Any) -> bool:

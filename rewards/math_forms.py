@@ -13,7 +13,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from rewards.math_matching import matched
-from rewards.math_spelling import DRESS, clean
+from rewards.math_spelling import DRESS, clean, without_thousands
 
 FORMS = ("choice", "set", "tuple", "interval", "matrix")
 Equal = Callable[[str, str], bool]
@@ -94,7 +94,7 @@ def list_parts(text: str, braces: bool = True) -> list[str]:
 
     Without ``braces`` a set in braces is one element.
     """
-    text = re.sub(r"\\text\s*\{\s*(?:and|or)\s*\}| (?:and|or) ", ",", clean(text))
+    text = re.sub(r"\\text\s*\{\s*(?:and|or)\s*\}| (?:and|or) ", ",", without_thousands(clean(text)))
     inner = _inside(text, ("\\{", "\\}"), ("\\lbrace", "\\rbrace"), ("{", "}")) if braces else None
     return [part for part in split(text if inner is None else inner) if part]
 

@@ -1,4 +1,4 @@
-"""Which elements of one list equal which of another, in few comparisons: one of two roots can take a tenth of a second."""
+"""Which elements of one list equal which of another. A comparison of two roots can take a tenth of a second."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 def matched(
     ours: Sequence[str], theirs: Sequence[str], equal: Callable[[str, str], bool]
 ) -> dict[str, set[int]] | None:
-    """For each of ``ours`` where it is in ``theirs``; None if one of ours is not there, or one of theirs is not in ours.
+    """The places in ``theirs`` of each of ``ours``; None if one of ours has none, or one of theirs is not in ours.
 
     Both lists may repeat elements. Equality is taken to be transitive: two elements that equal a third are not compared
     with each other, and what is found is compared again only with elements that nothing was found equal to. Two lists
