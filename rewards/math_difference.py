@@ -146,9 +146,17 @@ def equal_where_real(gold: Any, prediction: Any) -> bool:
         return False
     if _has_no_value(gold) or _has_no_value(prediction):
         return False
+    if _plain(gold) == _plain(prediction):
+        return True
     agreed = 0
+    exponents = {
+        symbol.name
+        for side in (gold, prediction)
+        for power in side.atoms(sympy.Pow)
+        for symbol in power.exp.free_symbols
+    }
     longest = min(int(max(_digits_needed(gold), _digits_needed(prediction))), 60)
-    for point in _points(names, _positive(gold) | _positive(prediction), longest):
+    for point in _points(names, _positive(gold) | _positive(prediction), exponents, longest):
         ours, theirs = _real_value(gold, point), _real_value(prediction, point)
         if ours is None or theirs is None:
             continue
@@ -188,18 +196,30 @@ def _positive(expression: Any) -> set[str]:
     return found
 
 
-def _points(names: list[str], positive: set[str], longest: int) -> Iterator[dict[str, Any]]:
-    """Every combination of signs in turn, each time with other sizes: most from 1/100 to 1000, some far larger."""
+def _plain(expression: Any) -> Any:
+    """The expression with symbols that are told apart by their names alone."""
+    return expression.xreplace({symbol: sympy.Symbol(symbol.name) for symbol in expression.free_symbols})
+
+
+def _points(names: list[str], positive: set[str], exponents: set[str], longest: int) -> Iterator[dict[str, Any]]:
+    """Every combination of signs in turn, each time with other sizes: most from 1/100 to 1000, some far larger.
+
+    Symbols in ``exponents`` are small whole numbers: a power of 10^60 by 10^60 cannot be computed.
+    """
     chance = random.Random(0)
     signs = list(product(*((1,) if name in positive else (1, -1) for name in names)))
     for _ in range(max(_MOST_POINTS // len(signs), 2)):
         for some in signs:
             yield {
                 name: sign
-                * sympy.Rational(chance.randint(1, 97), 101)
-                * sympy.Integer(10) ** chance.randint(-2, chance.choice((2, 3, longest)))
+                * (sympy.Integer(chance.randint(1, 12)) if name in exponents else _size_of_any(chance, longest))
                 for name, sign in zip(names, some, strict=True)
             }
+
+
+def _size_of_any(chance: random.Random, longest: int) -> Any:
+    power = chance.randint(-2, chance.choice((2, 3, longest)))
+    return sympy.Rational(chance.randint(1, 97), 101) * sympy.Integer(10) ** power
 
 
 def _real_value(expression: Any, point: dict[str, Any]) -> Any:
