@@ -62,10 +62,9 @@ def _condition(text: str) -> str:
 
 def _same(mine: Piece, its: Piece, equal: Equal, fits_rest: bool) -> bool:
     conditions = (mine[1], its[1])
-    if conditions[0] != conditions[1] and not (fits_rest and _OTHERWISE in conditions):
-        try:
-            if not same_form("interval", *conditions, equal):
-                return False
-        except ValueError:
-            return False  # the condition is no interval
-    return equal(mine[0], its[0])
+    try:
+        if conditions[0] != conditions[1] and not (fits_rest and _OTHERWISE in conditions):
+            return same_form("interval", *conditions, equal) and equal(mine[0], its[0])
+        return equal(mine[0], its[0])
+    except ValueError:
+        return False  # a condition that is no interval, or a value of the reference that math-verify cannot read

@@ -1,4 +1,4 @@
-"""A worker process: ``python -m cascade_rl.rewarding.worker FD PARENT_PID``.
+"""A worker process, below its supervisor: ``python -m cascade_rl.rewarding.worker FD PARENT_PID``.
 
 It speaks over the socket FD, which is moved out of the way first: standard input is empty and standard output is the
 parent's standard error, so nothing that a reward prints or reads can be taken for a message. Commands arrive as

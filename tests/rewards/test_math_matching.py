@@ -119,3 +119,10 @@ def test_the_reference_is_parsed_on_nobody_s_budget(monkeypatch):
     assert verify("\\boxed{\\sqrt{3}(\\sqrt{3}+1)+17-17}", answer="3+\\sqrt{3}").value == 0, (
         "an answer that takes as long"
     )
+
+
+def test_a_piece_that_cannot_be_read_is_wrong_not_an_error():
+    answer = "\\begin{cases} \\text{undefined} & x = 0 \\\\ 1/x & x \\ne 0 \\end{cases}"
+    score = verify("\\boxed{\\begin{cases} 0 & x = 0 \\\\ 1/x & x \\ne 0 \\end{cases}}", answer=answer)
+    assert (score.value, score.error) == (0, None)
+    assert verify(f"\\boxed{{{answer}}}", answer=answer).value == 1
