@@ -18,6 +18,7 @@ from cascade_rl.recipe import BenchmarkConfig, SamplingConfig
 from cascade_rl.rewarding import Scorer
 from cascade_rl.rollout.engine import Engine
 from cascade_rl.stages.context import Context
+from cascade_rl.stages.fitting import refuse_unbound
 from cascade_rl.stages.handover import load_tokenizer
 from cascade_rl.stages.rope import stretched
 from cascade_rl.stages.unchanged import refuse_changes
@@ -122,7 +123,8 @@ class Benchmarks:
             )
 
     def _render(self, planned: PlannedBenchmark) -> list[Question]:
-        """The benchmark's rows that can be asked; the log names those that cannot. Raises CascadeError for none."""
+        """The benchmark's rows that can be asked; the log names those that cannot. Raises CascadeError for none, and
+        where its reward needs a column that none of them has."""
         config = planned.config
         refusals, questions, number = Refusals(), [], -1
         for source in config.data:
@@ -135,6 +137,8 @@ class Benchmarks:
                         refusals.add(CascadeError(f"row {prompt.id}: {fault}"))
         refusals.report(lambda text: self._context.say(f"{config.name}: {text}"), number + 1)
         refusals.refuse_all(number + 1)
+        prompts = (question.prompt for question in questions)
+        refuse_unbound(f"benchmark {config.name}", config.reward, prompts, self._search)
         return questions
 
     def _ids(self, prompt: Prompt, config: BenchmarkConfig) -> tuple[int, ...]:
