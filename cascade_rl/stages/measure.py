@@ -41,6 +41,11 @@ class Benchmarks:
         self.planned = list(wanted)
 
     def __enter__(self) -> Benchmarks:
+        """Raises CascadeError where a reward needs a column that none of its benchmark's rows has."""
+        for planned in self.planned:
+            config = planned.config
+            prompts = (question.prompt for question in self._questions[config.name])
+            refuse_unbound(f"benchmark {config.name}", config.reward, prompts, self._search)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -123,8 +128,7 @@ class Benchmarks:
             )
 
     def _render(self, planned: PlannedBenchmark) -> list[Question]:
-        """The benchmark's rows that can be asked; the log names those that cannot. Raises CascadeError for none, and
-        where its reward needs a column that none of them has."""
+        """The benchmark's rows that can be asked; the log names those that cannot. Raises CascadeError for none."""
         config = planned.config
         refusals, questions, number = Refusals(), [], -1
         for source in config.data:
@@ -137,8 +141,6 @@ class Benchmarks:
                         refusals.add(CascadeError(f"row {prompt.id}: {fault}"))
         refusals.report(lambda text: self._context.say(f"{config.name}: {text}"), number + 1)
         refusals.refuse_all(number + 1)
-        prompts = (question.prompt for question in questions)
-        refuse_unbound(f"benchmark {config.name}", config.reward, prompts, self._search)
         return questions
 
     def _ids(self, prompt: Prompt, config: BenchmarkConfig) -> tuple[int, ...]:
