@@ -43,6 +43,7 @@ class Template:
         self._config = config
         self._tokenizer = tokenizer
         self._reserved: tuple[str, ...] | None = None
+        self._reasoning_key: str | None = None
 
     @property
     def thinks_by_default(self) -> bool:
@@ -53,14 +54,21 @@ class Template:
         """Put template and EOS on the tokenizer. With ``native`` the template stays as it is, and EOS becomes the token
         that ends its turns, where that is another.
 
-        Raises CascadeError when the tokenizer lacks ChatML's tokens, or has no template at all in native mode.
+        Raises CascadeError when the tokenizer lacks ChatML's tokens, or in native mode has no template, or one
+        that takes no texts.
         """
         tokenizer = self._tokenizer
         if self._config.mode == "native":
             if not tokenizer.chat_template:
                 raise CascadeError("template.mode is native, but the model's tokenizer has no chat template")
+            if native.leaves_out_text(tokenizer):
+                raise CascadeError(
+                    "template.mode is native, but the model's template leaves out messages whose content is text, as "
+                    "those of models that see images do; use template: {mode: thinking} or another model"
+                )
             if end := native.end_of_turn(tokenizer):
                 tokenizer.eos_token = end
+            self._reasoning_key = native.reasoning_key(tokenizer)
             return
         known = tokenizer.get_vocab()
         missing = [token for token in CONTROL_TOKENS[:2] if token not in known]
@@ -138,13 +146,17 @@ class Template:
 
         whole = render(messages, tools)
         own = defused(messages[-1], self._control_tokens)
-        if whole.startswith(prompt):
-            answer, end, _ = whole[len(prompt) :].rpartition(self._tokenizer.eos_token)
-            if end and self._config.mode != "native":
-                return answer
-            if end and not left_out_of_answer(render, whole, messages, tools):
-                return native.with_closed_thinking(prompt, own, answer)
-        # Only templates of other makers come here: some cut the thinking out of every answer, or end turns otherwise.
+        end = self._tokenizer.eos_token
+        if self._config.mode != "native":
+            return whole[len(prompt) :].partition(end)[0]
+        if not left_out_of_answer(render, whole, messages, tools):
+            if whole.startswith(prompt):
+                answer, ended, _ = whole[len(prompt) :].partition(end)
+                if ended or not own.get("tool_calls"):
+                    return native.with_closed_thinking(prompt, own, answer if ended else answer.rstrip())
+            elif (after := native.answer_after_empty_thinking(prompt, whole, end)) is not None:
+                return after
+        # Some templates cut the thinking out of every answer, or write another prompt than they show in history.
         if own.get("tool_calls"):
             raise CascadeError("the model's own template does not render a tool call as what the model writes")
         plain = render([*messages[:-1], {"role": "assistant", "content": native.MARK}], tools)
@@ -173,11 +185,14 @@ class Template:
         opens_answer: bool,
     ) -> str:
         """Normal messages as text; with ``opens_answer`` up to where the next answer begins."""
-        control = self._control_tokens
+        control, found = self._control_tokens, []
+        for message in messages:
+            made = defused(message, control)
+            found.append(native.with_reasoning_under(self._reasoning_key, made))
         more = {} if self._config.mode == "native" else {"enable_thinking": self.thinks(thinking)}
         try:
             return self._tokenizer.apply_chat_template(
-                [defused(message, control) for message in messages],
+                found,
                 tools=[defused_value(tool, control) for tool in tools] or None,
                 tokenize=False,
                 add_generation_prompt=opens_answer,
