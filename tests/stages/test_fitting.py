@@ -56,3 +56,56 @@ def test_a_benchmarks_reward_is_asked_too(search):
 
     with pytest.raises(CascadeError, match="benchmark b.*`reference`"):
         refuse_unbound("benchmark b", RewardConfig(**EXACT), [prompt(answer=1)], search)
+
+
+RECIPE = """\
+name: demo
+model: tiny-qwen3
+template: {mode: instruct}
+stages:
+  - name: rl
+    kind: rl
+    data: [{source: rl.jsonl}]
+    reward: {use: "fitting_grader:score"}
+    learning_rate: 1e-6
+    steps: 2
+  - name: distill
+    kind: distill
+    data: [{source: rl.jsonl}]
+    teachers: {math: {model: "stage:rl"}}
+    learning_rate: 1e-6
+    steps: 2
+"""
+
+
+@pytest.mark.parametrize(("name", "word"), [("rl", "`answer`"), ("distill", "domain.*math")])
+def test_a_stage_stops_before_it_loads_a_model(search, tmp_path, monkeypatch, name, word):
+    import contextlib
+    import io
+
+    import torch
+
+    from cascade_rl.data.template import Template
+    from cascade_rl.models.tiny_qwen3 import build_tokenizer
+    from cascade_rl.orchestrator.plan import make_plan, stage_job
+    from cascade_rl.recipe import TemplateConfig, load_recipe
+    from cascade_rl.stages import distill, rl, rollout_run
+    from cascade_rl.stages.context import Context, StopFlag
+    from cascade_rl.store import Store
+    from cascade_rl.training.ranks import Ranks
+
+    def too_late(*_):
+        raise AssertionError("a model was loaded first")
+
+    tokenizer = build_tokenizer()
+    template = Template(TemplateConfig(mode="instruct"), tokenizer)
+    template.install()
+    monkeypatch.setattr(rollout_run, "load_tokenizer", lambda *_: (tokenizer, template))
+    monkeypatch.setattr(rollout_run, "make_policy", too_late)
+    monkeypatch.setattr(distill, "open_teachers", lambda *_: contextlib.nullcontext())
+    (tmp_path / "rl.jsonl").write_text('{"prompt": "1+1?", "anser": "2"}\n')
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    plan = make_plan(load_recipe(tmp_path / "r.yaml"), Store(tmp_path))
+    context = Context(stage_job(plan, plan.stage(name)), Ranks(0, 1, torch.device("cpu")), StopFlag(), io.StringIO())
+    with pytest.raises(CascadeError, match=word):
+        {"rl": rl, "distill": distill}[name].run(context)
