@@ -33,7 +33,7 @@ from cascade_rl.fingerprints import file_hash
 from cascade_rl.importing import import_by_path, last_place
 from cascade_rl.recipe import DataSource
 from cascade_rl.recipe.paths import is_generator, looks_like_path, resolve_path
-from cascade_rl.rows import present, text_fault
+from cascade_rl.rows import plain_value, present, text_fault
 from cascade_rl.source_code import source_fingerprint
 from cascade_rl.types import CascadeError, Message, Prompt
 
@@ -329,7 +329,7 @@ def _generated(source: DataSource, recipe_path: Path) -> Iterator[Row]:
         for index, row in enumerate(generate(split=source.split, **source.args)):
             if not isinstance(row, Mapping) or not all(isinstance(name, str) for name in row):
                 raise CascadeError(f"row {index} must be a mapping of column names to values, not {row!r:.80}")
-            yield dict(row)
+            yield {name: plain_value(value) for name, value in row.items()}
     except CascadeError as error:
         raise CascadeError(f"data source {source.source}: {error}") from error
     except Exception as error:

@@ -475,3 +475,22 @@ def test_objects_a_line_in_a_json_file_are_named_as_such(recipe, tmp_path):
     (tmp_path / "rows.json").write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
     with pytest.raises(CascadeError, match=r"\.jsonl"):
         load_rows(DataSource(source="rows.json"), recipe)
+
+
+def test_rows_of_a_generator_may_come_from_pandas(recipe, tmp_path, monkeypatch):
+    """Its tables hold lists as arrays of numpy, and marks of absence that are neither true nor false."""
+    import sys
+
+    code = """\
+    import numpy, pandas
+    def rows(split):
+        talk = numpy.array([{"role": "user", "content": "a"}], dtype=object)
+        yield {"messages": talk, "image": pandas.NA, "reasoning": pandas.NaT, "n": numpy.int64(3), "tests": numpy.array([[1, 2]])}
+    """
+    monkeypatch.delitem(sys.modules, "pandas_rows", raising=False)
+    (tmp_path / "pandas_rows.py").write_text("".join(line[4:] + "\n" for line in code.splitlines()))
+    source = DataSource(source="pandas_rows:rows")
+    (prompt,) = to_prompts(load_rows(source, recipe), source)
+    assert prompt.messages == ({"role": "user", "content": "a"},)
+    assert prompt.columns == {"n": 3, "tests": [[1, 2]]}
+    assert type(prompt.columns["n"]) is int
