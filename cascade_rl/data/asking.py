@@ -124,6 +124,11 @@ def check_asks(messages: Sequence[Message]) -> None:
     """Raises CascadeError where nothing is left to generate, or nothing was asked."""
     if messages[-1]["role"] == "assistant":
         raise CascadeError("ends with an assistant message: nothing is left to generate")
+    check_question(messages)
+
+
+def check_question(messages: Sequence[Message]) -> None:
+    """Raises CascadeError where nothing was asked."""
     if not any(m["role"] in ("user", "tool") and str(m.get("content") or "").strip() for m in messages):
         raise CascadeError("asks nothing: no message of the user or of a tool has a text")
 

@@ -19,6 +19,7 @@ from cascade_rl.data.asking import (
     asked_messages,
     check_asks,
     check_parsed,
+    check_question,
     formatted,
     is_switch,
     media_fault,
@@ -146,6 +147,7 @@ def _conversation(row: Row, source: DataSource, index: int) -> Conversation:
             raise CascadeError(
                 "has no assistant message to learn: end `messages` with one, or bring a column `response`"
             )
+        check_question(messages)
         tools = offered_tools(row, source.prompt)
         check_parsed(messages=messages, tools=tools)
         return Conversation(f"{source.source}:{index}", messages, thinking_of(row), tools)
@@ -154,7 +156,7 @@ def _conversation(row: Row, source: DataSource, index: int) -> Conversation:
 def answered(
     row: Row, messages: tuple[Message, ...], source: DataSource, index: int, beside: Sequence[str] = ()
 ) -> tuple[Message, ...]:
-    """``messages`` with the row's ``response`` or ``completion`` (text or messages) after them, where they lack one.
+    """``messages`` and, where they lack an answer, the row's ``response`` or ``completion`` (a text, a message or messages).
 
     ``beside``: columns that join an answer that is a text, or that are an answer by themselves where they hold calls.
     Raises CascadeError naming a row whose answer cannot be rendered.
@@ -165,6 +167,8 @@ def answered(
     joined = {name: row[name] for name in beside if row.get(name) and not (name in REASONING and is_switch(row[name]))}
     if isinstance(answer, str) or (answer is None and any(name in joined for name in CALLS)):
         answer = [{"role": "assistant", "content": answer, **joined}]
+    if isinstance(answer, Mapping):
+        answer = [answer]
     if not is_conversation(answer):
         return messages
     with _named(source, index):

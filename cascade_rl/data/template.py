@@ -250,7 +250,7 @@ def _first_question(messages: Sequence[Message]) -> int:
     said = (
         index
         for index, message in enumerate(messages)
-        if message["role"] not in ("system", "assistant") and str(message["content"]).strip()
+        if message["role"] in ("user", "tool") and str(message["content"]).strip()
     )
     return next(said, len(messages))
 

@@ -180,3 +180,22 @@ def test_a_container_image_is_no_media():
     row = {"prompt": "mend it", "response": "done", "image": "swebench/sweb.eval.x86_64.django-11099:latest"}
     assert prompt_of(row).columns["image"] == row["image"]
     assert answer_of(row)["content"] == "done"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "", "response": "x"},
+        {"prompt": " \n", "response": "x"},
+        {"messages": [{"role": "system", "content": "S"}, {"role": "assistant", "content": "Welcome."}]},
+        {"messages": [{"role": "assistant", "content": "Welcome."}]},
+    ],
+)
+def test_an_answer_to_nothing_is_refused_by_check_too(row):
+    assert "asks nothing" in refused(row, to_conversations)
+
+
+def test_an_answer_may_be_one_message():
+    row = {"prompt": "a", "response": {"role": "assistant", "content": "b", "reasoning": "hm"}}
+    assert answer_of(row) == {"role": "assistant", "content": "b", "reasoning_content": "hm"}
+    assert "assistant" in refused({**row, "response": {"text": "b"}}, to_conversations)
