@@ -156,7 +156,7 @@ def _conversation(row: Row, source: DataSource, index: int) -> Conversation:
 def answered(
     row: Row, messages: tuple[Message, ...], source: DataSource, index: int, beside: Sequence[str] = ()
 ) -> tuple[Message, ...]:
-    """``messages`` and, where they lack an answer, the row's ``response`` or ``completion`` (text, message or messages).
+    """``messages`` and, where they lack an answer, the row's ``response`` or ``completion`` (text or messages).
 
     ``beside``: columns that join an answer that is a text, or that are an answer by themselves where they hold calls.
     Raises CascadeError naming a row whose answer cannot be rendered.
