@@ -4,7 +4,7 @@ torch, transformers and vLLM take 8 s of processor time to import, and a cascade
 forked process shares what is imported and nothing else: it begins as a fresh one does, and how it ends concerns no
 other job. Only where there is no GPU: a process forked from one that has looked for a device cannot use it.
 
-``python -m cascade_rl.stages.warm ORDERS REPORTS PARENT FOLDER`` reads a JSON line for each job from the file descriptor
+``python -m cascade_rl.stages.warm ORDERS REPORTS PARENT FOLDER`` reads a JSON line per job from the file descriptor
 ORDERS, one job at a time: ``{"job", "outcome", "environment"}``. It writes to REPORTS the pid of the stage process and,
 once that has ended, its exit code, a line each. FOLDER is there for those who look for the processes of a run.
 """
