@@ -37,7 +37,7 @@ def test_two_steps_on_real_rows(tmp_path):
         "stages.gsm8k-rl.group_size": "4",
         "stages.gsm8k-rl.steps": "2",
         "stages.gsm8k-rl.warmup_steps": "0",
-        "stages.gsm8k-rl.rollout.max_new_tokens": "64",
+        "stages.gsm8k-rl.rollout.max_new_tokens": "128",
         "evaluate.after_each_stage": "[]",
     }
     arguments = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
@@ -49,7 +49,8 @@ def test_two_steps_on_real_rows(tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     rows = cascade.metrics(tmp_path, "gsm8k-rl", run="smollm2-135m")
     assert [row["step"] for row in rows] == [1, 2]
-    for row in rows:
+    taught = [row for row in rows if row["grad_norm"] > 0]  # a step whose groups all agree teaches and measures nothing
+    assert taught
+    for row in taught:
         assert row["sampling/logprob_gap_mean"] < 1e-4
         assert row["policy/entropy"] < 4.0  # a pretrained model; random weights over 49K tokens would be near 10.8
-    assert any(row["grad_norm"] > 0 for row in rows)  # a step whose groups all agree teaches nothing
