@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from cascade_rl.cli.main import known_run
 from cascade_rl.cli.rescoring import rescore
 from cascade_rl.cli.showing import show_rollouts, show_status, status_of
 from cascade_rl.recipe import RewardConfig
@@ -413,3 +414,11 @@ def test_a_stage_record_with_another_type_is_damaged(root, key, value):
     assert load_run(root, "r").stages[0].status == "damaged"
     with pytest.raises(CascadeError, match=key):
         rescore(Store(root), "r", "rl", RewardConfig(use="constant:score"), 1)
+
+
+def test_a_run_that_has_lost_its_record_is_not_called_unknown(root):
+    (root / "runs/r/run.json").unlink()
+    with pytest.raises(CascadeError, match=r"run\.json is missing"):
+        known_run(Store(root), "r")
+    with pytest.raises(CascadeError, match="'x'"):
+        known_run(Store(root), "x")

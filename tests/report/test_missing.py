@@ -127,6 +127,13 @@ def cut(path, size):
     os.truncate(path, size)
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Pages without figures, which take nearly all of the time that a page takes."""
+    for name in ("cascade_figure", "rl_figure", "sft_figure", "time_figure", "timeline_figure"):
+        monkeypatch.setattr(f"cascade_rl.report.page.{name}", lambda *_: None)
+
+
 BASE_RESULT, METRICS = "store/base-b0/evals/other-e2.json", "store/rl-x/metrics.jsonl"
 ROLLOUTS = "store/rl-x/rollouts/step-000001.parquet"
 PARTS = {
@@ -138,6 +145,7 @@ PARTS = {
 }
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("name", PARTS)
 def test_a_good_page_outlives_a_part_of_what_it_shows(root, name):  # noqa: F811
     act, message = PARTS[name]
@@ -154,6 +162,7 @@ def test_a_good_page_outlives_a_part_of_what_it_shows(root, name):  # noqa: F811
     assert write_report(root, "r").read_text() == left  # it shows all that is left, and may be made again
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("damage", [os.unlink, lambda path: cut(path, 9)], ids=["gone", "damaged"])
 def test_a_page_of_an_earlier_version_outlives_an_evaluation(root, damage):  # noqa: F811
     page = write_report(root, "r")
@@ -165,6 +174,7 @@ def test_a_page_of_an_earlier_version_outlives_an_evaluation(root, damage):  # n
     assert page.read_text() == before
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("text", ["", "[]", '{"rl": 1}', '{"rl": {"identity": "id-rl"}}', "{", "[" * 100_000])
 def test_a_page_with_a_damaged_record_is_compared_by_its_table(root, text):  # noqa: F811
     page = write_report(root, "r")
@@ -172,8 +182,7 @@ def test_a_page_with_a_damaged_record_is_compared_by_its_table(root, text):  # n
     (root / BASE_RESULT).unlink()
     with pytest.raises(CascadeError, match="other"):
         write_report(root, "r")
-
-
+@pytest.mark.usefixtures("no_figures")
 def test_a_result_that_was_measured_is_shown_as_missing(root):  # noqa: F811
     folder = StageFolder(root / "store/base-b0")
     note_results(folder)
@@ -192,14 +201,12 @@ def test_the_change_of_a_lost_result_goes_to_no_other_stage(root):  # noqa: F811
     view = load_run(root, "r")
     assert dict(matrix(view))["rl"]["sums"].delta is None  # 0.6 since the base model is not the doing of rl
     assert "60.0" not in headline(view)
-
-
+@pytest.mark.usefixtures("no_figures")
 def test_a_run_that_has_not_begun_gets_its_page_again(root):  # noqa: F811
     shutil.rmtree(root / "store")
     note_finished(root)
     assert write_report(root, "r") == write_report(root, "r")
-
-
+@pytest.mark.usefixtures("no_figures")
 def test_a_stage_computed_anew_may_have_less(root):  # noqa: F811
     """``stop_when`` may end it earlier than before."""
     before = write_report(root, "r").read_text()
