@@ -182,6 +182,8 @@ def test_a_page_with_a_damaged_record_is_compared_by_its_table(root, text):  # n
     (root / BASE_RESULT).unlink()
     with pytest.raises(CascadeError, match="other"):
         write_report(root, "r")
+
+
 @pytest.mark.usefixtures("no_figures")
 def test_a_result_that_was_measured_is_shown_as_missing(root):  # noqa: F811
     folder = StageFolder(root / "store/base-b0")
@@ -201,11 +203,15 @@ def test_the_change_of_a_lost_result_goes_to_no_other_stage(root):  # noqa: F811
     view = load_run(root, "r")
     assert dict(matrix(view))["rl"]["sums"].delta is None  # 0.6 since the base model is not the doing of rl
     assert "60.0" not in headline(view)
+
+
 @pytest.mark.usefixtures("no_figures")
 def test_a_run_that_has_not_begun_gets_its_page_again(root):  # noqa: F811
     shutil.rmtree(root / "store")
     note_finished(root)
     assert write_report(root, "r") == write_report(root, "r")
+
+
 @pytest.mark.usefixtures("no_figures")
 def test_a_stage_computed_anew_may_have_less(root):  # noqa: F811
     """``stop_when`` may end it earlier than before."""
