@@ -39,6 +39,8 @@ LISTS = {"finished": str, "gates": dict, "benchmarks": dict}
 """Lists that it may have, and the types of their items."""
 STAGE_KEYS = {"config": dict, "inputs": dict, "versions": dict, "attempts": list, "evaluations": list}
 """What ``stage.json`` may have, and the types of the values."""
+LONGEST_S = 1e12
+"""Seconds (30,000 years) beyond which a stage's time is damaged."""
 Status = Literal["pending", "running", "complete", "failed"]
 
 
@@ -130,8 +132,8 @@ class StageFolder:
         if not all(isinstance(attempt, dict) for attempt in record.get("attempts", [])):
             raise CascadeError(damaged(path, "an entry of `attempts` is no JSON object"))
         seconds = record.get("seconds")
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float | None):
-            raise CascadeError(damaged(path, "`seconds` is no number"))
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float | None) or (seconds or 0) > LONGEST_S:
+            raise CascadeError(damaged(path, "`seconds` is no number, or too large a one"))
         return record or None
 
     def look(self) -> tuple[dict[str, Any], str | None]:

@@ -61,6 +61,8 @@ def _misfit(result: Any) -> str | None:
     interval = result.get("ci95")
     if not (isinstance(interval, list) and len(interval) == 2 and all(map(_is_number, interval))):
         return "`ci95` is not two numbers"
+    if not isinstance(result.get("benchmark", ""), str):
+        return "`benchmark` is no text"
     wrong = [key for key in NUMBERS if not _is_number(result.get(key))]
     wrong += [key for key in COUNTS if type(result.get(key)) is not int]
     return f"`{wrong[0]}` is no number" if wrong else None
