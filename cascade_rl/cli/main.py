@@ -315,6 +315,12 @@ def known_run(store: Store, run: str) -> str:
     """The run meant by ``run`` (a name, or a recipe file). Raises CascadeError naming the runs there are."""
     name = load_recipe(run).recipe.name if run.endswith((".yaml", ".yml")) else run
     if store.read_run(name) is None:
+        folder = store.run_folder(name)
+        if name and (folder / "recipe.yaml").is_file():
+            raise CascadeError(
+                f"{folder / 'run.json'} is missing. Restore it, or start the run again: that writes it anew, and "
+                "computes no finished stage twice"
+            )
         there = ", ".join(store.runs()) or "none yet"
         raise CascadeError(f"no run {name!r} under {store.root}; there are: {there}")
     return name

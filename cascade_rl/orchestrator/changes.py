@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cascade_rl.orchestrator.gates import Decision
-from cascade_rl.orchestrator.plan import Plan
+from cascade_rl.orchestrator.plan import Plan, evaluate_job
 from cascade_rl.recipe import StageConfig
 from cascade_rl.store import StageFolder, differences
 from cascade_rl.types import CascadeError
@@ -38,7 +38,7 @@ def refuse_silent_changes(
         lines += _revisions(stage.config, old_inputs.get("revision", 1))
         if old["parent"] != stage.parent:
             lines.append(f"starts from {stage.parent}, no longer from {old['parent']}")
-            lines += _part_of_gates(old["parent"], stage.parent, was, decisions)
+            lines += _part_of_gates(old["parent"], stage.parent, was, decisions, plan)
         changed += [f"  {stage.name}: {line}" for line in lines]
     if not redone:
         return
@@ -68,9 +68,14 @@ def _revisions(config: StageConfig, made_by: int) -> list[str]:
 
 
 def _part_of_gates(
-    old: str, new: str, was: Mapping[str, Mapping[str, Any]], decisions: Sequence[Decision]
+    old: str, new: str, was: Mapping[str, Mapping[str, Any]], decisions: Sequence[Decision], plan: Plan
 ) -> list[str]:
     """Why a stage has another parent, where that is the gates' doing."""
     if was.get(new, {}).get("rolled_back"):
-        return [f"{new} was rolled back by a gate before, and no longer is"]
+        lost = [stage.name for stage in plan.stages if stage.folder.is_complete and evaluate_job(plan, stage)]
+        why = (
+            f": measurements of {', '.join(lost)} are missing. With --accept-changes they are made again first, and "
+            "the gate decides anew"
+        )
+        return [f"{new} was rolled back by a gate before, and no longer is{why if lost else ''}"]
     return [f"gate {d.message}" for d in decisions if d.stage == old and d.verdict == "rollback"]

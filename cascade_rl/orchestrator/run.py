@@ -27,7 +27,7 @@ from cascade_rl.recipe.parts import NAME_LENGTH, NAME_PATTERN
 from cascade_rl.recipe.wording import unfit_name
 from cascade_rl.store import Job, StageFolder, Store
 from cascade_rl.store.files import remove_leftovers, write_text
-from cascade_rl.store.inspection import inventory
+from cascade_rl.store.inspection import inventory, note_results
 from cascade_rl.store.locks import hold, hold_in_turn, hold_together
 from cascade_rl.store.records import now
 from cascade_rl.types import EXIT_RESUME, CascadeError
@@ -195,7 +195,10 @@ def _move_aside(stage: PlannedStage, say: Say) -> None:
 
 
 def forget(plan: Plan, say: Say) -> None:
-    """``--fresh``: delete this run and those of its stages that no other run uses."""
+    """``--fresh``: delete this run and those of its stages that no other run uses.
+
+    Raises CascadeError for a stage that a run works on that has left it out of its ``run.json`` since.
+    """
     used = {
         entry["directory"]
         for run_name in plan.store.runs()
@@ -206,7 +209,9 @@ def forget(plan: Plan, say: Say) -> None:
     ours |= {entry["directory"] for entry in _entries(plan.record())}
     for directory in sorted(ours - used):
         if (plan.store.root / directory).exists():
-            shutil.rmtree(plan.store.root / directory)
+            folder, what = StageFolder(plan.store.root / directory), f"the folder {directory}"
+            with hold(folder.lock, what, plan.run), hold(folder.reading_lock, what, plan.run):
+                shutil.rmtree(folder.path)
             say(f"removed {directory}")
     for file in ("run.json", "recipe.yaml"):
         (plan.store.run_folder(plan.run) / file).unlink(missing_ok=True)
@@ -321,6 +326,7 @@ def _base_work(plan: Plan) -> Iterator[Work]:
         base.folder.finish("complete", "complete")
     if plan.loaded.recipe.evaluate.base_model and (job := evaluate_job(plan, None)):
         yield "[base] evaluating", job, None
+    note_results(base.folder)
 
 
 def _stage_work(plan: Plan, stage: PlannedStage, where: str) -> Iterator[Work]:
@@ -333,6 +339,7 @@ def _stage_work(plan: Plan, stage: PlannedStage, where: str) -> Iterator[Work]:
     _note_finished(plan)
     if job := evaluate_job(plan, stage):
         yield f"{where} evaluating", job, None
+    note_results(stage.folder)
 
 
 def _tidy(stage: PlannedStage) -> None:

@@ -82,10 +82,11 @@ def _facts(stage: StageView | None) -> dict[str, Any] | None:
 
 
 def _final(view: RunView, benchmarks: list[str]) -> dict[str, Measurement]:
-    """Each benchmark on the last stage that is measured on any and was not rolled back."""
+    """Each benchmark on the last stage that was measured on any and was not rolled back; without results that are
+    missing: an earlier stage's would be another model's."""
     for row in reversed(view.rows):
         found = {name: row.measurements[name] for name in benchmarks if name in row.measurements}
-        if found and not row.rolled_back:
+        if (found or any(map(row.lacks, benchmarks))) and not row.rolled_back:
             return found
     return {}
 

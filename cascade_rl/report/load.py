@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cascade_rl.store import StageFolder, Store
 from cascade_rl.store.files import damaged
-from cascade_rl.store.inspection import finished_folders, metric_lines, stage_faults
+from cascade_rl.store.inspection import finished_folders, metric_lines, noted_results, stage_faults
 from cascade_rl.store.results import read_result
 from cascade_rl.store.rollouts import read_rollouts
 from cascade_rl.types import CascadeError
@@ -51,6 +53,14 @@ class StageView:
     """What of it is missing or damaged, one line each."""
     lost: bool = False
     """It was complete, and its folder is gone, or its record does not say so any more."""
+    missing: frozenset[str] = frozenset()
+    """Benchmarks that it was measured on and whose results are gone or damaged."""
+
+    def lacks(self, benchmark: str) -> bool:
+        """Whether it was measured on ``benchmark`` and the result is gone or damaged, alone or with the stage."""
+        if benchmark in self.measurements:
+            return False
+        return benchmark in self.missing or (self.lost and self.kind not in ("base", "reward_model"))
 
     @property
     def samples(self) -> bool:
@@ -114,8 +124,8 @@ def _view(root: Path, record: dict[str, Any]) -> RunView:
         recipe_path=record["recipe_path"],
         model=record["base"]["model"],
         seed=record["seed"],
-        created=record.get("created", ""),
-        updated=record.get("updated", ""),
+        created=str(record.get("created") or ""),
+        updated=str(record.get("updated") or ""),
         branch_of=record.get("branch_of"),
         base=base,
         stages=[_stage(root, entry, names, finished) for entry in record["stages"]],
@@ -130,6 +140,7 @@ def _stage(root: Path, entry: dict[str, Any], benchmarks: dict[str, str], finish
     folder, was_finished = StageFolder(directory), entry["directory"] in finished
     facts, fault = folder.look()
     status = "damaged" if fault else facts.get("status", "missing" if was_finished else "pending")
+    measurements = _measurements(directory, benchmarks)
     return StageView(
         name=entry["name"],
         kind=entry["kind"],
@@ -142,10 +153,11 @@ def _stage(root: Path, entry: dict[str, Any], benchmarks: dict[str, str], finish
         config=facts.get("config", {}),
         versions=facts.get("versions", {}),
         metrics=list(metric_lines(folder.metrics).values()),
-        measurements=_measurements(directory, benchmarks),
+        measurements=measurements,
         rolled_back=entry.get("rolled_back", False),
         problems=stage_faults(folder, finished=was_finished),
         lost=was_finished and status != "complete" and not folder.superseded.is_dir(),
+        missing=frozenset(_lost_results(folder, facts, benchmarks)) - set(measurements),
     )
 
 
@@ -160,6 +172,15 @@ def _measurements(directory: Path, benchmarks: dict[str, str]) -> dict[str, Meas
                 name, result["value"], result["stderr"], low, high, result["rows"], result["samples"]
             )
     return found
+
+
+def _lost_results(folder: StageFolder, facts: dict[str, Any], benchmarks: dict[str, str]) -> Iterator[str]:
+    """Benchmarks of the run that the stage was measured on: the result is noted, or there is a file for it."""
+    noted = noted_results(facts)
+    for identity, name in benchmarks.items():
+        file = f"{name}-{identity}.json"
+        if file in noted or os.path.exists(folder.evals / file):
+            yield name
 
 
 def _is_finite(value: Any) -> bool:
@@ -177,6 +198,17 @@ def rollouts_of(stage: StageView, step: int) -> list[dict[str, Any]]:
     return read_rollouts(StageFolder(stage.directory).rollout_files()[step])
 
 
-def rollout_steps(stage: StageView) -> list[int]:
-    """Steps whose rollouts are stored."""
-    return list(StageFolder(stage.directory).rollout_files())
+def sample_steps(stage: StageView) -> list[int]:
+    """Steps whose rollouts a page shows: the first and the last that are stored."""
+    steps = list(StageFolder(stage.directory).rollout_files())
+    return list(dict.fromkeys([*steps[:1], *steps[-1:]]))
+
+
+def readable_samples(stage: StageView) -> list[int]:
+    """Those of ``sample_steps`` whose files are whole."""
+    found = []
+    for step in sample_steps(stage):
+        with contextlib.suppress(CascadeError):
+            rollouts_of(stage, step)
+            found.append(step)
+    return found

@@ -36,7 +36,8 @@ GRAVITY = ("excepted", "warn", "rollback", "stop")
 def matrix(run: RunView) -> list[tuple[str, dict[str, Cell]]]:
     """Rows (base model first, then the stages) of cells by benchmark; what was not measured is absent.
 
-    Later stages are not compared with one that was rolled back, since they do not come from it.
+    Later stages are not compared with one that was rolled back, since they do not come from it. A stage after one whose
+    result is missing has no change: it would be the change of both.
     """
     said = {
         (d["stage"], d["benchmark"]): d["verdict"] for verdict in GRAVITY for d in run.gates if d["verdict"] == verdict
@@ -49,6 +50,8 @@ def matrix(run: RunView) -> list[tuple[str, dict[str, Cell]]]:
         for name in run.benchmarks:
             measured = stage.measurements.get(name)
             if measured is None:
+                if stage.lacks(name) and not stage.rolled_back:
+                    before.pop(name, None)  # no later stage may be given the change of this one
                 continue
             delta = measured.value - before[name].value if name in before else None
             cells[name] = Cell(measured, delta, _forgotten(measured, best.get(name)), said.get((stage.name, name)))
@@ -95,15 +98,17 @@ def print_matrix(run: RunView, console: Console) -> None:
     table.add_column("stage", style="bold")
     for name in run.benchmarks:
         table.add_column(name, justify="right", min_width=len(name))
-    for stage, (name, cells) in zip(run.rows, matrix(run), strict=True):
-        values = (_rich(cells.get(benchmark)) for benchmark in run.benchmarks)
-        table.add_row(Text(name + ROLLED_BACK * stage.rolled_back), *values)
+    for stage, (row, cells) in zip(run.rows, matrix(run), strict=True):
+        values = (_rich(cells.get(name), stage.lacks(name)) for name in run.benchmarks)
+        table.add_row(Text(row + ROLLED_BACK * stage.rolled_back), *values)
     console.print(table)
     for message in gate_lines(run):
         console.print(f"gate {message}", markup=False, highlight=False)
 
 
 ROLLED_BACK = " (rolled back)"
+MISSING = "missing"
+"""Stands where a measurement was made and its result is gone or damaged."""
 
 
 def gate_lines(run: RunView) -> list[str]:
@@ -111,9 +116,9 @@ def gate_lines(run: RunView) -> list[str]:
     return [decision["message"] for decision in run.gates if decision["verdict"] != "pass"]
 
 
-def _rich(cell: Cell | None) -> Text:
+def _rich(cell: Cell | None, missing: bool) -> Text:
     if cell is None:
-        return Text("-", style="dim")
+        return Text(MISSING, style="red") if missing else Text("-", style="dim")
     text = Text(f"{100 * cell.measured.value:.1f}")
     text.append(cell.mark, style="bold red" if cell.mark == "!" else "yellow")
     if cell.delta is not None:
@@ -132,7 +137,7 @@ def markdown(run: RunView) -> str:
         for benchmark in run.benchmarks:
             cell = cells.get(benchmark)
             if cell is None:
-                texts.append("-")
+                texts.append(MISSING if stage.lacks(benchmark) else "-")
                 continue
             m = cell.measured
             text = f"{100 * m.value:.1f}{cell.mark}"

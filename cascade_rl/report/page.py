@@ -10,9 +10,9 @@ from typing import Any
 from cascade_rl.report import reward_models
 from cascade_rl.report.figures import cascade_figure, rl_figure, sft_figure, time_figure
 from cascade_rl.report.gates import gates_section
-from cascade_rl.report.kept import refuse_to_lose
-from cascade_rl.report.load import RunView, StageView, load_run, rollout_steps, rollouts_of
-from cascade_rl.report.matrix import ROLLED_BACK, Cell, headline, markdown, matrix
+from cascade_rl.report.kept import record_of, refuse_to_lose
+from cascade_rl.report.load import RunView, StageView, load_run, rollouts_of, sample_steps
+from cascade_rl.report.matrix import MISSING, ROLLED_BACK, Cell, headline, markdown, matrix
 from cascade_rl.report.timeline import timeline_figure
 from cascade_rl.store.files import write_text
 from cascade_rl.store.rollouts import details_text
@@ -45,6 +45,7 @@ def write_report(root: Path, run: str) -> Path:
         *(_rl(stage, figures) for stage in view.stages if stage.samples),
         _times(view, figures),
         _reproduce(view),
+        record_of(view),
     ]
     template = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
     page = template.replace("@TITLE@", html.escape(f"{view.name} - Cascade RL"))
@@ -84,7 +85,7 @@ def _matrix(view: RunView) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in view.benchmarks)
     rows = "".join(
         f"<tr><td>{html.escape(name)}{ROLLED_BACK * stage.rolled_back}</td>"
-        f"{''.join(_cell(cells.get(b)) for b in view.benchmarks)}</tr>"
+        f"{''.join(_cell(cells.get(b), stage.lacks(b)) for b in view.benchmarks)}</tr>"
         for stage, (name, cells) in zip(view.rows, matrix(view), strict=True)
     )
     return (
@@ -96,7 +97,9 @@ def _matrix(view: RunView) -> str:
     )
 
 
-def _cell(cell: Cell | None) -> str:
+def _cell(cell: Cell | None, missing: bool) -> str:
+    if cell is None and missing:
+        return f'<td class="down">{MISSING}</td>'
     if cell is None:
         return '<td class="soft">not measured</td>'
     m = cell.measured
@@ -161,11 +164,8 @@ def _rl(stage: StageView, figures: Path) -> str:
 
 def _samples(stage: StageView) -> str:
     """Rollouts side by side: the best and the worst of a prompt whose group did not agree, first and last step."""
-    steps = rollout_steps(stage)
-    if not steps:
-        return ""
     parts = []
-    for step in dict.fromkeys((steps[0], steps[-1])):
+    for step in sample_steps(stage):
         groups: dict[str, list[dict[str, Any]]] = {}
         try:
             for row in rollouts_of(stage, step):

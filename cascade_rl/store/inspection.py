@@ -10,7 +10,7 @@ from typing import Any
 from cascade_rl.json_lines import records
 from cascade_rl.store import checksums
 from cascade_rl.store.records import StageFolder
-from cascade_rl.store.results import results_in
+from cascade_rl.store.results import results_in, whole_results
 from cascade_rl.store.rollouts import rollouts_fault
 
 LAST_STEP = 999_999
@@ -22,6 +22,22 @@ def inventory(folder: StageFolder) -> dict[str, int]:
     the steps with rollouts."""
     steps = metric_steps(folder.metrics)
     return {"last_step": max(steps, default=0), "metrics": len(steps), "rollouts": len(folder.rollout_files())}
+
+
+def noted_results(record: Mapping[str, Any]) -> set[str]:
+    """Names of the files of all measurements that were made of a stage, as its ``stage.json`` has them."""
+    names = record.get("evaluations", [])
+    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
+
+
+def note_results(folder: StageFolder) -> None:
+    """Keep the names of the results that are there in ``stage.json``, so that one that is gone later is missed.
+
+    Raises CascadeError for a damaged ``stage.json``.
+    """
+    record = folder.read()
+    if record is not None and (new := set(whole_results(folder.evals)) - noted_results(record)):
+        folder.update(evaluations=sorted(noted_results(record) | new))
 
 
 def metric_steps(path: Path) -> set[int]:
@@ -98,6 +114,8 @@ def _faults(folder: StageFolder, finished: bool, hashes: bool) -> Iterator[str]:
     if hashes:
         yield from filter(None, map(rollouts_fault, folder.rollout_files().values()))
     yield from results_in(folder.evals)[1]
+    gone = (folder.evals / name for name in sorted(noted_results(record)))
+    yield from (f"{path} is missing: it was measured" for path in gone if not path.exists())
 
 
 def _has_result(record: dict[str, Any]) -> bool:

@@ -25,10 +25,22 @@ BASE_KEYS = {"name": (str,), "identity": (str,), "directory": (str,), "model": (
 ENTRY_KEYS = {"name": (str,), "identity": (str,), "directory": (str,), "kind": (str,), "parent": (str, type(None))}
 """What it has of the base model and of each stage."""
 BENCHMARK_KEYS = {"name": (str,), "identity": (str,)}
+_NUMBER, _TEXT_OR_NONE = (int, float), (str, type(None))
+_NUMBER_OR_NONE = (int, float, type(None))
+GATE_KEYS = {
+    "stage": (str,), "benchmark": (str,), "verdict": (str,), "message": (str,), "value": _NUMBER, "interval": _NUMBER,
+    "compared_to": _TEXT_OR_NONE, "exception": _TEXT_OR_NONE,
+    **dict.fromkeys(
+        ("compared_value", "compared_interval", "drop", "chance", "allowed", "min_value"), _NUMBER_OR_NONE
+    ),
+}  # fmt: skip
+"""What it has of each decision of a gate."""
 LISTS = {"finished": str, "gates": dict, "benchmarks": dict}
 """Lists that it may have, and the types of their items."""
-STAGE_KEYS = {"config": dict, "inputs": dict, "versions": dict, "attempts": list}
+STAGE_KEYS = {"config": dict, "inputs": dict, "versions": dict, "attempts": list, "evaluations": list}
 """What ``stage.json`` may have, and the types of the values."""
+LONGEST_S = 1e12
+"""Seconds (30,000 years) beyond which a stage's time is damaged."""
 Status = Literal["pending", "running", "complete", "failed"]
 
 
@@ -120,8 +132,8 @@ class StageFolder:
         if not all(isinstance(attempt, dict) for attempt in record.get("attempts", [])):
             raise CascadeError(damaged(path, "an entry of `attempts` is no JSON object"))
         seconds = record.get("seconds")
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float | None):
-            raise CascadeError(damaged(path, "`seconds` is no number"))
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float | None) or (seconds or 0) > LONGEST_S:
+            raise CascadeError(damaged(path, "`seconds` is no number, or too large a one"))
         return record or None
 
     def look(self) -> tuple[dict[str, Any], str | None]:
@@ -211,7 +223,7 @@ class Store:
             if not isinstance(items, list) or not all(isinstance(item, kind) for item in items):
                 raise CascadeError(damaged(path, f"`{key}` is of another type"))
         _require(path, record["base"], BASE_KEYS, "base.")
-        for key, keys in (("stages", ENTRY_KEYS), ("benchmarks", BENCHMARK_KEYS)):
+        for key, keys in (("stages", ENTRY_KEYS), ("benchmarks", BENCHMARK_KEYS), ("gates", GATE_KEYS)):
             for number, entry in enumerate(record.get(key, [])):
                 _require(path, entry, keys, f"{key}[{number}].")
         return record

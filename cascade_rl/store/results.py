@@ -32,6 +32,14 @@ def results_in(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return [result for result, _ in read if result is not None], [fault for _, fault in read if fault is not None]
 
 
+def whole_results(folder: Path) -> list[str]:
+    """Names of the files with whole results in a stage's ``evals`` folder."""
+    try:
+        return [path.name for path in sorted(folder.glob("*.json")) if _read(path)[0] is not None]
+    except OSError:
+        return []
+
+
 def _read(path: Path) -> tuple[dict[str, Any] | None, str | None]:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
@@ -53,6 +61,8 @@ def _misfit(result: Any) -> str | None:
     interval = result.get("ci95")
     if not (isinstance(interval, list) and len(interval) == 2 and all(map(_is_number, interval))):
         return "`ci95` is not two numbers"
+    if not isinstance(result.get("benchmark", ""), str):
+        return "`benchmark` is no text"
     wrong = [key for key in NUMBERS if not _is_number(result.get(key))]
     wrong += [key for key in COUNTS if type(result.get(key)) is not int]
     return f"`{wrong[0]}` is no number" if wrong else None

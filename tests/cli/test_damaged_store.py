@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from cascade_rl.cli.main import known_run
 from cascade_rl.cli.rescoring import rescore
 from cascade_rl.cli.showing import show_rollouts, show_status, status_of
 from cascade_rl.recipe import RewardConfig
@@ -403,7 +404,7 @@ def test_a_run_record_names_a_list_that_is_wrong(root, key, value):
 @pytest.mark.parametrize(
     ("key", "value"),
     [("config", []), ("config", None), ("config", 1), ("attempts", {}), ("attempts", [1]), ("versions", []),
-     ("seconds", "long"), ("inputs", "x")],
+     ("seconds", "long"), ("seconds", 10**400), ("evaluations", {}), ("inputs", "x")],
 )  # fmt: skip
 def test_a_stage_record_with_another_type_is_damaged(root, key, value):
     folder_of(root).update(**{key: value})
@@ -413,3 +414,40 @@ def test_a_stage_record_with_another_type_is_damaged(root, key, value):
     assert load_run(root, "r").stages[0].status == "damaged"
     with pytest.raises(CascadeError, match=key):
         rescore(Store(root), "r", "rl", RewardConfig(use="constant:score"), 1)
+
+
+def test_a_run_that_has_lost_its_record_is_not_called_unknown(root):
+    (root / "runs/r/run.json").unlink()
+    with pytest.raises(CascadeError, match=r"run\.json is missing"):
+        known_run(Store(root), "r")
+    with pytest.raises(CascadeError, match="'x'"):
+        known_run(Store(root), "x")
+
+
+GATE = {"stage": "rl", "benchmark": "m", "gate": 0, "verdict": "warn", "value": 1.0, "interval": 1.0, "compared_to": None,
+        "compared_value": None, "compared_interval": None, "drop": None, "chance": None, "allowed": None,
+        "min_value": None, "exception": None, "message": "text"}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", sorted(GATE.keys() - {"gate"}))
+def test_a_decision_of_a_gate_names_the_key_that_is_wrong(root, key):
+    record = Store(root).read_run("r")
+    Store(root).write_run("r", {**record, "gates": [GATE]})
+    show_status(status_of(Store(root), "r"))
+    Store(root).write_run("r", {**record, "gates": [GATE, {**GATE, key: []}]})
+    with pytest.raises(CascadeError, match=r"run\.json") as caught:
+        load_run(root, "r")
+    assert f"`gates[1].{key}`" in str(caught.value)
+
+
+def test_a_result_of_a_benchmark_without_a_name_is_damaged(root):
+    path = folder_of(root).evals / "m-e.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "benchmark": []}))
+    assert stage_of(root)["evaluations"] == {}
+    assert any("m-e.json" in problem for problem in stage_of(root)["problems"])
+
+
+def test_a_run_record_without_times_has_its_page(root):
+    record = Store(root).read_run("r")
+    Store(root).write_run("r", {**record, "updated": None, "created": 5})
+    assert write_report(root, "r").is_file()

@@ -374,3 +374,16 @@ def test_fresh_forgets_what_gates_said(folder):
     walked(folder, GATE % "rollback", FALLING)
     trained, _ = walked(folder, GATE % "rollback", FALLING, fresh=True)
     assert trained == [("a", "model"), ("b", "a"), ("c", "a"), ("d", "a")]
+
+
+def test_a_lost_measurement_undoes_no_roll_back_silently(folder):
+    trained, _ = walked(folder, GATE % "rollback", FALLING)
+    assert ("c", "a") in trained
+    for path in (folder / "store").glob("b-*/evals/m-*.json"):
+        path.unlink()
+    with pytest.raises(CascadeError, match="accept-changes") as caught:
+        walked(folder, GATE % "rollback", FALLING)
+    assert mentions(str(caught.value), "b", "missing")
+    trained, _ = walked(folder, GATE % "rollback", FALLING, accept_changes=True)
+    assert trained == []  # b is measured again and rolled back as before
+    assert [stage["parent"] for stage in record(folder)["stages"]] == ["model", "a", "a", "a"]

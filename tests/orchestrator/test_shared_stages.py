@@ -5,8 +5,10 @@ import threading
 
 import pytest
 
-from cascade_rl.orchestrator.run import Wishes, _carry_out, set_aside
+from cascade_rl.orchestrator.run import Wishes, _carry_out, forget, set_aside
 from cascade_rl.orchestrator.supervisor import StageFailed, StopRequest
+from cascade_rl.store.files import write_json
+from cascade_rl.store.inspection import stage_faults
 from cascade_rl.store.locks import hold
 from cascade_rl.types import EXIT_RESUME, CascadeError
 from tests.orchestrator.test_run import complete, folder, go, plan_of  # noqa: F401
@@ -172,3 +174,29 @@ def test_a_result_set_aside_just_before_it_is_used_is_told(folder):  # noqa: F81
     with pytest.raises(CascadeError, match="not complete"):
         carry_out(late, supervisor, say)
     assert supervisor.done == [("base", "model")]
+
+
+def test_fresh_leaves_a_stage_that_another_run_works_on(folder):  # noqa: F811
+    plan, _ = go(folder)
+    complete(plan.stage("b"))
+    with hold(plan.stage("b").folder.lock, "b", run="first"), pytest.raises(CascadeError, match="'first'"):
+        forget(plan, lambda _: None)
+    assert plan.stage("b").folder.is_complete
+
+
+def test_measurements_are_noted_and_missed_when_they_are_gone(folder):  # noqa: F811
+    plan, _ = go(folder)
+    path = plan.stage("b").folder.evals / "m-1.json"
+
+    class Measuring(Instant):
+        def run_job(self, job):
+            super().run_job(job)
+            if job.name == "b":
+                write_json(path, {"value": 0.5, "stderr": 0.1, "ci95": [0.3, 0.7], "rows": 4, "samples": 1})
+
+    assert carry_out(plan, Measuring()) == 0
+    assert not any(str(path) in fault for fault in stage_faults(plan.stage("b").folder, finished=True))
+    path.unlink()
+    assert carry_out(plan, Measuring()) == 0  # a run that measures nothing forgets nothing
+    (*_, fault) = stage_faults(plan.stage("b").folder, finished=True)
+    assert str(path) in fault

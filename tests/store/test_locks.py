@@ -1,7 +1,9 @@
 import contextlib
 import errno
 import fcntl
+import json
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -137,3 +139,81 @@ def test_a_reader_that_waits_can_be_stopped(tmp_path):
     path = tmp_path / "lock"
     with hold(path, "it"), pytest.raises(KeyboardInterrupt), hold_together(path, "reader", stop):
         pass
+
+
+@contextlib.contextmanager
+def noted_as(path, **note):
+    """The lock ``path`` held, with another note in it than the holder's own."""
+    with hold(path, "it"):
+        path.write_text(json.dumps({"run": "first", "since": "then", "command": "c", **note}))
+        yield
+
+
+def refusal(path):
+    with pytest.raises(CascadeError) as caught, hold(path, "it"):
+        pass
+    return str(caught.value)
+
+
+def ended_process():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_living_holder_can_be_stopped_by_its_number(tmp_path):
+    with hold(tmp_path / "lock", "it"):
+        assert f"kill {os.getpid()}" in refusal(tmp_path / "lock")
+
+
+def test_a_holder_on_another_host_is_to_be_stopped_there(tmp_path):
+    path = tmp_path / "lock"
+    with noted_as(path, pid=os.getpid(), host="node-7"):
+        text = refusal(path)
+    assert "on node-7: kill" in text
+    assert f"delete {path}" in text
+
+
+def test_a_holder_that_has_ended_is_not_to_be_killed(tmp_path):
+    path, pid = tmp_path / "lock", ended_process()
+    with noted_as(path, pid=pid, host=platform.node()):
+        text = refusal(path)
+    assert "kill" not in text
+    assert f"fuser {path}" in text
+
+
+def test_who_waits_is_told_what_can_be_done(tmp_path):
+    path, told = tmp_path / "lock", []
+
+    def stop():
+        if told:
+            raise KeyboardInterrupt
+
+    with noted_as(path, pid=1, host="node-7"), pytest.raises(KeyboardInterrupt):
+        with hold_in_turn(path, "second", told.append, stop):
+            pass
+    assert "on node-7: kill 1" in told[0]
+
+
+@pytest.mark.parametrize("take", [lambda path: hold_in_turn(path, "x", print, nothing), lambda path: hold(path, "x")])
+def test_a_deleted_lock_file_is_made_anew(tmp_path, take):
+    """The way out where the file server keeps the lock of a host that is down."""
+    path = tmp_path / "lock"
+    with hold(path, "it"):
+        path.unlink()
+        with take(path):
+            with pytest.raises(CascadeError, match="in use"), hold(path, "it"):
+                pass
+
+
+def test_a_waiting_run_goes_on_once_the_lock_file_is_deleted(tmp_path):
+    path = tmp_path / "lock"
+    with hold(path, "it"):
+        with hold_in_turn(path, "second", lambda _: path.unlink(), nothing):
+            assert "second" in path.read_text()
+            assert "in use" in refusal(path)
+
+
+def test_a_lock_file_that_is_a_folder_is_named(tmp_path):
+    (tmp_path / "lock").mkdir()
+    assert str(tmp_path / "lock") in refusal(tmp_path / "lock")
