@@ -21,7 +21,6 @@ import hashlib
 import inspect
 import json
 import pkgutil
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,14 +32,11 @@ from cascade_rl.importing import import_by_path
 from cascade_rl.rewarding.adapters import from_trl, is_trl_style
 from cascade_rl.rewarding.records import RewardError, RewardSettings
 from cascade_rl.rewarding.traces import one_line, short_trace
-from cascade_rl.source_code import source_fingerprint
+from cascade_rl.source_code import IMPORT_PATH, source_fingerprint
 from cascade_rl.types import CascadeError
 
 if TYPE_CHECKING:
     from cascade_rl.recipe.parts import RewardConfig
-
-
-_IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
@@ -143,7 +139,7 @@ def fingerprint(loaded: LoadedReward) -> str:
     parameter that is an import path (``verifier: my_rewards:check``) too."""
     settings = loaded.settings
     keys = json.dumps([settings.use, dict(settings.params)], sort_keys=True, default=repr)
-    paths = [value for value in settings.params.values() if isinstance(value, str) and _IMPORT_PATH.fullmatch(value)]
+    paths = [value for value in settings.params.values() if isinstance(value, str) and IMPORT_PATH.fullmatch(value)]
     sources = [source_fingerprint(path, loaded.search) for path in [settings.use, *sorted(paths)]]
     return hashlib.sha256("\0".join([keys, *sources]).encode()).hexdigest()[:16]
 

@@ -7,16 +7,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from cascade_rl.stages.learning import Learner, _means, filled, informative, shaped, training_sequences, updates_of
+from cascade_rl.training.stage_loss import StageLoss
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.stages.collect import Collected
-from cascade_rl.stages.learning import Learner, _means, filled, informative, shaped, training_sequences, updates_of
 from cascade_rl.tracking.trace import Trace
 from cascade_rl.training.balance import NOTHING
 from cascade_rl.training.packing import training_sequence
-from cascade_rl.training.stage_loss import StageLoss
 from tests.stages.test_rl import config, group
 from tests.training.test_update import make_policy
 

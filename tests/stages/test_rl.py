@@ -4,17 +4,17 @@ import io
 
 import pytest
 import torch
+from cascade_rl.stages.learning import training_sequences as sequences_of
+from cascade_rl.training.stage_loss import StageLoss
 
 from cascade_rl.recipe import RlStage
 from cascade_rl.rewarding.scorer import alone
 from cascade_rl.stages.collect import members
 from cascade_rl.stages.context import Context, StopFlag
 from cascade_rl.stages.guards import refuse_errors
-from cascade_rl.stages.learning import training_sequences as sequences_of
 from cascade_rl.stages.step_metrics import rollout_metrics
 from cascade_rl.store import Job
 from cascade_rl.training.ranks import Ranks
-from cascade_rl.training.stage_loss import StageLoss
 from cascade_rl.types import CascadeError, Group, Prompt, Rollout, Score, Stop
 from tests.e2e import cascade
 

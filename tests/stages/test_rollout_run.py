@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from cascade_rl.stages.rollout_run import carry_out, check_engine, resume, save, sync
 
 from cascade_rl.algorithms.logprobs import TokenScores
 from cascade_rl.stages import rl, rollout_run
-from cascade_rl.stages.rollout_run import carry_out, check_engine, resume, save, sync
 from cascade_rl.stages.switching import Switch
 from cascade_rl.tracking.trace import Trace
 from cascade_rl.types import CascadeError, Rollout, Stop

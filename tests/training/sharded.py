@@ -328,9 +328,10 @@ def full_disk(folder: Path, ranks: Ranks) -> dict:
 def learn(folder: Path, ranks: Ranks, prompts: int, updates: int) -> dict:
     """Two steps of several updates each, from groups that ranks deal out as a run does. Returns where the weights are,
     and what was measured."""
+    from cascade_rl.stages.learning import Learner
+
     from cascade_rl.recipe import RlStage
     from cascade_rl.stages.collect import Collected
-    from cascade_rl.stages.learning import Learner
     from cascade_rl.tracking.trace import Trace
     from cascade_rl.types import Group, Prompt, Rollout, Score, Stop
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from cascade_rl.training.stage_loss import StageLoss
 
 from cascade_rl.algorithms.objective import Objective
 from cascade_rl.recipe import RlStage
 from cascade_rl.training.packing import pack_row, training_sequence
-from cascade_rl.training.stage_loss import StageLoss
 
 
 def stage(**keys):

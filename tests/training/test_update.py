@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from cascade_rl.training.stage_loss import StageLoss
 from torch.nn.functional import log_softmax
 
 from cascade_rl.algorithms.losses import policy_gradient
@@ -14,7 +15,6 @@ from cascade_rl.recipe.parts import OptimizerConfig
 from cascade_rl.training.packing import pack, training_sequence
 from cascade_rl.training.policy import NonFinite, Policy, load_model
 from cascade_rl.training.ranks import Ranks
-from cascade_rl.training.stage_loss import StageLoss
 from cascade_rl.training.update import Update
 from cascade_rl.types import CascadeError
 
