@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from cascade_rl.training.stage_loss import StageLoss
 
+from cascade_rl.algorithms.logprobs import TokenScores
 from cascade_rl.algorithms.objective import Objective
 from cascade_rl.recipe import RlStage
+from cascade_rl.stages.rl import RlLoss
 from cascade_rl.training.packing import pack_row, training_sequence
 
 
@@ -28,8 +29,12 @@ def row():
     return pack_row([training_sequence([1, 2], [3, 4], [-1.0, -1.0], 2.0), training_sequence([1], [5], [-1.0], -1.0)])
 
 
+def scores(logprobs):
+    return TokenScores(logprobs, torch.zeros_like(logprobs), logprobs)
+
+
 def test_without_sections_it_is_the_published_loss():
-    loss = StageLoss.of(stage())
+    loss = RlLoss.of(stage())
     assert loss.objective == Objective()
     assert loss.weight(7) == 1.0
     assert loss.denominator(tokens=10, rollouts=3) == 10
@@ -38,7 +43,7 @@ def test_without_sections_it_is_the_published_loss():
 
 
 def test_every_key_arrives():
-    loss = StageLoss.of(
+    loss = RlLoss.of(
         stage(
             loss={"aggregate": "fixed", "clip_low": 0.2, "clip_high": 0.28, "kl": 0.5, "kl_estimator": "k2",
                   "entropy": 0.25},
@@ -55,25 +60,25 @@ def test_every_key_arrives():
 
 
 def test_lengths_of_the_aggregates():
-    assert StageLoss.of(stage(loss={"aggregate": "sequence"})).weight(4) == 0.25
-    assert StageLoss.of(stage(loss={"aggregate": "fixed", "fixed_length": 8})).denominator(tokens=1, rollouts=2) == 16
+    assert RlLoss.of(stage(loss={"aggregate": "sequence"})).weight(4) == 0.25
+    assert RlLoss.of(stage(loss={"aggregate": "fixed", "fixed_length": 8})).denominator(tokens=1, rollouts=2) == 16
 
 
 def test_a_part_of_a_row_meets_its_own_values():
-    loss = StageLoss.of(stage())
+    loss = RlLoss.of(stage())
     terms = loss(row(), slice(1, 3), torch.tensor([-0.5, -0.25]), torch.zeros(2))
     assert terms.tolist() == [1.0, -0.25]  # -A log pi with A 2 and -1
 
 
 def test_masked_rollouts_lose_their_advantage():
-    loss = StageLoss.of(stage(mismatch={"mask": "geometric", "low": 0.9, "high": 1.1}))
+    loss = RlLoss.of(stage(mismatch={"mask": "geometric", "low": 0.9, "high": 1.1}))
     logprobs = torch.tensor([-0.5, -1.5, -2.0])  # gaps 0.5 and -0.5, mean ratio 1; gap -1, ratio 0.37
     assert loss.screen is not None
-    assert loss.screen(row(), logprobs).tolist() == [2.0, 2.0, 0.0]
-    assert loss.measures(row(), logprobs)["mismatch/masked"].tolist() == [0.0, 0.0, 1.0]
+    assert loss.screen(row(), scores(logprobs))["advantages"].tolist() == [2.0, 2.0, 0.0]
+    assert loss.measures(row(), scores(logprobs))["mismatch/masked"].tolist() == [0.0, 0.0, 1.0]
 
 
 def test_a_row_without_reference_is_refused_where_one_is_needed():
-    loss = StageLoss.of(stage(loss={"kl": 0.1}))
+    loss = RlLoss.of(stage(loss={"kl": 0.1}))
     with pytest.raises(ValueError, match="reference"):
         loss(row(), slice(0, 3), torch.zeros(3), torch.zeros(3))
