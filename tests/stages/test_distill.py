@@ -94,16 +94,6 @@ def test_values_are_how_much_likelier_the_teacher_finds_a_token():
     assert shown.rollouts is cut.rollouts
 
 
-def test_metrics_of_rollouts_without_rewards():
-    groups = [group([0.0, 0.0], ["eos", "length"], domain="a"), group([0.0], domain="b", thinking=False)]
-    metrics = method().metrics(groups, alone)
-    assert metrics["tokens/rollout"] == 6
-    assert metrics["completions/truncated"] == pytest.approx(1 / 3)
-    assert metrics["domain/b/completions/mean_length"] == 2
-    assert metrics["instruct/completions/truncated"] == 0
-    assert not any("reward" in name or "groups" in name for name in metrics)
-
-
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")

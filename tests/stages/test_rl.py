@@ -90,35 +90,6 @@ def test_each_domains_grader_has_its_own_bound():
         refuse_errors(groups, alone, mixed.rewards_by_domain)
 
 
-def test_metrics_by_hand():
-    groups = [group([1.0, 0.0], ["eos", "length"]), group([1.0, 1.0]), group([0.0, 9.0], errors=[None, "x"])]
-    metrics = metrics_of(groups)
-    assert metrics["reward/mean"] == pytest.approx(3 / 5)
-    assert metrics["reward/error_rate"] == pytest.approx(1 / 6)
-    assert metrics["completions/truncated"] == pytest.approx(1 / 6)
-    assert metrics["groups/zero_variance"] == pytest.approx(2 / 3)  # the third has one member left
-    assert metrics["tokens/rollout"] == 12
-    assert (metrics["completions/mean_length"], metrics["completions/max_length"]) == (2, 2)
-    assert not any(key.startswith(("domain/", "thinking/", "instruct/")) for key in metrics)
-
-
-def test_metrics_of_domains_modes_and_parts_by_hand():
-    groups = [
-        group([1.0, 0.0], domain="math", details={"parts": {"right": 1.0}}),
-        group([0.5, 0.5], domain="chat", thinking=False, details={"parts": {"right": 0.5, "brief": 2}}),
-    ]
-    metrics = metrics_of(groups)
-    assert metrics["domain/math/reward/mean"] == 0.5
-    assert metrics["domain/chat/reward/std"] == 0.0
-    assert metrics["thinking/reward/std"] == 0.5
-    assert metrics["instruct/completions/mean_length"] == 2
-    assert metrics["reward/parts/right"] == 0.75
-    assert metrics["reward/parts/brief"] == 2
-    everyone = metrics_of(groups, lambda mine: [mine, mine])
-    assert everyone["tokens/rollout"] == 2 * metrics["tokens/rollout"]
-    assert everyone["reward/mean"] == metrics["reward/mean"]
-
-
 def test_a_full_disk_pauses_saving_and_keeps_the_last_state(tmp_path, monkeypatch):
     out = io.StringIO()
     context = make_context(tmp_path, out)
