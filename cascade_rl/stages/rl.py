@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,7 +176,7 @@ class Grpo(Method[RlStage]):
         return RolloutOptions(config.overlong, config.dynamic_sampling, hopeless, config.curriculum)
 
     @contextlib.contextmanager
-    def open_scorer(self, context: Context, template: Template, search: list[Path]):
+    def open_scorer(self, context: Context, template: Template, search: list[Path]) -> Iterator[DomainScorer]:
         """The scorer of each domain's reward, all started. Raises RewardError when one cannot be."""
         with contextlib.ExitStack() as opened_scorers:
             scorers = {
@@ -219,18 +219,18 @@ class Grpo(Method[RlStage]):
 
     def sequences(self, groups: Groups, gather: Gather) -> Sequences:
         """The rollouts of each group that count, each with its advantage, in rollout order."""
-        counted = {position: group.members(self.config.drops_truncated) for position, group in groups.items()}
         least = 1 if self.needs_whole_batch else 2  # alone in its group a rollout has no baseline, but in its batch
-        counted = {position: members if len(members) >= least else [] for position, members in counted.items()}
-        advantages = self.advantages(
-            {p: _inputs(groups[p], members) for p, members in counted.items() if members}, gather
-        )
+        members = {position: group.members(self.config.drops_truncated) for position, group in groups.items()}
+        inputs = {p: _inputs(groups[p], indices) for p, indices in members.items() if len(indices) >= least}
+        advantages = self.advantages(inputs, gather)
         return {
             position: [
-                self._sequence(groups[position], index, advantage)
-                for index, advantage in zip(members, advantages.get(position, []), strict=True)
+                self._sequence(group, index, advantage)
+                for index, advantage in zip(members[position], advantages[position], strict=True)
             ]
-            for position, members in counted.items()
+            if position in advantages
+            else []
+            for position, group in groups.items()
         }
 
     def advantages(self, groups: Mapping[int, GroupInputs], gather: Gather) -> dict[int, list[float]]:

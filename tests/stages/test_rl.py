@@ -160,3 +160,35 @@ def test_without_a_gradient_a_rollout_is_left_out_but_for_kl_and_entropy():
 def test_each_token_weighs_by_the_aggregate():
     sequences = sequences_of([group([1.0, 0.0])], config(loss={"aggregate": "sequence"}))
     assert [s.weight for s in sequences] == [0.5, 0.5]  # two tokens each
+
+
+def test_a_batch_wide_advantage_is_the_same_for_any_number_of_ranks():
+    """Also of a rollout that is alone in its group. The batch is that of all ranks, in the order of positions."""
+    settings = config(overlong="filter", advantage="cascade_rl.algorithms.reinforce_pp:advantage")
+    whole = {
+        0: group([1.0, 0.0]), 1: group([0.5, 0.25]), 2: group([3.0, 1.0], ["eos", "length"]), 3: group([0.0, 0.0]),
+    }  # fmt: skip
+
+    def advantages(of, gather):
+        found = Grpo(settings).sequences(of, gather)
+        return {position: [float(s.advantages[0]) for s in own] for position, own in found.items()}
+
+    alone_ = advantages(whole, alone)
+    assert [len(own) for own in alone_.values()] == [2, 2, 1, 2]
+    sent = []
+    shares = [{0: whole[0], 2: whole[2]}, {1: whole[1], 3: whole[3]}]
+    for share in shares:
+        advantages(share, lambda value: sent.append(value) or [value])
+    assert {p: own for share in shares for p, own in advantages(share, lambda value: sent).items()} == alone_
+
+
+def test_advantages_of_ones_own_see_groups_that_have_a_baseline(tmp_path):
+    (tmp_path / "own_advantage.py").write_text(
+        "def advantage(group, *, scale):\n    return scale * (group.rewards - group.rewards.max())\n"
+    )
+    settings = config(overlong="filter", advantage={"use": "own_advantage:advantage", "scale": 2.0})
+    found = Grpo(settings, [tmp_path]).sequences(
+        {3: group([1.0, 0.5, 9.0], ["eos", "eos", "length"]), 5: group([1.0, 1.0], ["eos", "length"])}, None
+    )
+    assert [s.advantages.tolist() for s in found[3]] == [[0.0, 0.0], [-1.0, -1.0]]
+    assert found[5] == []
