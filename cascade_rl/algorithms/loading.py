@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cascade_rl.arguments import argument_problems
-from cascade_rl.importing import import_by_path
+from cascade_rl.importing import import_by_path, stay_importable
 from cascade_rl.types import CascadeError
 
 
@@ -24,6 +24,7 @@ def load_function(use: str, search: Sequence[Path], what: str) -> Callable[..., 
         found: Callable[..., Any] = import_by_path(use, search, what)
     except SystemExit as error:
         raise CascadeError(f"{what} {use!r}: its module calls sys.exit while being imported") from error
+    stay_importable(search)
     if inspect.isclass(found):
         raise CascadeError(f"{what} {use!r} is a class; name a function, or an instance that can be called")
     return found

@@ -28,7 +28,7 @@ from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cascade_rl.importing import import_by_path
+from cascade_rl.importing import import_by_path, stay_importable
 from cascade_rl.rewarding.adapters import from_trl, is_trl_style
 from cascade_rl.rewarding.records import RewardError, RewardSettings
 from cascade_rl.rewarding.traces import one_line, short_trace
@@ -113,7 +113,7 @@ def load_reward(config: RewardConfig | RewardSettings, search: Sequence[Path]) -
     if settings.names_its_timeout:
         own = getattr(target, "timeout_s", settings.timeout_s)
         settings = dataclasses.replace(settings, timeout_s=float(own), names_its_timeout=False)
-    _stay_importable(search)
+    stay_importable(search)
     if is_trl_style(target):
         target = from_trl(target)
     if not inspect.isclass(target):
@@ -163,11 +163,6 @@ def _nearest_module(missing: str | None, search: Iterable[Path]) -> str:
     folders = getattr(sys.modules.get(package), "__path__", []) if package else [str(folder) for folder in search]
     near = difflib.get_close_matches(last, [module.name for module in pkgutil.iter_modules(folders)], n=1)
     return f"; did you mean {package}{'.' if package else ''}{near[0]}?" if near else ""
-
-
-def _stay_importable(search: Iterable[Path]) -> None:
-    """Let a reward import its siblings later, inside its functions. Last on the path, so that nothing is shadowed."""
-    sys.path += [str(folder) for folder in search if str(folder) not in sys.path]
 
 
 def _signature(use: str, function: Callable[..., Any]) -> Mapping[str, Parameter]:
