@@ -65,6 +65,7 @@ ALLOWED = {
         "store",
         "tracking",
         "algorithms.loading",
+        "algorithms.trial",
         "data.preferences",
         "data.exclusion",
         "data.questions",

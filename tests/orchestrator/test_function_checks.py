@@ -29,6 +29,12 @@ def score(response): return 0.0
 def loss(inputs, *, power: float = 1.0): return inputs.logprobs
 def advantage(group, *, scale: float): return scale * group.rewards
 limit = 3
+def summed(inputs): return inputs.logprobs.sum()
+def stopped(inputs): return inputs.logprobs.detach() * inputs.advantages
+def referring(inputs): return inputs.logprobs - inputs.reference_logprobs
+def means(inputs): return inputs.logprobs - inputs.mean_over_rollouts(inputs.logprobs)
+def short(group): return group.rewards[:-1]
+def undefined(group): return group.rewards / (group.rewards.max() - group.rewards.max())
 """
 GSPO = "cascade_rl.algorithms.gspo:loss"
 
@@ -58,6 +64,7 @@ def problems(folder, **keys):
     [
         {"loss": {"use": "own_methods:loss", "power": 2, "kl": 0.1}},
         {"loss": {"use": GSPO, "clip_low": 1e-3}, "updates_per_batch": 2},
+        {"loss": {"use": "own_methods:referring", "kl": 0.1}},
         {"advantage": {"use": "own_methods:advantage", "scale": 2.0}},
         {"advantage": "cascade_rl.algorithms.reinforce_pp:advantage"},
         {"advantage": {"use": "cascade_rl.algorithms.reinforce_pp:with_baseline", "over": "rollouts"}},
@@ -76,6 +83,12 @@ def test_what_fits_passes(folder, keys):
         ({"loss": {"use": "own_methods:loss", "powr": 2.0}}, "stages.rl.loss", "powr power"),
         ({"loss": {"use": "own_methods:loss", "power": "high"}}, "stages.rl.loss", "power number"),
         ({"loss": {"use": "own_methods:loss", "clip_low": 0.1}}, "stages.rl.loss", "clip_low"),
+        ({"loss": {"use": "own_methods:summed"}}, "stages.rl.loss", "own_methods:summed shape"),
+        ({"loss": {"use": "own_methods:stopped"}}, "stages.rl.loss", "own_methods:stopped gradient"),
+        ({"loss": {"use": "own_methods:referring"}}, "stages.rl.loss", "own_methods:referring TypeError"),
+        ({"loss": {"use": "own_methods:means"}}, "stages.rl.loss", "own_methods:means `whole_rollouts`"),
+        ({"advantage": "own_methods:short"}, "stages.rl.advantage", "own_methods:short 8"),
+        ({"advantage": "own_methods:undefined"}, "stages.rl.advantage", "own_methods:undefined finite"),
         ({"loss": {"use": "loss"}}, "stages.rl.loss.use", "'loss' path"),
         ({"advantage": {"use": "own_methods:advantage"}}, "stages.rl.advantage", "needs scale"),
         ({"advantage": "own_methods:advantages"}, "stages.rl.advantage", "mean advantage"),
