@@ -57,17 +57,11 @@ class RlLoss:
         """As the stage's recipe asks. ``search``: where a loss of the user's is looked for. Raises CascadeError when it
         is not found."""
         loss, mismatch = config.loss or LossConfig(), config.mismatch or MismatchConfig()
+        # Each field of ``Objective`` but the first is a key of one of the two sections.
+        keys = loss.model_dump() | mismatch.model_dump()
         objective = Objective(
             on_policy=(config.updates_per_batch or 1) == 1 or loss.use is not None,
-            clip_low=loss.clip_low,
-            clip_high=loss.clip_high,
-            kl=loss.kl,
-            kl_estimator=loss.kl_estimator,
-            entropy=loss.entropy,
-            cap=mismatch.cap,
-            mask=mismatch.mask,
-            low=mismatch.low,
-            high=mismatch.high,
+            **{f.name: keys[f.name] for f in dataclasses.fields(Objective) if f.name != "on_policy"},
         )
         custom = loss.use and CustomLoss(loss.use, load_function(loss.use, search, "loss"), loss.params)
         return cls(objective, loss.aggregate, loss.fixed_length or config.rollout.max_new_tokens, custom or None)
