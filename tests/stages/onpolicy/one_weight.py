@@ -4,9 +4,8 @@ from types import SimpleNamespace
 
 import torch
 
-from cascade_rl.algorithms.logprobs import TokenScores
 from cascade_rl.types import Rollout, Stop
-from tests.builders import run_of
+from tests.builders import run_of, scores_of
 
 
 class OneWeight:
@@ -19,8 +18,7 @@ class OneWeight:
         yield "w", self.weight
 
     def score(self, row):
-        logprobs = -self.weight.expand(len(row.targets))
-        return TokenScores(logprobs, logprobs, logprobs)
+        return scores_of(-self.weight.expand(len(row.targets)))
 
     def save(self, folder):
         torch.save(self.weight, folder / "weight.pt")
