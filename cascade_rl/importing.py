@@ -25,6 +25,12 @@ def searched_first(folders: Iterable[Path]) -> Iterator[None]:
         sys.path[:] = before
 
 
+def stay_importable(folders: Iterable[Path]) -> None:
+    """Let an imported function import its siblings in ``folders`` later, when it is called. They go last on the path,
+    so that nothing is shadowed."""
+    sys.path += [str(folder) for folder in folders if str(folder) not in sys.path]
+
+
 def import_by_path(path: str, folders: Iterable[Path], what: str, must_be_callable: bool = True) -> Any:
     """The object ``package.module:name``. Raises CascadeError for each way in which it cannot be had."""
     module_name, _, name = path.partition(":")
@@ -62,7 +68,7 @@ def import_by_path(path: str, folders: Iterable[Path], what: str, must_be_callab
 
 
 def last_place(error: BaseException) -> str:
-    """File and line where ``error`` was raised, in brackets after a space; empty where that is not known."""
+    """`` (file:line)`` of where ``error`` was raised, or nothing."""
     import traceback
 
     frames = traceback.extract_tb(error.__traceback__)

@@ -89,8 +89,9 @@ def test_a_stage_stops_before_it_loads_a_model(search, tmp_path, monkeypatch, na
     from cascade_rl.models.tiny_qwen3 import build_tokenizer
     from cascade_rl.orchestrator.plan import make_plan, stage_job
     from cascade_rl.recipe import TemplateConfig, load_recipe
-    from cascade_rl.stages import distill, rl, rollout_run
+    from cascade_rl.stages import distill, rl
     from cascade_rl.stages.context import Context, StopFlag
+    from cascade_rl.stages.onpolicy import setup
     from cascade_rl.store import Store
     from cascade_rl.training.ranks import Ranks
 
@@ -100,8 +101,8 @@ def test_a_stage_stops_before_it_loads_a_model(search, tmp_path, monkeypatch, na
     tokenizer = build_tokenizer()
     template = Template(TemplateConfig(mode="instruct"), tokenizer)
     template.install()
-    monkeypatch.setattr(rollout_run, "load_tokenizer", lambda *_: (tokenizer, template))
-    monkeypatch.setattr(rollout_run, "make_policy", too_late)
+    monkeypatch.setattr(setup, "load_tokenizer", lambda *_: (tokenizer, template))
+    monkeypatch.setattr(setup, "make_policy", too_late)
     monkeypatch.setattr(distill, "open_teachers", lambda *_: contextlib.nullcontext())
     (tmp_path / "rl.jsonl").write_text('{"prompt": "1+1?", "anser": "2"}\n')
     (tmp_path / "r.yaml").write_text(RECIPE)
