@@ -17,12 +17,10 @@ from typing import Any
 
 from cascade_rl.orchestrator.children import child_environment, free_port, start_child
 from cascade_rl.orchestrator.session import POLL_S, Session
+from cascade_rl.processes import grace_s
 from cascade_rl.store import Job
 from cascade_rl.store.files import read_json
 from cascade_rl.types import EXIT_RESUME, CascadeError
-
-GRACE_S = 25.0
-"""How long a child may take to save and leave after SIGTERM; torchrun kills after 30."""
 
 
 class StageFailed(CascadeError):
@@ -58,6 +56,7 @@ class Supervisor:
     def __init__(self, session: Session, stop: StopRequest) -> None:
         self._session = session
         self._stop = stop
+        self._grace_s = grace_s()
 
     def run_job(self, job: Job) -> None:
         """Rank 0: one job on all ranks. Raises StageFailed, or Stopped after a clean stop."""
@@ -125,7 +124,7 @@ class Supervisor:
                 if not told:
                     child.terminate()
                     told = True
-                elif time.monotonic() - self._stop.requested_at > GRACE_S:
+                elif time.monotonic() - self._stop.requested_at > self._grace_s:
                     child.kill()
             leads = self._session.place.rank == 0 and not self._session.is_cancelled
             if leads and any(report["outcome"] == "failed" for report in self._session.reports().values()):

@@ -29,15 +29,14 @@ from cascade_rl.stages.feed import Feed
 from cascade_rl.stages.handover import load_tokenizer, probe_logprobs, write_checkpoint
 from cascade_rl.stages.journal import Journal
 from cascade_rl.stages.measure import Benchmarks
+from cascade_rl.stages.policy_state import resume_policy, save_policy
 from cascade_rl.stages.prompts import Prompts, load_prompts
-from cascade_rl.stages.saving import save_together
 from cascade_rl.stages.switching import Switch
 from cascade_rl.stages.unchanged import refuse_changes
 from cascade_rl.stages.watchdog import Watchdog
 from cascade_rl.store.checksums import publishing_checkpoint
 from cascade_rl.store.files import publishing_file
 from cascade_rl.tracking.trace import Trace, append_trace
-from cascade_rl.training import state as states
 from cascade_rl.training.fingerprint import Fingerprint
 from cascade_rl.training.policy import Policy
 from cascade_rl.training.reference import Reference
@@ -79,8 +78,6 @@ class RolloutRun:
     """Of the step in progress."""
     position: dict[str, Any] = field(default_factory=dict)
     """Of the sampler, before the step in progress drew its prompts."""
-    saved: int = -1
-    """Steps done in the state that this attempt wrote last, or goes on from. A later one on the disk is damaged."""
     skipped: int = 0
     """Steps in a row whose update was skipped."""
     flat: int = 0
@@ -330,7 +327,8 @@ def record(run: RolloutRun, step: int, groups: Sequence[Group], metrics: dict[st
     """Write the step down: rollouts, metrics, who waited for whom, benchmarks that are due, the progress line."""
     context = run.context
     archive(run, groups, step)
-    metrics = metrics | engine_metrics(run.engine) | {metric: run.trace.seconds(lane) for lane, metric in LANES.items()}
+    metrics = metrics | context.saver.metrics() | engine_metrics(run.engine)
+    metrics |= {metric: run.trace.seconds(lane) for lane, metric in LANES.items()}
     metrics["time/step_s"] = run.trace.now
     metrics["time/tokens_per_s"] = metrics["tokens/rollout"] / metrics["time/step_s"]
     every = context.job.evaluate_every
@@ -364,70 +362,43 @@ def archive(run: RolloutRun, groups: Sequence[Group], step: int) -> None:
 
 
 def save_if_due(run: RolloutRun, done: int) -> None:
-    """A state every ``save_every`` steps and at the end, which may come early."""
-    if done % run.config.save_every == 0 or done == run.config.steps or run.switch.reason:
+    """A state every ``save_every`` steps or ``save_every_s`` seconds, and at the end, which may come early."""
+    due = run.context.saver.due(done, run.config.save_every, run.config.save_every_s)
+    if due or done == run.config.steps or run.switch.reason:
         save(run, done)
 
 
 def save(run: RolloutRun, done: int, position: dict[str, Any] | None = None) -> None:
-    """State after ``done`` steps: with it the run goes on bit for bit (on CPU, with as many ranks)."""
-    ranks = run.context.ranks
-    if run.saved == done:
-        return
+    """State after ``done`` steps: with it the run goes on bit for bit (on CPU, with as many ranks). It is written in
+    the background; rollouts of the steps before it are dropped once it is there."""
     with run.trace.span("save"):
-        rng = ranks.gather(states.rng_states())
-        payload = {
-            "step": done,
-            "world_size": ranks.world_size,
+        standing = {
             "sampler": position or run.sampler.state(),
             "switch": run.switch.state(),
             "skipped": run.skipped,
-            "rng": rng,
         }
-
-        def write(folder: Path) -> list[Path]:
-            if ranks.is_main:
-                torch.save(payload, folder / "state.pt")
-            return [*run.policy.save(folder), *([folder / "state.pt"] if ranks.is_main else [])]
-
-        if save_together(run.context, done, write):
-            run.saved = done
-            if ranks.is_main:
-                run.journal.drop_before(done)
-        ranks.barrier()
+        save_policy(run.context, done, run.policy, standing, run.journal.drop_before)
 
 
 def resume(run: RolloutRun) -> int:
     """Load the newest whole state, if any; returns the number of steps done."""
-    found = run.context.newest_state()
-    if found is None:
-        return 0
-    step, folder = found
-    try:
-        payload = torch.load(folder / "state.pt", map_location="cpu", weights_only=False)
-        run.policy.load(folder)
+
+    def restore(payload: dict[str, Any]) -> None:
         run.sampler.restore(payload["sampler"])
         run.switch.restore(payload["switch"])
-        run.skipped, run.saved = payload["skipped"], step
-    except CascadeError:
-        raise
-    except Exception as error:
-        raise CascadeError(f"state {folder} could not be loaded: {type(error).__name__}: {error}") from error
-    ranks = run.context.ranks
-    if payload["world_size"] == ranks.world_size:
-        states.restore_rng(payload["rng"][ranks.rank])
-    else:
-        run.context.say(
-            f"resumed with {ranks.world_size} ranks where {payload['world_size']} ran before: equal up to rounding"
-        )
-    of = f"{step} of {run.config.steps}"
-    run.context.say(f"going on from step {of}; the engine is filled from the trainer's weights")
+        run.skipped = payload["skipped"]
+
+    step = resume_policy(run.context, run.policy, restore)
+    if step:
+        of = f"{step} of {run.config.steps}"
+        run.context.say(f"going on from step {of}; the engine is filled from the trainer's weights")
     return step
 
 
 def finish(run: RolloutRun) -> None:
     """Publish the stage's result; the checkpoint comes last, since it is what says that the work is done."""
     context, ranks, place = run.context, run.context.ranks, run.context.job.place
+    context.saver.settle()
     if run.policy.lora is not None:
         publish_adapter(context, run.policy)
     if context.job.keep_optimizer:

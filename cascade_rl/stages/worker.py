@@ -58,7 +58,11 @@ def perform(job: Job, out: TextIO) -> None:
         _measure(context)
     else:
         context.job = _with_positions(context)
-        _stage_module(job).run(context)
+        try:
+            _stage_module(job).run(context)
+        except Exception:
+            context.saver.wait()  # a state that was complete when the error came is worth keeping
+            raise
     # Not after an error: taking a broken group apart may abort this process before the error is written down.
     processes.leave()
 

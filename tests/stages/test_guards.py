@@ -38,8 +38,10 @@ class Told:
     def discard(self):
         self.discarded += 1
 
-    def save(self, folder):
-        return []
+    state_bytes = 0
+
+    def part(self, memory=None):
+        return lambda folder: {}
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def run(tmp_path):
     return SimpleNamespace(
         context=context, config=config(max_skipped_steps=1), max_gap=1e-3, engine=SimpleNamespace(version=3),
         policy=Told(), sampler=SimpleNamespace(state=dict), switch=SimpleNamespace(state=dict), position={"at": 4},
-        skipped=0, flat=0, saved=-1, resyncs=0, trace=Trace(), out=out,
+        skipped=0, flat=0, resyncs=0, trace=Trace(), out=out,
         place=tmp_path, journal=SimpleNamespace(drop_before=lambda step: None),
     )  # fmt: skip
 

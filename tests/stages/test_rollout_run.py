@@ -9,9 +9,10 @@ import torch
 
 from cascade_rl.algorithms.logprobs import TokenScores
 from cascade_rl.stages import rl, rollout_run
-from cascade_rl.stages.rollout_run import carry_out, check_engine, resume, save, sync
+from cascade_rl.stages.rollout_run import carry_out, check_engine, resume, sync
 from cascade_rl.stages.switching import Switch
 from cascade_rl.tracking.trace import Trace
+from cascade_rl.training.state import manifest_of
 from cascade_rl.types import CascadeError, Rollout, Stop
 from tests.e2e import cascade
 from tests.stages.test_rl import config, make_context
@@ -30,9 +31,16 @@ class OneWeight:
         logprobs = -self.weight.expand(len(row.targets))
         return TokenScores(logprobs, logprobs, logprobs)
 
-    def save(self, folder):
-        torch.save(self.weight, folder / "weight.pt")
-        return [folder / "weight.pt"]
+    state_bytes = 4
+
+    def part(self, memory=None):
+        weight = self.weight.clone()
+
+        def write(folder):
+            torch.save(weight, folder / "weight.pt")
+            return manifest_of(folder, [folder / "weight.pt"])
+
+        return write
 
     def load(self, folder):
         self.weight = torch.load(folder / "weight.pt")
@@ -65,9 +73,15 @@ def make_run(folder, policy, engine):
         context=make_context(folder, out), config=config(), policy=policy, engine=engine, max_gap=1e-3, out=out,
         prompts=SimpleNamespace(probes=lambda count: [(1, 2, 3)] * count), phase=lambda text: None, trace=Trace(),
         journal=SimpleNamespace(begun=begun, begin=lambda step, _: begun.append(step), drop_before=lambda step: None),
-        sampler=SimpleNamespace(state=dict, restore=lambda state: None), switch=Switch([], 5), skipped=0, saved=-1,
+        sampler=SimpleNamespace(state=dict, restore=lambda state: None), switch=Switch([], 5), skipped=0,
         progress=None,
     )  # fmt: skip
+
+
+def save(run, step):
+    """A state that is there when this returns."""
+    rollout_run.save(run, step)
+    run.context.saver.settle()
 
 
 def test_the_engine_is_filled_from_the_trainer_before_anything_is_asked(tmp_path):

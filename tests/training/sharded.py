@@ -303,13 +303,11 @@ def shares_together(folder: Path, ranks: Ranks, count: int) -> dict:
 
 def full_disk(folder: Path, ranks: Ranks) -> dict:
     """A state that one rank cannot write its part of, and one that all can."""
-    from cascade_rl.stages.saving import save_together
+    from cascade_rl.stages.saving import Saver, save_together
     from cascade_rl.training import state as states
 
     place = folder / "state"
-    context: Any = SimpleNamespace(
-        ranks=ranks, job=SimpleNamespace(place=SimpleNamespace(state=place)), warn_unsaved=lambda step, error: None
-    )
+    context: Any = SimpleNamespace(saver=Saver(place, ranks, lambda text: None, lambda: 0.0))
 
     def write(folder: Path, full: bool) -> list[Path]:
         if full and ranks.rank == 1:
