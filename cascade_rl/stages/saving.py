@@ -59,7 +59,7 @@ class Saver:
         self._memory = HostMemory()
         self._reached = self._published = -1
         self._writing: Writing | None = None
-        self._previous: Writing | None = None  # may still write here, after a fault on another rank
+        self._newest: Writing | None = None  # may still write on this rank after a fault of another one
         self._when_published: Callable[[int], None] = lambda step: None
         self._owed = False
         self._last = time.monotonic()
@@ -131,8 +131,8 @@ class Saver:
 
     def wait(self) -> None:
         """Until this rank's thread has ended; no collective call. For a process that ends with an error."""
-        if self._writing is not None:
-            self._writing.wait()
+        if self._newest is not None:
+            self._newest.wait()
 
     def leave(self, save: Callable[[], object]) -> NoReturn:
         """Raise Preempted, after ``save`` (which calls ``take``) where the grace period allows; say so where not."""
@@ -157,7 +157,7 @@ class Saver:
         if self._deadline is not None and self._is_hopeless(step):
             return False
         self.settle()
-        busy = self._previous is not None and not self._previous.ended
+        busy = self._newest is not None and not self._newest.ended
         writing = [rank for rank, busy in enumerate(self._ranks.gather(busy)) if busy]
         if writing:
             self._warn_unsaved(step, f"rank {writing[0]} is still writing its part of an earlier state")
@@ -170,7 +170,7 @@ class Saver:
         except OSError as error:
             self._warn_unsaved(step, str(error))
         else:
-            self._previous, self._reached = self._writing, step
+            self._newest, self._reached = self._writing, step
 
     def _collect(self) -> None:
         """Take note on all ranks of a write that has ended. Raises what is no fault of a disk."""
@@ -224,7 +224,8 @@ class Saver:
         left = self._deadline - time.monotonic()
         needed, left = self._ranks.gather((needed, left))[0]
         if needed > left:
-            self._tell_unsaved(step, left, f"is not begun: the last one took {self._took_s or 0.0:.0f} s to write")
+            took = "" if self._took_s is None else f" (the last one took {self._took_s:.0f} s)"
+            self._tell_unsaved(step, left, f"is not written{took}")
         return bool(needed > left)
 
     def _tell_unsaved(self, step: int, left: float, why: str) -> None:
