@@ -28,7 +28,7 @@ class StageFailed(CascadeError):
 
 
 class Stopped(Exception):
-    """The run was asked to stop and has saved its state."""
+    """The run was asked to stop. The text says what was not saved, and is empty where all was."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Supervisor:
             first = min(failures, key=lambda report: (report["secondary"], report["time"]))
             raise StageFailed(first["message"])
         if any(report["outcome"] == "stopped" for report in reports.values()):
-            raise Stopped
+            raise Stopped(_unsaved(job, [rank for rank, report in reports.items() if report.get("killed")]))
 
     def follow(self, launcher_alive: Any) -> int:
         """Other ranks: carry out orders until rank 0 says that all is done. Returns the exit code."""
@@ -146,7 +146,7 @@ class Supervisor:
         if code == 0:
             return {"outcome": "done", "rank": rank}
         if code == EXIT_RESUME or (self._stop.is_set and code in (-signal.SIGKILL, -signal.SIGTERM)):
-            return {"outcome": "stopped", "rank": rank}
+            return {"outcome": "stopped", "rank": rank, "killed": code != EXIT_RESUME and not ended_here}
         if outcome is not None:
             return {"outcome": "failed", "rank": rank, **outcome}
         where = folder / "logs"
@@ -173,3 +173,14 @@ class Supervisor:
             if any(report["outcome"] != "done" for report in reports.values()):
                 self._session.cancel()
             time.sleep(POLL_S)
+
+
+def _unsaved(job: Job, killed: list[int]) -> str:
+    """What to say of ranks that were killed because they did not leave in time."""
+    if not killed:
+        return ""
+    ranks = f"rank{'s' if len(killed) > 1 else ''} {', '.join(map(str, sorted(killed)))}"
+    found = sorted(job.place.state.glob("step-??????"))
+    resumed = f"step {int(found[-1].name.removeprefix('step-'))}" if found else "its first step"
+    left = f"{ranks} did not save and leave within {grace_s():g} s (CASCADE_RL_GRACE_S)"
+    return f"{left}: {job.name} will go on from {resumed}"

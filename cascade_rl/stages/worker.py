@@ -60,8 +60,10 @@ def perform(job: Job, out: TextIO) -> None:
         context.job = _with_positions(context)
         try:
             _stage_module(job).run(context)
+        except Preempted:
+            raise
         except Exception:
-            context.saver.wait()  # a state that was complete when the error came is worth keeping
+            context.saver.wait()  # the state that is being written is worth keeping, whatever the error
             raise
     # Not after an error: taking a broken group apart may abort this process before the error is written down.
     processes.leave()
