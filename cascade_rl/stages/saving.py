@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from cascade_rl.processes import grace_s
-from cascade_rl.stages.state_writer import Fault, Writing, start_writing
+from cascade_rl.stages.state_writer import PATIENCE_S, Fault, Writing, start_writing
 from cascade_rl.store.files import sync_file
 from cascade_rl.training import state as states
 from cascade_rl.training.host_memory import HostMemory, available_bytes
@@ -64,7 +64,8 @@ class Saver:
         self._owed = False
         self._last = time.monotonic()
         self._took_s: float | None = None
-        self._deadline: float | None = None
+        self._deadline: float | None = None  # once ranks are asked to stop
+        self._unsaved: str | None = None
         self._metrics: dict[str, float] = {}
         self._said_lack = False
 
@@ -132,18 +133,21 @@ class Saver:
     def wait(self) -> None:
         """Until this rank's thread has ended; no collective call. For a process that ends with an error."""
         if self._newest is not None:
-            self._newest.wait()
+            self._newest.wait(PATIENCE_S)
 
     def leave(self, save: Callable[[], object]) -> NoReturn:
         """Raise Preempted, after ``save`` (which calls ``take``) where the grace period allows; say so where not."""
         left = grace_s() - LEAVING_S - self._ranks.max(self._since_stop())
-        self._deadline = time.monotonic() + left
+        self._deadline, self._unsaved = time.monotonic() + left, None
         save()
         self.settle()
-        if self._writing is not None:
-            self._tell_unsaved(
-                self._writing.step, left, f"was not whole after {self._writing.seconds:.0f} s of writing"
-            )
+        if (writing := self._writing) is not None and self._unsaved is None:
+            self._unsaved = f"the state of step {writing.step} was not whole after {writing.seconds:.0f} s of writing"
+        if self._unsaved is not None:
+            resumed = f"step {self._published}" if self._published >= 0 else "its first step"
+            kept = " with the rollouts that are kept of the steps since" if self._has_journals() else ""
+            there = f"{max(0.0, left):.0f} s of the grace period of {grace_s():g} s were left for it"
+            self._say(f"{self._unsaved}, and {there}: the stage will go on from {resumed}{kept}")
         raise Preempted
 
     def metrics(self) -> dict[str, float]:
@@ -224,17 +228,10 @@ class Saver:
         left = self._deadline - time.monotonic()
         needed, left = self._ranks.gather((needed, left))[0]
         if needed > left:
-            took = "" if self._took_s is None else f" (the last one took {self._took_s:.0f} s)"
-            self._tell_unsaved(step, left, f"is not written{took}")
+            self._unsaved = (
+                f"the state of step {step} is not written (about {needed:.0f} s by how long the last one took)"
+            )
         return bool(needed > left)
-
-    def _tell_unsaved(self, step: int, left: float, why: str) -> None:
-        resumed = f"step {self._published}" if self._published >= 0 else "its first step"
-        kept = " with the rollouts that are kept of the steps since" if self._has_journals() else ""
-        self._say(
-            f"the state of step {step} {why}, and {max(0.0, left):.0f} s of the grace period of {grace_s():g} s were "
-            f"left for it: the stage will go on from {resumed}{kept}"
-        )
 
     def _has_journals(self) -> bool:
         return any((self._place.parent / "rollouts" / "open").glob("step-*"))

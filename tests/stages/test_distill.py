@@ -161,8 +161,9 @@ def test_a_teacher_that_fails_stops_the_stage_with_state_and_rollouts_kept(tmp_p
 
     run = SimpleNamespace(
         context=make_context(tmp_path, io.StringIO()), config=config(), trace=Trace(), position={"at": 4},
-        policy=SimpleNamespace(save=lambda folder: []), sampler=SimpleNamespace(state=dict), switch=SimpleNamespace(state=dict),
-        skipped=0, saved=-1, phase=lambda text: None, journal=SimpleNamespace(drop_before=lambda done: None),
+        policy=SimpleNamespace(part=lambda memory: lambda folder: {}, state_bytes=0),
+        sampler=SimpleNamespace(state=dict), switch=SimpleNamespace(state=dict),
+        skipped=0, phase=lambda text: None, journal=SimpleNamespace(drop_before=lambda done: None),
     )  # fmt: skip
     with pytest.raises(CascadeError, match=r"(?s)step 5: the teacher is down.*/rollouts"):
         ask(run, Down(), [group([0.0])], 4)

@@ -209,6 +209,18 @@ def test_a_stop_without_time_relies_on_the_last_state(context, monkeypatch):
     assert published(context) == ["step-000002", "step-000003"]
 
 
+def test_a_stop_without_time_still_waits_for_the_state_in_hand(context, monkeypatch):
+    source = Held()
+    monkeypatch.setattr(Writing, "seconds", property(lambda self: 90.0))
+    for step in (2, 3):
+        source.let.set()
+        context.saver.take(step, source)
+        if step == 2:
+            context.saver.settle()
+    said = asked_to_stop(context, source, 4, 40, monkeypatch)
+    assert re.search(r"step 4 .*\b90 s .*step 3", said), "3 was published after it was found that 4 would not fit"
+
+
 def test_a_stop_waits_no_longer_than_the_grace_period(context, monkeypatch):
     source = Held()
     said = asked_to_stop(context, source, 2, 3.2, monkeypatch)
