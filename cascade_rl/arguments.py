@@ -18,14 +18,18 @@ _NO_JSON = ("is_instance_of", "is_subclass_of", "callable_type", "needs_python_o
 """Findings about classes, functions and objects, which no JSON value is: nothing can be said against the value."""
 
 
-def argument_problems(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Iterator[str]:
+def argument_problems(
+    function: Callable[..., Any], arguments: Mapping[str, Any], handed_over: int = 0
+) -> Iterator[str]:
     """Yield one sentence for each argument that ``function`` does not take, lacks, or annotates with another type.
+
+    ``handed_over``: so many of its first parameters are given by position, and are none of ``arguments``.
 
     ``arguments`` are JSON values. A list fits a tuple, a whole number fits a float. What cannot be judged (a function
     without a signature, an annotation that names nothing known here) passes.
     """
     try:
-        parameters = inspect.signature(function).parameters
+        parameters = dict(list(inspect.signature(function).parameters.items())[handed_over:])
     except (TypeError, ValueError):
         return
     named = {name: p for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}

@@ -25,6 +25,12 @@ def searched_first(folders: Iterable[Path]) -> Iterator[None]:
         sys.path[:] = before
 
 
+def stay_importable(folders: Iterable[Path]) -> None:
+    """Let an imported function import its siblings in ``folders`` later, when it is called. They go last on the path,
+    so that nothing is shadowed."""
+    sys.path += [str(folder) for folder in folders if str(folder) not in sys.path]
+
+
 def import_by_path(path: str, folders: Iterable[Path], what: str, must_be_callable: bool = True) -> Any:
     """The object ``package.module:name``. Raises CascadeError for each way in which it cannot be had."""
     module_name, _, name = path.partition(":")
@@ -47,7 +53,7 @@ def import_by_path(path: str, folders: Iterable[Path], what: str, must_be_callab
         except CascadeError:
             raise
         except Exception as error:
-            place = _last_place(error)
+            place = last_place(error)
             raise CascadeError(
                 f"{what} {path!r}: importing it failed: {type(error).__name__}: {error}{place}"
             ) from error
@@ -61,7 +67,8 @@ def import_by_path(path: str, folders: Iterable[Path], what: str, must_be_callab
     return found
 
 
-def _last_place(error: BaseException) -> str:
+def last_place(error: BaseException) -> str:
+    """`` (file:line)`` of where ``error`` was raised, or nothing."""
     import traceback
 
     frames = traceback.extract_tb(error.__traceback__)

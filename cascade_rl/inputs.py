@@ -24,6 +24,7 @@ from cascade_rl.recipe import (
 from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.rewarding.loading import fingerprint as reward_fingerprint
 from cascade_rl.rewarding.loading import load_reward
+from cascade_rl.source_code import function_fingerprint
 from cascade_rl.store import identity_fields
 from cascade_rl.types import CascadeError
 
@@ -37,7 +38,7 @@ def stage_inputs(
     config: StageConfig, stages_data: StagesData, known: Mapping[str, str], recipe_path: Path
 ) -> dict[str, Any]:
     """What ``config``, as its recipe has it, leads to: ``data``, and where it has such ``exclude``, ``teacher`` and
-    ``reward``. Plain JSON.
+    ``reward``, and the source of a loss or advantage of the user's. Plain JSON.
 
     ``stages_data``: as for ``exclusion_inputs``. ``known``: identities of the stages before it, by name. Raises
     CascadeError for what cannot be found or read.
@@ -56,6 +57,8 @@ def stage_inputs(
             for domain, reward in config.rewards_by_domain.items()
         }
         inputs["reward"] = rewards if config.rewards else rewards[""]
+        for what, (use, keys) in config.functions.items():
+            inputs[f"{what}_source"] = function_fingerprint(use, keys, search_path(recipe_path))
     return inputs
 
 

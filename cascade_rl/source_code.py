@@ -12,15 +12,18 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cascade_rl.fingerprints import content_of
 from cascade_rl.importing import searched_first
 
 FRAMEWORK = "cascade_rl"
+IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def source_fingerprint(path: str, search: Sequence[Path]) -> str:
@@ -29,6 +32,14 @@ def source_fingerprint(path: str, search: Sequence[Path]) -> str:
     for name, file in sorted(project_files(path.partition(":")[0], search).items()):
         digest.update(name.encode() + b"\0" + hashlib.sha256(content_of(file)).digest())
     return digest.hexdigest()[:16]
+
+
+def function_fingerprint(use: str, keys: Mapping[str, Any], search: Sequence[Path]) -> str:
+    """16 hex digits over all project files behind a function named by a recipe, and behind those of its ``keys`` that
+    are import paths themselves."""
+    paths = [value for value in keys.values() if isinstance(value, str) and IMPORT_PATH.fullmatch(value)]
+    sources = [source_fingerprint(path, search) for path in [use, *sorted(paths)]]
+    return hashlib.sha256("\0".join(sources).encode()).hexdigest()[:16]
 
 
 def project_files(module: str, search: Sequence[Path]) -> dict[str, Path]:

@@ -58,12 +58,14 @@ ALLOWED = {
         "evals",
     },
     "report": {"recipe", "store"},
-    # The orchestrator reads the torch-free parts of data, rewards and benchmarks.
+    # The orchestrator reads the torch-free parts of data, rewards, benchmarks and losses.
     "orchestrator": {
         "recipe",
         "inputs",
         "store",
         "tracking",
+        "algorithms.loading",
+        "algorithms.trial",
         "data.preferences",
         "data.exclusion",
         "data.questions",

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from cascade_rl.algorithms.ratios import LOG_RATIO_BOUND, ratio_of
+from cascade_rl.algorithms.rollout_means import rollout_means
 
 Mask = Literal["none", "band", "difference", "geometric"]
 
@@ -58,11 +58,8 @@ def geometric_mask(gap: Tensor, lengths: Tensor, low: float, high: float) -> Ten
     their sum N -> [N] bool. It needs whole rollouts, and a loss sees chunks: the row is scored first, which costs one
     more forward pass, for this option only.
     """
-    lengths = lengths.to(gap.device)
-    owner = torch.repeat_interleave(torch.arange(len(lengths), device=gap.device), lengths)  # [N]
-    sums = torch.zeros(len(lengths), dtype=torch.float64, device=gap.device).index_add_(0, owner, gap.double())
-    mean_ratio = (sums / lengths.clamp(min=1)).exp()
-    return ((mean_ratio >= low) & (mean_ratio <= high))[owner]
+    mean_ratio = rollout_means(gap, lengths).exp()
+    return (mean_ratio >= low) & (mean_ratio <= high)
 
 
 def mismatch_k3(gap: Tensor) -> Tensor:

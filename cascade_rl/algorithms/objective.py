@@ -77,6 +77,12 @@ class Objective:
         entropy: Tensor,
     ) -> Tensor:
         terms = self._policy_terms(advantages, engine_logprobs, logprobs)
+        return self.regularised(terms, reference_logprobs, logprobs, entropy)
+
+    def regularised(
+        self, terms: Tensor, reference_logprobs: Tensor | None, logprobs: Tensor, entropy: Tensor
+    ) -> Tensor:
+        """``terms`` of a policy with the KL penalty and the entropy bonus added. [n] each -> [n]."""
         if self.kl:
             terms = terms + self.kl * kl_penalty(logprobs, _present(reference_logprobs), self.kl_estimator)
         if self.entropy:

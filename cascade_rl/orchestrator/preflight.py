@@ -11,6 +11,7 @@ from cascade_rl.data.sources import ANSWERING, ASKING, to_conversations, to_prom
 from cascade_rl.evals.registry import resolve_benchmark
 from cascade_rl.inputs import search_path
 from cascade_rl.models import BUILT_IN, argument_problems
+from cascade_rl.orchestrator.function_checks import check_functions
 from cascade_rl.orchestrator.launch_checks import check_launch, launch_of
 from cascade_rl.orchestrator.pair_checks import check_reward_model
 from cascade_rl.orchestrator.row_checks import first_rows, row_fault, unbound
@@ -88,6 +89,7 @@ def _check_rl(loaded: LoadedRecipe, stage: RlStage, keys: Keys) -> Iterator[Prob
         yield from _check_domains(loaded, stage, keys, stage.rewards, "rewards")
     if stage.dynamic_sampling is not None:
         yield from _check_dynamic_sampling(loaded, stage, keys)
+    yield from check_functions(loaded, stage, keys)
 
 
 def _check_dynamic_sampling(loaded: LoadedRecipe, stage: RlStage, keys: Keys) -> Iterator[Problem]:

@@ -7,16 +7,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cascade_rl.recipe.parts import Section, stage_reference
-from cascade_rl.recipe.problems import Misfit
+from cascade_rl.recipe.problems import Misfit, UnknownKey
+from cascade_rl.recipe.wording import mismatch
+
+LIKE_A_PATH = re.compile(r"[^:\s]+:[^:\s]+")
 
 
 class LossConfig(Section):
-    """What is summed over tokens, and what it is divided by."""
+    """What is summed over tokens, and what it is divided by. With ``use``, keys not listed here (and ``clip_low`` and
+    ``clip_high``) are handed to that function."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    use: str | None = None
+    """A loss of your own, ``package.module:function``, in place of the policy gradient and its clipping; ``kl`` and
+    ``entropy`` are added to it (docs/new-method.md). Default: the published one."""
 
     aggregate: Literal["token", "sequence", "fixed"] = "token"
     """``token``: mean over all trained tokens of the step (P1); ``sequence``: mean over tokens of each rollout, then
@@ -33,6 +43,55 @@ class LossConfig(Section):
     """The gradient of ``k1`` has mean zero: it is there to look at, and penalises nothing."""
     entropy: float = Field(0.0, ge=0.0)
     """Weight of the entropy bonus."""
+
+    @model_validator(mode="after")
+    def _keys_of_its_function(self) -> LossConfig:
+        if self.use is None:
+            for key in self.model_extra or {}:
+                raise UnknownKey(key)
+        elif not LIKE_A_PATH.fullmatch(self.use):
+            raise Misfit("use", f"must be an import path such as my_methods:loss, not {self.use!r}")
+        return self
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Keyword arguments for the function that ``use`` names."""
+        clips = {key: getattr(self, key) for key in ("clip_low", "clip_high") if getattr(self, key) is not None}
+        return clips | dict(self.model_extra or {})
+
+
+class AdvantageConfig(Section):
+    """An advantage of your own by import path; keys not listed here are handed to it (docs/new-method.md)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    use: str
+    """``package.module:function``."""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Keyword arguments for the function that ``use`` names."""
+        return dict(self.model_extra or {})
+
+
+AdvantageName = Literal["group", "group_mean", "leave_one_out", "group_tanh"]
+
+
+def checked_advantage(value: Any) -> Any:
+    """``value`` of the key ``advantage``, as it was written. Raises ValueError for what is neither the name of an
+    advantage, nor an import path, nor a mapping with one under ``use``."""
+    if isinstance(value, AdvantageConfig):
+        return value
+    path = value.get("use") if isinstance(value, Mapping) else value
+    if isinstance(path, str) and LIKE_A_PATH.fullmatch(path):
+        return value
+    if isinstance(value, Mapping):
+        raise ValueError("must have a key `use` with an import path such as my_methods:advantage")
+    if value not in get_args(AdvantageName):
+        raise ValueError(
+            mismatch(AdvantageName, [], value, "literal_error") + " (or an import path: my_methods:advantage)"
+        )
+    return value
 
 
 class MismatchConfig(Section):

@@ -40,6 +40,13 @@ class Misfit(ValueError):
         self.keys = tuple(keys)
 
 
+class UnknownKey(Misfit):
+    """Raised by a section that takes keys of its own only under a condition; the message is that of any unknown key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, "unknown key")
+
+
 class Locating(Protocol):
     """What knows where its values were written: a loaded recipe."""
 

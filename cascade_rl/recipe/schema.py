@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cascade_rl.recipe.conditions import Condition, condition
 from cascade_rl.recipe.learning import (
+    AdvantageConfig,
     Curriculum,
     DynamicSampling,
     LoraConfig,
@@ -15,6 +16,7 @@ from cascade_rl.recipe.learning import (
     MismatchConfig,
     ShardingConfig,
     TeacherConfig,
+    checked_advantage,
 )
 from cascade_rl.recipe.measuring import EvaluateConfig, GateConfig, PairBenchmark
 from cascade_rl.recipe.parts import (
@@ -197,9 +199,10 @@ class RlStage(RolloutStage):
     is ``penalise``, and takes up to 1 off the reward over the last ``overlong_buffer`` tokens (DAPO)."""
     overlong_buffer: int | None = Field(None, ge=1)
     """Tokens before ``max_new_tokens`` over which ``overlong: soft`` grows from 0 to -1."""
-    advantage: Literal["group", "group_mean", "leave_one_out", "group_tanh"] = "group"
+    advantage: str | AdvantageConfig = "group"
     """``group``: (r - mean) / (std + 1e-6) within the group; ``group_mean``: r - mean; ``leave_one_out``: r - mean of
-    the siblings (RLOO); ``group_tanh``: tanh of ``group`` (P1 section 4.4)."""
+    the siblings (RLOO); ``group_tanh``: tanh of ``group`` (P1 section 4.4). Or one of your own,
+    ``package.module:function``, or a mapping of ``use`` and its keys (docs/new-method.md)."""
     loss: LossConfig | None = None
     """Default: the mean over tokens of -A log pi, nothing else."""
     updates_per_batch: int | None = Field(None, ge=1)
@@ -223,7 +226,7 @@ class RlStage(RolloutStage):
                 "overlong" if self.overlong_buffer is None else "overlong_buffer",
                 "overlong: soft and `overlong_buffer` go together",
             )
-        clips = self.loss is not None and self.loss.clip_high is not None
+        clips = self.loss is not None and (self.loss.clip_high is not None or self.loss.use is not None)
         if (self.updates_per_batch or 1) > 1 and not clips:
             raise Misfit(
                 "updates_per_batch",
@@ -233,7 +236,35 @@ class RlStage(RolloutStage):
             raise Misfit(
                 "updates_per_batch", "updates_per_batch is more than prompts_per_step: each update needs a prompt"
             )
+        corrected = self.mismatch is not None and (self.mismatch.cap is not None or self.mismatch.mask != "none")
+        if corrected and self.loss is not None and self.loss.use is not None:
+            raise Misfit(
+                "mismatch",
+                "`cap` and `mask` correct the built-in loss; one of your own has the engine's log-probs: correct there",
+            )
         return self
+
+    @field_validator("advantage", mode="before")
+    @classmethod
+    def _known_advantage(cls, advantage: Any) -> Any:
+        return checked_advantage(advantage)
+
+    @property
+    def drops_truncated(self) -> bool:
+        """Whether truncated rollouts leave loss, denominator and group statistics."""
+        return self.overlong == "filter"
+
+    @property
+    def functions(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """``loss`` and ``advantage`` -> import path and keys, where they are functions of the user's."""
+        found = {}
+        if self.loss is not None and self.loss.use is not None:
+            found["loss"] = self.loss.use, self.loss.params
+        if isinstance(self.advantage, AdvantageConfig):
+            found["advantage"] = self.advantage.use, self.advantage.params
+        elif ":" in self.advantage:
+            found["advantage"] = self.advantage, {}
+        return found
 
     @property
     def rewards_by_domain(self) -> dict[str, RewardConfig]:

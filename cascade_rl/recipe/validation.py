@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from cascade_rl.recipe.measuring import BenchmarkByName, BenchmarkConfig
-from cascade_rl.recipe.problems import Keys, Misfit, Problem, suggestion
+from cascade_rl.recipe.problems import Keys, Misfit, Problem, UnknownKey, suggestion
 from cascade_rl.recipe.schema import KINDS, Recipe, StageConfig
 from cascade_rl.recipe.sections import field_at, unknown_key
 from cascade_rl.recipe.tree import PlacedDict, PlacedList, place_of, plain, problem_at, stages_of
@@ -168,7 +168,8 @@ def _in_plain_words(model: type[BaseModel], finding: ErrorDetails) -> str:
     if finding["type"] == "extra_forbidden":
         return unknown_key(model, keys)
     if finding["type"] == "value_error":
-        return str(finding["ctx"]["error"])
+        error = finding["ctx"]["error"]
+        return unknown_key(model, (*keys, *error.keys)) if isinstance(error, UnknownKey) else str(error)
     field = field_at(model, keys)
     if field is None:
         return finding["msg"]

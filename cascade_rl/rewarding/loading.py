@@ -21,7 +21,6 @@ import hashlib
 import inspect
 import json
 import pkgutil
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,18 +28,15 @@ from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cascade_rl.importing import import_by_path
+from cascade_rl.importing import import_by_path, stay_importable
 from cascade_rl.rewarding.adapters import from_trl, is_trl_style
 from cascade_rl.rewarding.records import RewardError, RewardSettings
 from cascade_rl.rewarding.traces import one_line, short_trace
-from cascade_rl.source_code import source_fingerprint
+from cascade_rl.source_code import IMPORT_PATH, source_fingerprint
 from cascade_rl.types import CascadeError
 
 if TYPE_CHECKING:
     from cascade_rl.recipe.parts import RewardConfig
-
-
-_IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
@@ -117,7 +113,7 @@ def load_reward(config: RewardConfig | RewardSettings, search: Sequence[Path]) -
     if settings.names_its_timeout:
         own = getattr(target, "timeout_s", settings.timeout_s)
         settings = dataclasses.replace(settings, timeout_s=float(own), names_its_timeout=False)
-    _stay_importable(search)
+    stay_importable(search)
     if is_trl_style(target):
         target = from_trl(target)
     if not inspect.isclass(target):
@@ -143,7 +139,7 @@ def fingerprint(loaded: LoadedReward) -> str:
     parameter that is an import path (``verifier: my_rewards:check``) too."""
     settings = loaded.settings
     keys = json.dumps([settings.use, dict(settings.params)], sort_keys=True, default=repr)
-    paths = [value for value in settings.params.values() if isinstance(value, str) and _IMPORT_PATH.fullmatch(value)]
+    paths = [value for value in settings.params.values() if isinstance(value, str) and IMPORT_PATH.fullmatch(value)]
     sources = [source_fingerprint(path, loaded.search) for path in [settings.use, *sorted(paths)]]
     return hashlib.sha256("\0".join([keys, *sources]).encode()).hexdigest()[:16]
 
@@ -167,11 +163,6 @@ def _nearest_module(missing: str | None, search: Iterable[Path]) -> str:
     folders = getattr(sys.modules.get(package), "__path__", []) if package else [str(folder) for folder in search]
     near = difflib.get_close_matches(last, [module.name for module in pkgutil.iter_modules(folders)], n=1)
     return f"; did you mean {package}{'.' if package else ''}{near[0]}?" if near else ""
-
-
-def _stay_importable(search: Iterable[Path]) -> None:
-    """Let a reward import its siblings later, inside its functions. Last on the path, so that nothing is shadowed."""
-    sys.path += [str(folder) for folder in search if str(folder) not in sys.path]
 
 
 def _signature(use: str, function: Callable[..., Any]) -> Mapping[str, Parameter]:

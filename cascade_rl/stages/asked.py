@@ -1,4 +1,4 @@
-"""One prompt of a step while its rollouts come in."""
+"""The group of one prompt while its rollouts come in."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from cascade_rl.types import Group, Rollout, Score
 
 
 @dataclass
-class Asked:
-    """What is back of a prompt's ``size`` rollouts."""
+class OpenGroup:
+    """What has come back of the ``size`` rollouts of a prompt."""
 
     slot: Slot
     size: int
@@ -19,10 +19,15 @@ class Asked:
     gone: set[int] = field(default_factory=set)
     """Rollouts that will not come: lost, or no longer wanted."""
     group: Group | None = None
-    """Once all are there and scored; its values are final as soon as ``is_final``."""
+    """Set once all are there and scored; its values are final as soon as ``is_final``."""
     is_final: bool = False
     is_unused: bool = False
-    """Its group is flat, and ``dynamic_sampling`` leaves it out."""
+    """The group is flat, and ``dynamic_sampling`` leaves it out."""
+
+    @property
+    def position(self) -> int:
+        """Position of the prompt in its step, over all ranks."""
+        return self.slot.position
 
     @property
     def outstanding(self) -> list[int]:
@@ -44,19 +49,20 @@ class Asked:
             [self.scores[index] for index in indices],
         )
 
-    def is_hopeless(self, truncated_out: bool) -> bool:
+    def is_hopeless(self, drops_truncated: bool) -> bool:
         """Whether fewer than two of its rollouts can count, whatever the outstanding ones bring.
 
-        This is all that can be known: any other rollout still at work may get another value than its siblings.
+        Nothing else can be known ahead: any other outstanding rollout may get another value than its siblings.
         """
         able = sum(
-            not (truncated_out and rollout.truncated) and (index not in self.scores or self.scores[index].error is None)
+            not (drops_truncated and rollout.truncated)
+            and (index not in self.scores or self.scores[index].error is None)
             for index, rollout in self.rollouts.items()
         )
         return able + len(self.outstanding) < 2
 
 
-def is_broken(group: Group, truncated_out: bool) -> bool:
-    """Whether faults of the grader are why fewer than two rollouts count. Asking another prompt would not mend it."""
-    counted = len(group.members(truncated_out))
+def is_broken(group: Group, drops_truncated: bool) -> bool:
+    """Whether faults of the grader are why fewer than two rollouts count: another prompt would not help."""
+    counted = len(group.members(drops_truncated))
     return counted < 2 <= counted + sum(score.error is not None for score in group.scores)

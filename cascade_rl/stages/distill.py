@@ -1,109 +1,88 @@
-"""The distillation stage: a student samples, teachers say how likely they find its tokens (MOPD; P2 section 4).
+"""The distillation stage, with all of its maths: a student samples, teachers say how likely they find its tokens (MOPD,
+arXiv 2603.19220, section 4).
 
-``train`` is the algorithm. It differs from RL in where a token's advantage comes from: a teacher's log-prob instead of
-a reward compared within a group. So there is one per token, and no rollout needs siblings.
+It differs from RL in where a token's advantage comes from: a teacher's log-prob instead of a reward compared within a
+group. So there is one advantage per token, and no rollout needs siblings. ``onpolicy.loop.train`` is the loop around
+it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from cascade_rl.algorithms.distillation import mopd_loss, mopd_measures
+from cascade_rl.algorithms.logprobs import TokenScores
+from cascade_rl.algorithms.losses import rollout_weight, step_denominator
+from cascade_rl.data.template import Template
 from cascade_rl.recipe import DistillStage
+from cascade_rl.stages.collect import Collected
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.guards import abandon_if_stopped, agree, apply, stop_with_rollouts
-from cascade_rl.stages.learning import training_rows
-from cascade_rl.stages.rollout_run import (
-    RolloutRun,
-    begin_again,
-    begin_step,
-    carry_out,
-    opened,
-    record,
-    save,
-    save_if_due,
-    sync,
-    tell_early_end,
-)
+from cascade_rl.stages.onpolicy.method import Gather, Groups, Method, Sequences
+from cascade_rl.stages.onpolicy.publish import carry_out
+from cascade_rl.stages.onpolicy.run import RolloutRun
+from cascade_rl.stages.onpolicy.setup import opened
 from cascade_rl.stages.step_metrics import completion_metrics
 from cascade_rl.stages.teachers import AskAhead, Teachers, open_teachers
 from cascade_rl.training.packing import MicroBatch, TrainingSequence, training_sequence
-from cascade_rl.training.update import Update
-from cascade_rl.types import CascadeError, Group, Rollout, Score, Stop
-
-
-def train(run: RolloutRun, first_step: int, teachers: Teachers) -> None:
-    """Sync weights, roll out, ask the teachers, update; ``config.steps`` times, or until it may stop."""
-    step = first_step
-    while step < run.config.steps and not run.switch.reason:
-        begin_step(run, step)
-        sync(run, version=step)
-
-        collected = run.collector.collect(step, version=step, trace=run.trace)
-        abandon_if_stopped(run, collected, step)
-        run.engine.sleep()
-        sequences = ask(run, teachers, collected.groups, step)
-        rollouts = sum(run.context.ranks.gather(len(sequences)))
-
-        with run.trace.span("train"):
-            update = new_update(run)
-            update.add(training_rows(run, sequences))
-            stats = update.stats(denominator=max(1, rollouts))
-            if not agree(run, stats, collected, sequences, step):  # from a fresh sync, once more
-                begin_again(run, step)
-                continue
-            applied = apply(run, stats, collected, step)
-
-        metrics = completion_metrics(run.context.ranks.gather, collected.groups) | collected.metrics
-        metrics["time/teacher_s"] = run.trace.seconds("ask teachers")
-        stats = dataclasses.replace(stats, measures=by_domain(stats.measures))
-        record(run, step, valued(collected.groups, sequences), stats.metrics() | applied | metrics)
-        step += 1
-        save_if_due(run, step)
-        run.context.stop_if_asked(functools.partial(save, run, step))
-    tell_early_end(run, step)
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """The loss of tokens that teachers have looked at (``training.update.TokenLoss``), and what to measure of them."""
-
-    low: float
-    high: float
-
-    def __call__(self, row: MicroBatch, part: slice, logprobs: Tensor, entropy: Tensor) -> Tensor:
-        """Loss terms of the tokens ``part`` of ``row``."""
-        assert row.reference_logprobs is not None
-        given = row.reference_logprobs[part], row.engine_logprobs[part]
-        return mopd_loss(logprobs, *given, low=self.low, high=self.high)
-
-    def measures(self, row: MicroBatch, logprobs: Tensor) -> dict[str, Tensor]:
-        """For ``Update``: [N] each; of each domain too, where ``by_domain`` makes means of them."""
-        assert row.reference_logprobs is not None
-        found = mopd_measures(logprobs, row.reference_logprobs, row.engine_logprobs, low=self.low, high=self.high)
-        # What fills up a row that several ranks share has no label, and no tokens.
-        labels = [label for label, n in zip(row.labels, row.lengths.tolist(), strict=False) for _ in range(n)]
-        for label in dict.fromkeys(labels):
-            its = torch.tensor([other == label for other in labels], device=logprobs.device).to(logprobs)  # [N]
-            prefix = f"domain/{label or 'none'}/"
-            found |= {f"{prefix}{SHARE}": its} | {prefix + name: its * found[name] for name in MEASURES}
-        return found
-
+from cascade_rl.training.update import UpdateStats
+from cascade_rl.types import Group, Rollout, Score, Stop
 
 SHARE = "share of tokens"
 MEASURES = ("distill/advantage_mean", "distill/masked")
 
 
+@dataclass(frozen=True)
+class DistillLoss:
+    """The loss terms of tokens whose log-probs by a teacher are known, the mean over the tokens of each rollout, then
+    over rollouts."""
+
+    low: float
+    high: float
+    screen: None = None
+
+    def __call__(self, row: MicroBatch, part: slice, logprobs: Tensor, entropy: Tensor) -> Tensor:
+        """-w a log pi of the tokens ``part`` of ``row`` (``mopd_loss``), a = log pi_teacher - log pi. -> [n]"""
+        assert row.reference_logprobs is not None
+        teacher, engine = row.reference_logprobs[part], row.engine_logprobs[part]
+        return mopd_loss(logprobs, teacher, engine, low=self.low, high=self.high)
+
+    def denominator(self, *, tokens: int, rollouts: int) -> float:
+        """The number of rollouts."""
+        return step_denominator("sequence", tokens=tokens, rollouts=rollouts)
+
+    def measured(self, row: MicroBatch) -> Tensor:
+        """[N] bool: all sampled tokens."""
+        return torch.ones_like(row.advantages, dtype=torch.bool)
+
+    def measures(self, row: MicroBatch, scores: TokenScores) -> dict[str, Tensor]:
+        """Name -> [N] values; also of each domain, where ``metrics`` makes means of them."""
+        assert row.reference_logprobs is not None
+        logprobs = scores.logprobs
+        found = mopd_measures(logprobs, row.reference_logprobs, row.engine_logprobs, low=self.low, high=self.high)
+        # What fills up a row that several ranks share has no label, and no tokens.
+        labels = [label for label, n in zip(row.labels, row.lengths.tolist(), strict=False) for _ in range(n)]
+        for label in dict.fromkeys(labels):
+            own = torch.tensor([other == label for other in labels], device=logprobs.device).to(logprobs)  # [N]
+            prefix = f"domain/{label or 'none'}/"
+            found |= {f"{prefix}{SHARE}": own} | {prefix + name: own * found[name] for name in MEASURES}
+        return found
+
+    def metrics(self, stats: UpdateStats) -> dict[str, float]:
+        """The metrics of an update; a step of one domain has none by domain."""
+        return dataclasses.replace(stats, measures=by_domain(stats.measures)).metrics()
+
+
 def by_domain(measures: Mapping[str, float]) -> dict[str, float]:
-    """What ``Lesson`` measured, as means: sums over a domain's tokens came divided by the number of all tokens. A step
-    of one domain has no metrics of its own."""
+    """What ``DistillLoss`` measured, as means. An update divides by the number of all tokens; dividing by a domain's
+    share of them gives the mean over its own."""
     shares = {name.removesuffix(SHARE): value for name, value in measures.items() if name.endswith(SHARE)}
     metrics = {name: measures.get(name, math.nan) for name in MEASURES}
     for prefix, share in sorted(shares.items()) if len(shares) > 1 else ():
@@ -111,52 +90,60 @@ def by_domain(measures: Mapping[str, float]) -> dict[str, float]:
     return metrics
 
 
-def new_update(run: RolloutRun) -> Update:
-    """An empty update by the stage's loss."""
-    lesson = Lesson(run.config.ratio_low, run.config.ratio_high)
-    return Update(
-        run.policy,
-        lesson,
-        engine_temperature=run.engine.logprob_temperature,
-        on_row=lambda: run.phase("training"),
-        measures=lesson.measures,
-    )
+class Distillation(Method[DistillStage]):
+    """On-policy distillation from ``teachers``."""
 
+    learns_early = False  # teachers answer for the whole step at once
+    reference_lane = "ask teachers"
+    lanes = {"ask teachers": "time/teacher_s"}  # noqa: RUF012
 
-def ask(run: RolloutRun, teachers: Teachers, groups: Sequence[Group], step: int) -> list[TrainingSequence]:
-    """The step's rollouts with their teachers' log-probs. Raises CascadeError on every rank when one rank cannot have
-    them, with state and rollouts on disk."""
-    sequences, trouble = training_sequences(groups, run.config.rollout.temperature), ""
-    with run.trace.span("ask teachers"):
-        run.phase("asking teachers")
-        try:
-            sequences = teachers.fill(sequences)
-        except CascadeError as error:
-            trouble = str(error)
-    troubles = [trouble for trouble in run.context.ranks.gather(trouble) if trouble]
-    if troubles:
-        raise stop_with_rollouts(run, groups, step, troubles[0])
-    return sequences
+    def __init__(self, config: DistillStage, teachers: Teachers) -> None:
+        super().__init__(config)
+        self._teachers = self.reference = teachers
+        self._loss = DistillLoss(config.ratio_low, config.ratio_high)
 
+    @contextlib.contextmanager
+    def open_scorer(self, context: Context, template: Template, search: list[Path]) -> Iterator[AskAhead]:
+        """No reward: teachers behind a server are asked ahead about each rollout as it ends."""
+        yield AskAhead(self._teachers, template)
 
-def training_sequences(groups: Sequence[Group], temperature: float = 1.0) -> list[TrainingSequence]:
-    """Every rollout that came back, sampled at ``temperature``, each of its n tokens weighing 1 / n; in prompt and
-    rollout order."""
-    return [
-        training_sequence(
+    def prepare(self, run: RolloutRun) -> None:
+        """Check that every teacher reads what the student writes."""
+        longest = run.prompts.longest + self.config.longest_completion
+        self._teachers.check(run.context, run.tokenizer, run.template, longest)
+
+    def sequences(self, groups: Groups, gather: Gather) -> Sequences:
+        """Every rollout that came back, each of its n tokens weighing 1 / n."""
+        return {
+            position: [self._sequence(group, rollout) for rollout in group.rollouts if counts(rollout)]
+            for position, group in groups.items()
+        }
+
+    def _sequence(self, group: Group, rollout: Rollout) -> TrainingSequence:
+        return training_sequence(
             group.prompt_token_ids,
             rollout.token_ids,
             rollout.logprobs,
-            0.0,  # known once the trainer has scored them
-            1.0 / len(rollout.token_ids),
+            0.0,  # known once the trainer has scored the tokens: the loss takes them from the teacher's log-probs
+            rollout_weight(len(rollout.token_ids), "sequence"),
             group.prompt.domain,
             rollout.kept,
-            temperature,
+            self.config.rollout.temperature,
         )
-        for group in groups
-        for rollout in group.rollouts
-        if counts(rollout)
-    ]
+
+    @property
+    def loss(self) -> DistillLoss:
+        """The loss."""
+        return self._loss
+
+    def metrics(self, groups: Sequence[Group], gather: Gather) -> dict[str, float]:
+        """Lengths. A collective call."""
+        return completion_metrics(gather, groups)
+
+    def recorded(self, collected: Collected, sequences: Sequences) -> list[Group]:
+        """The groups with a value for people who read rollouts: how much likelier a token is to the teacher than it was
+        to the engine that drew it, on average over the rollout."""
+        return [valued(group, sequences[position]) for position, group in collected.by_position.items()]
 
 
 def counts(rollout: Rollout) -> bool:
@@ -164,9 +151,8 @@ def counts(rollout: Rollout) -> bool:
     return rollout.stop is not Stop.ABORT and len(rollout.token_ids) > 0
 
 
-def valued(groups: Sequence[Group], sequences: Sequence[TrainingSequence]) -> list[Group]:
-    """``groups`` with a value for people who read rollouts: how much likelier a token is to the teacher, on average
-    over the rollout, than it was to the engine that drew it. ``sequences``: ``training_sequences`` of the groups."""
+def valued(group: Group, sequences: Sequence[TrainingSequence]) -> Group:
+    """``group`` with the mean of log pi_teacher - log pi_engine as values. ``sequences``: of rollouts that count."""
     left = iter(sequences)
 
     def score(rollout: Rollout) -> Score:
@@ -176,16 +162,14 @@ def valued(groups: Sequence[Group], sequences: Sequence[TrainingSequence]) -> li
         assert sequence.reference_logprobs is not None
         return Score(float((sequence.reference_logprobs - sequence.engine_logprobs).mean(dtype=float)))
 
-    return [dataclasses.replace(group, scores=[score(rollout) for rollout in group.rollouts]) for group in groups]
+    return dataclasses.replace(group, scores=[score(rollout) for rollout in group.rollouts])
 
 
 def run(context: Context) -> None:
     """Train the stage of ``context.job`` and publish its checkpoint."""
     config = context.job.stage_config()
     assert isinstance(config, DistillStage)
-    with (
-        open_teachers(context, config) as teachers,
-        opened(context, lambda template, search: AskAhead(teachers, template)) as student,
-    ):
-        teachers.check(student)
-        carry_out(student, functools.partial(train, teachers=teachers))
+    with open_teachers(context, config) as teachers:
+        method = Distillation(config, teachers)
+        with opened(context, method) as student:
+            carry_out(student, method)

@@ -54,19 +54,19 @@ class Feed:
         if self._before is not None:
             self.restore(self._before)
         self._before = self.state()
-        self._asked = {mode: len(places) for mode, places in self._mine.items()}
+        self._asked = {mode: len(positions) for mode, positions in self._mine.items()}
         return [self._slot(position) for position in sorted([*self._mine[True], *self._mine[False]])]
 
     def stand_in(self, slot: Slot, max_factor: float) -> Slot | None:
         """The next one of this rank in the mode of ``slot``; None once ``max_factor`` times as many as in a step
         without stand-ins were asked."""
         mode = self._prompts.mode_of(slot.position, self._per_step)
-        places, number = self._mine[mode], self._asked[mode]
+        positions, number = self._mine[mode], self._asked[mode]
         # 1.15 times 100 is 115: not the binary fraction just below, rounded down.
-        if number >= math.floor(Fraction(str(max_factor)) * len(places)):
+        if number >= math.floor(Fraction(str(max_factor)) * len(positions)):
             return None
         self._asked[mode] += 1
-        return self._slot(number // len(places) * self._per_step + places[number % len(places)])
+        return self._slot(number // len(positions) * self._per_step + positions[number % len(positions)])
 
     def expected_tokens(self, slot: Slot) -> float:
         """How long a rollout of it will be, from what is known of earlier epochs."""

@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from cascade_rl.recipe import RlStage
+from cascade_rl.recipe import RewardConfig
 from cascade_rl.stages.collect import Collected
-from cascade_rl.stages.rollout_run import RolloutRun, archive, save
+from cascade_rl.stages.onpolicy.method import Method, Sequences
+from cascade_rl.stages.onpolicy.records import archive
+from cascade_rl.stages.onpolicy.run import RolloutRun
+from cascade_rl.stages.onpolicy.states import save
 from cascade_rl.training.packing import TrainingSequence
 from cascade_rl.training.policy import NonFinite
 from cascade_rl.training.update import UpdateStats
@@ -18,15 +21,17 @@ from cascade_rl.types import CascadeError, Group, Rollout
 
 
 def abandon_if_stopped(run: RolloutRun, collected: Collected, step: int) -> None:
-    """A step whose rollouts were cut short on any rank is given up on all; its prompts are drawn again later."""
+    """Give up, on all ranks, a step whose rollouts were cut short on any; its prompts are drawn again later."""
     if run.context.ranks.any(collected.aborted):
         run.context.saver.leave(partial(save, run, step, run.position))
 
 
-def refuse_errors(groups: Sequence[Group], gather: Callable[[Any], list[Any]], config: RlStage) -> None:
+def refuse_errors(
+    groups: Sequence[Group], gather: Callable[[Any], list[Any]], rewards: Mapping[str, RewardConfig]
+) -> None:
     """Stop the stage when a grader fails too often: a broken grader must not train the model. A collective call.
 
-    Raises CascadeError on every rank, with the first error in full, whichever rank met it.
+    ``rewards``: by domain. Raises CascadeError on every rank, with the first error in full, whichever rank met it.
     """
     local = Counter[str]()
     first: dict[str, str] = {}  # an error of each domain
@@ -39,7 +44,7 @@ def refuse_errors(groups: Sequence[Group], gather: Callable[[Any], list[Any]], c
             first.setdefault(domain, errors[0])
     counts, firsts = zip(*gather((local, first)), strict=True)
     totals: Counter[str] = sum(counts, Counter())
-    for domain, reward in config.rewards_by_domain.items():
+    for domain, reward in rewards.items():
         names = [domain] if domain else sorted({key.rpartition(" ")[0] for key in totals})
         failed, count = (sum(totals[f"{name} {what}"] for name in names) for what in ("errors", "rollouts"))
         if count and failed / count > reward.max_error_rate:
@@ -51,54 +56,61 @@ def refuse_errors(groups: Sequence[Group], gather: Callable[[Any], list[Any]], c
 
 
 def stop_with_rollouts(run: RolloutRun, groups: Sequence[Group], step: int, trouble: str) -> CascadeError:
-    """The error that ends the stage at ``step``: its rollouts and the state before it are on disk."""
-    archive(run, groups, step)
+    """The error that ends the stage at ``step``, once its rollouts and the state before it are on disk. A collective
+    call."""
+    archive(run.context, groups, step)
     save(run, step, run.position)
     run.context.saver.settle()
     return CascadeError(f"step {step + 1}: {trouble}\nIts rollouts are in {run.context.job.place.rollouts}")
 
 
-def check_rewards(run: RolloutRun, groups: Sequence[Group], step: int) -> None:
-    """Raises CascadeError when graders fail too often, with this step's rollouts and state on disk."""
+def check_rewards(run: RolloutRun, method: Method, groups: Sequence[Group], step: int) -> None:
+    """Raise CascadeError, this step's rollouts and state on disk, where the method must not learn from ``groups``."""
     try:
-        refuse_errors(groups, run.context.ranks.gather, run.config)
+        method.check(groups, run.context.ranks.gather)
     except CascadeError as error:
         raise stop_with_rollouts(run, groups, step, str(error)) from None
 
 
-def agree(run: RolloutRun, stats: UpdateStats, collected: Collected, sequences: Sequence[TrainingSequence], step: int):
-    """Whether trainer and engine tell the same of the tokens of this step.
+def agrees(stats: UpdateStats, max_gap: float) -> bool:
+    """Whether trainer and engine give the tokens of a step the same log-probs, within ``max_gap`` on average. A loss
+    that is not finite says nothing about that: ``apply`` deals with it."""
+    return stats.logprob_gap_mean <= max_gap or not math.isfinite(stats.loss)
 
-    Where they do not: what was scored is compared with what was generated, the gradient is dropped, and the step is to
-    be begun again, once, from a fresh sync. Raises CascadeError, both sides shown, when that did not help.
+
+def drop_gradient(
+    run: RolloutRun, stats: UpdateStats, groups: Sequence[Group], sequences: Sequences, step: int
+) -> None:
+    """Drop the gradient of a step in which trainer and engine disagree, and say what was found. The step is then done
+    again, once, after a fresh sync.
+
+    Raises CascadeError, both sides shown, when it has been done again already. A collective call.
     """
-    if stats.logprob_gap_mean <= run.max_gap or not math.isfinite(stats.loss):
-        run.resyncs = 0
-        return True
+    scored = [sequence for own in sequences.values() for sequence in own]
     findings = [
         f"trainer and engine disagree about the same tokens: mean |log-prob difference| {stats.logprob_gap_mean:.3g} "
         f"(largest {stats.logprob_gap_max:.3g}), bound {run.max_gap:g}",
         f"furthest apart: {stats.worst}",
-        _tokens_found(collected.groups, sequences, run.context.ranks.gather),
+        _tokens_found(groups, scored, run.context.ranks.gather),
         f"the engine serves version {run.engine.version}, the trainer is at {step}, the rollouts are of "
-        f"{_versions(collected.groups)}",
+        f"{_versions(groups)}",
     ]
     run.policy.discard()
     if run.resyncs == 0:
         run.resyncs += 1
         run.context.say(f"WARNING: step {step + 1}: {'; '.join(findings)}. It is done again after a fresh sync.")
-        return False
+        return
     findings.append(
         "a fresh sync did not help: either the weights do not arrive, or the two compute in different precision; "
         "the bound is `max_logprob_gap`"
     )
-    raise stop_with_rollouts(run, collected.groups, step, ".\n".join(findings))
+    raise stop_with_rollouts(run, groups, step, ".\n".join(findings))
 
 
 def _tokens_found(
     groups: Sequence[Group], sequences: Sequence[TrainingSequence], gather: Callable[[Any], list[Any]]
 ) -> str:
-    """Are the tokens that were scored the ones that were generated? A collective call."""
+    """Whether the tokens that were scored are the ones that were generated. A collective call."""
     generated = Counter(tuple(rollout.token_ids) for group in groups for rollout in group.rollouts)
     known = sum(generated[tuple(s.completion_ids.tolist())] > 0 for s in sequences)
     scored, known = map(sum, zip(*gather((len(sequences), known)), strict=True))
@@ -113,22 +125,11 @@ def _versions(groups: Sequence[Group]) -> str:
     return f"version {', '.join(map(str, versions))}" if versions else "no version, since there are none"
 
 
-def warn_if_flat(run: RolloutRun, metrics: Mapping[str, float], step: int) -> None:
-    """Say so where the rollouts of each prompt all earned the same: at the first such step and every tenth in a row."""
-    run.flat = run.flat + 1 if metrics["groups/zero_variance"] == 1.0 else 0
-    if run.flat % 10 == 1:
-        run.context.say(
-            f"WARNING: step {step + 1}: the rollouts of each prompt all earned the same (mean reward "
-            f"{metrics['reward/mean']:.3g}, {100 * metrics['completions/truncated']:.0f}% cut off at max_new_tokens): "
-            "the reward taught nothing. Look at the rollouts: prompts may be too hard or too easy, answers too long "
-            "for the limit, or the reward blind."
-        )
+def apply(run: RolloutRun, stats: UpdateStats, groups: Sequence[Group], step: int) -> dict[str, float]:
+    """Make the optimizer step; returns its metrics. One whose loss or gradient is not finite is skipped and counted.
 
-
-def apply(run: RolloutRun, stats: UpdateStats, collected: Collected, step: int) -> dict[str, float]:
-    """The optimizer step; returns its metrics. One whose loss or gradient is not finite is skipped and counted.
-
-    Raises CascadeError, state and rollouts on disk, once more than ``max_skipped_steps`` in a row were.
+    Raises CascadeError, state and rollouts on disk, once more than ``max_skipped_steps`` in a row were. A collective
+    call.
     """
     learning_rate = run.policy.learning_rate
     norm, trouble = math.nan, ""
@@ -144,7 +145,7 @@ def apply(run: RolloutRun, stats: UpdateStats, collected: Collected, step: int) 
     if run.skipped > run.config.max_skipped_steps:
         raise stop_with_rollouts(
             run,
-            collected.groups,
+            groups,
             step,
             f"{trouble}; so was that of the {run.skipped - 1} steps before. The weights are as after the last good "
             "one. Lower `learning_rate`, add `warmup_steps`, or look at the rollouts (`max_skipped_steps` bounds it).",

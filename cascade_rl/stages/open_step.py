@@ -1,30 +1,46 @@
-"""A step in progress on one rank: requests out, rollouts in, scores in, until every group is whole.
+"""A step in progress on one rank: rollouts come in, are scored, join their group, and the group leaves.
 
-        feed ──slot──► submit ──► engine ──rollout──► reward ──score──► group ──► on_group, in slot order
-          ▲                                                               │
-          └───────────────── another prompt, where it is flat ◄───────────┘   (dynamic_sampling)
+::
 
-One thread. It waits in the engine's ``poll`` while anything is generated, else for scores; scores and combined groups
-arrive in a queue from the threads of the rewards. What is asked, and what it is worth, does not depend on the order in
-which things finish: seeds belong to places, and a flat group is replaced by the next place of its rank and mode.
+    feed ──slot──► ask ──request──► engine ──rollout──► score ──► join ──► finish ──► pass on ──group──► listener
+                    ▲                                                        │
+                    └────────── the next prompt, where the group is flat ◄───┘   (dynamic_sampling)
+
+    stage     waits for                                        unblocked by
+    ask       a slot: of the step, or to replace a flat group  feed.open_step, feed.stand_in
+    receive   a rollout, while anything is generated;          engine.poll, or its timeout
+              else a score or a finished group                 a thread of the rewards, through ``_arrivals``
+    score     nothing here: the score arrives later            the reward, through ``_arrivals``
+    join      all rollouts of the group scored, or gone        the last score, a lost rollout, a cancelled one
+    finish    values that depend on siblings                   the combining thread, through ``_arrivals``; values that
+                                                               depend on the whole step come after ``run``
+    pass on   all groups at positions before it                their finish; a listener that waits for the end of
+                                                               generation also waits for the engine's last rollout
+
+One thread does all of this. What is asked, and what it is worth, does not depend on the order in which things finish:
+seeds belong to positions, and a flat group is replaced by the next position of its rank and mode.
 """
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import queue
-from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Protocol
 
+from cascade_rl.recipe import RolloutStage
 from cascade_rl.rollout.engine import Engine, Request
-from cascade_rl.stages.asked import Asked, is_broken
+from cascade_rl.stages.asked import OpenGroup, is_broken
+from cascade_rl.stages.context import StopFlag
 from cascade_rl.stages.feed import Feed
 from cascade_rl.stages.journal import Journal
+from cascade_rl.stages.onpolicy.options import RolloutOptions
+from cascade_rl.stages.onpolicy.reporting import Reporter
+from cascade_rl.stages.onpolicy.requests import request_of
+from cascade_rl.stages.onpolicy.scoring import GroupScorer
 from cascade_rl.stages.prompts import Slot
-from cascade_rl.tracking.trace import Trace
+from cascade_rl.tracking.trace import BusyLanes, Trace
 from cascade_rl.types import CascadeError, Group, Rollout, Score, Stop
 
 POLL_S = 0.5
@@ -32,255 +48,301 @@ POLL_S = 0.5
 POLL_FOR_SCORES_S = 0.05
 
 
+class GroupListener(Protocol):
+    """Trains on groups while others of the step are still in progress."""
+
+    after_generation: bool
+    """Whether it needs the engine's memory, so that nothing may be generated any more."""
+
+    def take(self, position: int, group: Group) -> None:
+        """A group whose values are final. Groups come in the order of their positions."""
+        ...
+
+    def meet(self, done: bool, stopped: bool) -> tuple[bool, bool]:
+        """Called again and again, with whether this rank has all its groups, and whether it must stop. Returns whether
+        all ranks that train together have theirs, and whether any of them must stop."""
+        ...
+
+
 @dataclass(frozen=True)
-class Rules:
-    """What a step goes by."""
+class StepParts:
+    """What all steps of a stage are collected with."""
 
-    group_size: int
-    request: Callable[[Slot, int], Request]
-    """The request for a rollout of a slot."""
-    submit: Callable[[Slot, Rollout], Future[Score]]
-    """Starts scoring a rollout."""
-    finish: Callable[[Group], Future[Group]] | None
-    """Makes the values of a group that is whole final, by itself; None where only the whole step can."""
-    truncated_out: bool
-    max_factor: float | None
-    """Of ``dynamic_sampling``; None: flat groups stay."""
-    abort_hopeless: bool
-    version: int
-    """Of the weights that all rollouts must come from."""
+    config: RolloutStage
+    options: RolloutOptions
+    seed: int
+    engine: Engine
+    feed: Feed
+    scorer: GroupScorer
+    stop: StopFlag
+    journal: Journal | None = None
+    reporter: Reporter = field(default_factory=Reporter)
 
 
-Meet = Callable[[bool, bool], tuple[bool, bool]]
-"""Of ranks that can only learn together: called by all of them again and again, each time with whether this rank has
-all its groups, and whether it must stop. Returns whether all have theirs, and whether any must stop."""
+@dataclass
+class StepCounts:
+    """What happened in a step, on one rank."""
+
+    asked: int = 0
+    """Prompts."""
+    lost: int = 0
+    """Rollouts that never came back."""
+    cancelled: int = 0
+    """Rollouts given up because their group was hopeless."""
+    kept: int = 0
+    """Rollouts taken over from an earlier attempt."""
+    denied: int = 0
+    """Flat groups that were not replaced, at the bound of ``dynamic_sampling``."""
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A rollout's score has arrived."""
+
+    open_group: OpenGroup
+    index: int
+    future: Future[Score]
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A group's values are final."""
+
+    open_group: OpenGroup
+    future: Future[Group]
 
 
 class OpenStep:
-    """``run`` it once; then ``asked`` has every prompt of the step that this rank asked, by position."""
+    """``run`` it once; then ``groups`` has every prompt of the step that this rank asked, by position."""
 
-    def __init__(
-        self,
-        rules: Rules,
-        engine: Engine,
-        feed: Feed,
-        journal: Journal | None,
-        trace: Trace,
-        *,
-        is_stopped: Callable[[], bool],
-        on_group: Callable[[Group], object] | None,
-        after_generation: bool,
-        meet: Meet | None,
-        phase: Callable[[str], object],
-        show: Callable[[str], object],
-    ) -> None:
-        """``after_generation``: ``on_group`` must wait until nothing is generated any more. ``meet``: see there; None
-        where this rank goes its own way. ``phase`` is told when something has finished, ``show`` what is waited for
-        meanwhile."""
-        self._rules, self._engine, self._feed, self._journal, self._trace = rules, engine, feed, journal, trace
-        self._is_stopped, self._on_group, self._phase, self._show = is_stopped, on_group, phase, show
-        self._after_generation, self._meet = after_generation, meet or (lambda done, stopped: (done, stopped))
-        self.asked: dict[int, Asked] = {}
-        self.lost = self.cancelled = self.kept = self.denied = 0
-        self._order: list[int] = []  # positions, ascending
-        self._handed_on = 0  # so many of them
-        self._wanted: list[Slot] = []
-        self._unfinished = 0  # prompts whose group is not there yet
-        self._news: queue.SimpleQueue[tuple[Asked, int | None, Future[Any]]] = queue.SimpleQueue()
-        self._pending = 0  # scores and groups on their way into the queue
-        self._busy: dict[str, float] = {}  # lanes of the trace, since when
+    def __init__(self, parts: StepParts, step: int, version: int, listener: GroupListener | None, trace: Trace) -> None:
+        """``version``: of the weights that all rollouts must come from."""
+        self._parts, self._engine, self._options = parts, parts.engine, parts.options
+        self._step, self._version, self._listener = step, version, listener
+        self.groups: dict[int, OpenGroup] = {}
+        self.counts = StepCounts()
+        self._wanted: list[Slot] = []  # slots to be asked next
+        self._unfinished = 0  # prompts asked whose group has not left yet
+        self._passed_on = 0  # groups that have left for the listener
+        self._arrivals: queue.SimpleQueue[_Scored | _Finished] = queue.SimpleQueue()
+        self._pending = 0  # scores and finished groups that have yet to arrive
+        self._lanes = BusyLanes(trace)
+        sampling = parts.options.dynamic_sampling
+        self._max_factor = None if sampling is None else sampling.max_factor
+        # A reward that needs the whole step has no final values here; one that needs the group is asked for them here
+        # only where somebody waits for them, since combining all groups at once is cheaper.
+        needed = self._max_factor is not None or listener is not None
+        self._finishes = parts.scorer.combines == "never" or (parts.scorer.combines == "group" and needed)
 
     def run(self) -> bool:
-        """False when a stop request cut it short. Raises CascadeError when the engine or a reward fails for good."""
+        """Work until all groups of this rank (and of those it trains together with) are there.
+
+        Returns False when a stop request ended it early. Raises CascadeError when the engine or a reward fails for
+        good.
+        """
         try:
-            self._wanted = self._feed.open_step()
+            self._wanted = self._parts.feed.open_step()
             while True:
-                mine = not (self._wanted or self._unfinished)
-                done, stopped = self._meet(mine, self._is_stopped() and self._is_generating)
+                complete = not (self._wanted or self._unfinished)
+                must_stop = self._parts.stop.is_set and bool(self._engine.in_flight or self._wanted)
+                done, stopped = self._listener.meet(complete, must_stop) if self._listener else (complete, must_stop)
                 if done or stopped:
                     return done
-                if not mine:
-                    self._admit()
-                    self._wait()
-                    self._take_news()
-                    self._hand_on()
+                if not complete:
+                    self._ask()
+                    self._receive()
+                    self._take_arrivals()
+                    self._pass_on()
         finally:
             self._engine.clear()  # nothing may linger into the next step
-            for lane in list(self._busy):
-                self._lane(lane, False)
+            self._lanes.close()
 
-    @property
-    def _is_generating(self) -> bool:
-        return bool(self._engine.in_flight or self._wanted)
+    # ask ------------------------------------------------------------------------------------------------------------
 
-    def _admit(self) -> None:
-        """Ask for all rollouts of the prompts wanted, those expected to be longest first."""
+    def _ask(self) -> None:
+        """Request all rollouts of the prompts wanted, those expected to be longest first."""
         wanted, self._wanted = self._wanted, []
-        for slot in sorted(wanted, key=lambda slot: (-self._feed.expected_tokens(slot), slot.position)):
-            asked = self.asked[slot.position] = Asked(slot, self._rules.group_size)
+        feed = self._parts.feed
+        for slot in sorted(wanted, key=lambda slot: (-feed.expected_tokens(slot), slot.position)):
+            open_group = self.groups[slot.position] = OpenGroup(slot, self._parts.config.group_size)
+            self.counts.asked += 1
             self._unfinished += 1
-            bisect.insort(self._order, slot.position)
-            for index in range(asked.size):
-                request = self._rules.request(slot, index)
-                if not self._take_kept(asked, request):
+            for index in range(open_group.size):
+                request = self._request(slot, index)
+                if not self._take_kept(open_group, request):
                     self._engine.submit(request)
-            self._give_up_if_hopeless(asked)
-        self._lane("generate", self._engine.in_flight > 0)
+            self._give_up_if_hopeless(open_group)
+        self._lanes.set("generate", self._engine.in_flight > 0)
 
-    def _take_kept(self, asked: Asked, request: Request) -> bool:
-        """Take a rollout that an earlier attempt has left, if there is one."""
-        kept = self._journal and self._journal.kept(asked.slot.position, request.index, request.seed)
-        if not kept or kept.rollout.version != self._rules.version:
+    def _request(self, slot: Slot, index: int) -> Request:
+        return request_of(self._parts.config, self._parts.seed, self._step, slot, index)
+
+    def _take_kept(self, open_group: OpenGroup, request: Request) -> bool:
+        """Take a rollout that an earlier attempt at this step has left in the journal, if there is one."""
+        journal = self._parts.journal
+        kept = journal and journal.kept(open_group.position, request.index, request.seed)
+        if not kept or kept.rollout.version != self._version:
             return False
-        self.kept += 1
-        asked.rollouts[request.index] = kept.rollout
+        self.counts.kept += 1
+        open_group.rollouts[request.index] = kept.rollout
         if kept.score is None:
-            self._score(asked, kept.rollout)
+            self._score(open_group, kept.rollout)
         else:
-            asked.scores[request.index] = kept.score
-            self._look_at(asked)
+            open_group.scores[request.index] = kept.score
+            self._join(open_group)
         return True
 
-    def _wait(self) -> None:
-        """For the engine, or for scores where nothing is generated."""
+    # receive, score -------------------------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        """Wait for the engine; where it generates nothing, for one arrival from the threads of the rewards."""
         generating = self._engine.in_flight > 0
-        self._lane("wait for rewards", not generating and self._pending > 0)
+        self._lanes.set("wait for rewards", not generating and self._pending > 0)
         if not generating:
             if self._pending:
-                self._take(self._news.get())
+                # Nothing else can happen before this: blocking here costs nothing. The stop request is not looked at,
+                # since a step that is fully generated is worth finishing.
+                self._take(self._arrivals.get())
             elif self._unfinished and not self._wanted:
                 raise CascadeError(f"the engine has lost rollouts of {self._unfinished} prompts without a word")
             return
-        hands_on = self._on_group is not None and not self._after_generation
-        hurry = self._pending and (self._rules.max_factor is not None or hands_on)
-        drawn = self._engine.poll(POLL_FOR_SCORES_S if hurry else POLL_S)
-        for rollout in drawn:
+        # ``poll`` returns with the first rollout, but not with the first score. So where a score decides what comes
+        # next (a group to be replaced, a group to be trained on now) the wait is short.
+        listens_now = self._listener is not None and not self._listener.after_generation
+        hurry = self._pending and (self._max_factor is not None or listens_now)
+        rollouts = self._engine.poll(POLL_FOR_SCORES_S if hurry else POLL_S)
+        for rollout in rollouts:
             self._arrived(rollout)
-        self._lane("generate", self._engine.in_flight > 0)
-        if self._journal:
-            self._journal.sync_if_due()
-        (self._phase if drawn else self._show)(self._doing())
+        self._lanes.set("generate", self._engine.in_flight > 0)
+        if self._parts.journal:
+            self._parts.journal.sync_if_due()
+        reporter = self._parts.reporter
+        (reporter.finished if rollouts else reporter.waiting)(self._doing())
 
-    def _arrived(self, drawn: Rollout) -> None:
-        """A rollout is back: keep it, have it scored."""
-        asked = self.asked[int(drawn.prompt_id)]
-        if drawn.stop is Stop.ABORT:
-            self.lost += 1
-            asked.gone.add(drawn.index)
-            self._look_at(asked)
+    def _arrived(self, rollout: Rollout) -> None:
+        """Keep a rollout that is back, and have it scored."""
+        open_group = self.groups[int(rollout.prompt_id)]  # requests are named by their position
+        if rollout.stop is Stop.ABORT:
+            self.counts.lost += 1
+            open_group.gone.add(rollout.index)
+            self._join(open_group)
             return
-        if drawn.version != self._rules.version:
+        if rollout.version != self._version:
             raise CascadeError(
-                f"the engine returned a rollout of weights of version {drawn.version}, where it serves version "
-                f"{self._rules.version}: training on it would not be on-policy. The last saved state is intact."
+                f"the engine returned a rollout of weights of version {rollout.version}, where it serves version "
+                f"{self._version}: training on it would not be on-policy. The last saved state is intact."
             )
-        slot = asked.slot
-        rollout = asked.rollouts[drawn.index] = dataclasses.replace(drawn, prompt_id=slot.prompt.id)
-        if self._journal:
-            self._journal.add_rollout(slot.position, self._rules.request(slot, drawn.index).seed, rollout)
-        self._score(asked, rollout)
-        self._give_up_if_hopeless(asked)
+        slot = open_group.slot
+        rollout = open_group.rollouts[rollout.index] = dataclasses.replace(rollout, prompt_id=slot.prompt.id)
+        if self._parts.journal:
+            self._parts.journal.add_rollout(slot.position, self._request(slot, rollout.index).seed, rollout)
+        self._score(open_group, rollout)
+        self._give_up_if_hopeless(open_group)
 
-    def _score(self, asked: Asked, rollout: Rollout) -> None:
-        self._expect(asked, rollout.index, self._rules.submit(asked.slot, rollout))
+    def _score(self, open_group: OpenGroup, rollout: Rollout) -> None:
+        future = self._parts.scorer.score(open_group.slot.prompt, rollout)
+        self._await_arrival(_Scored(open_group, rollout.index, future))
 
-    def _expect(self, asked: Asked, index: int | None, future: Future[Any]) -> None:
+    def _await_arrival(self, arrival: _Scored | _Finished) -> None:
         self._pending += 1
-        self._lane("reward", True)
-        future.add_done_callback(lambda done: self._news.put((asked, index, done)))
+        self._lanes.set("reward", True)
+        # The callback runs in a thread of the reward: all it may touch is the queue.
+        arrival.future.add_done_callback(lambda _: self._arrivals.put(arrival))
 
-    def _take_news(self) -> None:
+    def _take_arrivals(self) -> None:
         while True:
             try:
-                news = self._news.get_nowait()
+                arrival = self._arrivals.get_nowait()
             except queue.Empty:
                 return
-            self._take(news)
+            self._take(arrival)
 
-    def _take(self, news: tuple[Asked, int | None, Future[Any]]) -> None:
-        """A score (with its index), or a group whose values are final now."""
-        asked, index, future = news
+    def _take(self, arrival: _Scored | _Finished) -> None:
         self._pending -= 1
-        self._lane("reward", self._pending > 0)
-        if index is None:
-            self._finished(asked, future.result())
+        self._lanes.set("reward", self._pending > 0)
+        if isinstance(arrival, _Finished):
+            self._finished(arrival.open_group, arrival.future.result())
             return
         if not self._engine.in_flight:
-            self._phase(self._doing())
-        score = asked.scores[index] = future.result()
-        if self._journal:
-            self._journal.add_score(asked.slot.position, index, score)
-        self._give_up_if_hopeless(asked)
-        self._look_at(asked)
+            self._parts.reporter.finished(self._doing())
+        open_group, index = arrival.open_group, arrival.index
+        score = open_group.scores[index] = arrival.future.result()
+        if self._parts.journal:
+            self._parts.journal.add_score(open_group.position, index, score)
+        self._give_up_if_hopeless(open_group)
+        self._join(open_group)
 
-    def _give_up_if_hopeless(self, asked: Asked) -> None:
-        if not self._rules.abort_hopeless or not asked.is_hopeless(self._rules.truncated_out):
+    # join, finish ---------------------------------------------------------------------------------------------------
+
+    def _give_up_if_hopeless(self, open_group: OpenGroup) -> None:
+        """Cancel what is still generated for a group that can teach nothing any more (``abort_hopeless``)."""
+        if not self._options.abort_hopeless or not open_group.is_hopeless(self._options.drops_truncated):
             return
-        for index in asked.outstanding:
-            self._engine.cancel(str(asked.slot.position), index)
-            asked.gone.add(index)
-            self.cancelled += 1
-        self._look_at(asked)
+        for index in open_group.outstanding:
+            self._engine.cancel(str(open_group.position), index)
+            open_group.gone.add(index)
+            self.counts.cancelled += 1
+        self._join(open_group)
 
-    def _look_at(self, asked: Asked) -> None:
+    def _join(self, open_group: OpenGroup) -> None:
         """Put the group together if all is there."""
-        if asked.group is not None or not asked.is_whole:
+        if open_group.group is not None or not open_group.is_whole:
             return
-        asked.group = asked.assemble()
-        if self._rules.finish is None:
-            self._unfinished -= 1
+        open_group.group = open_group.assemble()
+        if self._finishes:
+            self._await_arrival(_Finished(open_group, self._parts.scorer.finish(open_group.group)))
         else:
-            self._expect(asked, None, self._rules.finish(asked.group))
+            self._unfinished -= 1
 
-    def _finished(self, asked: Asked, group: Group) -> None:
-        """The group's values are final: another prompt is asked where they are all alike."""
-        asked.group, asked.is_final = group, True
+    def _finished(self, open_group: OpenGroup, group: Group) -> None:
+        """The group's values are final: where they are all alike, ask another prompt (``dynamic_sampling``)."""
+        open_group.group, open_group.is_final = group, True
         self._unfinished -= 1
-        factor, truncated_out = self._rules.max_factor, self._rules.truncated_out
-        if factor is None or not group.is_flat(truncated_out):
+        drops_truncated = self._options.drops_truncated
+        if self._max_factor is None or not group.is_flat(drops_truncated):
             return
-        asked.is_unused = True
-        if is_broken(group, truncated_out):
+        open_group.is_unused = True
+        if is_broken(group, drops_truncated):
             return
-        slot = self._feed.stand_in(asked.slot, factor)
+        slot = self._parts.feed.stand_in(open_group.slot, self._max_factor)
         if slot is None:
-            self.denied += 1
+            self.counts.denied += 1
         else:
             self._wanted.append(slot)
 
-    def _hand_on(self) -> None:
-        """Give groups to the trainer, in slot order, as far as they are final.
+    # pass on --------------------------------------------------------------------------------------------------------
 
-        A stand-in comes after the place it fills, so no later place is handed on before it is known to be needed.
+    def _pass_on(self) -> None:
+        """Give groups to the listener, in the order of their positions, as far as they are final.
+
+        A prompt that replaces another has a position after it. So while a slot is wanted nothing is passed on: the
+        position it gets may come before one that is final already.
         """
-        if self._after_generation:
+        if self._listener is None:
+            return
+        if self._listener.after_generation:
             if self._engine.in_flight or self._wanted:
                 return
             self._engine.sleep()  # the trainer needs its memory
-        while self._handed_on < len(self._order) and not self._wanted:
-            asked = self.asked[self._order[self._handed_on]]
-            if not asked.is_final or asked.group is None:
+        if self._wanted:
+            return
+        for position in sorted(self.groups)[self._passed_on :]:
+            open_group = self.groups[position]
+            if not open_group.is_final or open_group.group is None:
                 return
-            self._handed_on += 1
-            if self._on_group is not None and not asked.is_unused:
-                self._lane("wait for rewards", False)
-                self._on_group(asked.group)
-
-    def _lane(self, name: str, busy: bool) -> None:
-        """Begin or end a span of the trace."""
-        if busy:
-            self._busy.setdefault(name, self._trace.now)
-        elif name in self._busy:
-            self._trace.add(name, self._busy.pop(name))
+            self._passed_on += 1
+            if not open_group.is_unused:
+                self._lanes.set("wait for rewards", False)
+                self._listener.take(position, open_group.group)
 
     def _doing(self) -> str:
-        """For people: how far generation is; near its end, what it waits for."""
-        waiting, everything = self._engine.in_flight, len(self.asked) * self._rules.group_size
+        """How far generation is, for people; near its end, what it waits for."""
+        waiting, everything = self._engine.in_flight, len(self.groups) * self._parts.config.group_size
         if not waiting:
             return f"scoring, {self._pending} to come"
         if waiting > max(1, everything // 10):
             return f"generating {everything - waiting}/{everything}"
-        prompts = sum(bool(asked.outstanding) for asked in self.asked.values())
+        prompts = sum(bool(open_group.outstanding) for open_group in self.groups.values())
         text = f"waiting for {_count(waiting, 'rollout')} of {_count(prompts, 'prompt')}"
         longest = getattr(self._engine, "longest_running", lambda: None)()
         return text if longest is None else f"{text}, the longest running {longest} tokens"

@@ -44,12 +44,12 @@ def save_policy(
     context.saver.take(step, policy, write, published)
 
 
-def resume_policy(context: Context, policy: Policy, restore: Callable[[dict[str, Any]], object]) -> int:
+def resume_policy(context: Context, policy: Policy, restore: Callable[[dict[str, Any]], object]) -> int | None:
     """Load the newest whole state, if there is one, ``restore`` what was saved as ``position``, and the random
-    generators; returns the number of steps done. A collective call."""
+    generators; returns the number of steps done, or None where there is no state. A collective call."""
     found = context.newest_state()
     if found is None:
-        return 0
+        return None
     step, folder = found
     try:
         payload = torch.load(folder / FILE, map_location="cpu", weights_only=False)

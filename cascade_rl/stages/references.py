@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cascade_rl.recipe import RlStage, RolloutStage
+from cascade_rl.recipe import RolloutStage
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.rollout_run import RolloutRun
+from cascade_rl.training.policy import Policy
 from cascade_rl.training.reference import FrozenModel, Reference, WithoutAdapters
 
 
@@ -20,13 +20,8 @@ def frozen_model(context: Context, config: RolloutStage, checkpoint: str) -> Fro
     )
 
 
-def kl_reference(run: RolloutRun) -> Reference:
+def start_reference(context: Context, config: RolloutStage, policy: Policy) -> Reference:
     """The weights that the stage started from: a model of its own, or the policy without its adapters."""
-    config = run.config
-    if isinstance(config, RlStage) and config.loss is not None and config.loss.kl_estimator == "k1":
-        run.context.say(
-            "WARNING: `loss.kl_estimator: k1` is shown but penalises nothing: its gradient has mean zero. Use k2 or k3."
-        )
     if config.lora is not None:
-        return WithoutAdapters(run.policy)
-    return frozen_model(run.context, config, run.context.job.checkpoint or "")
+        return WithoutAdapters(policy)
+    return frozen_model(context, config, context.job.checkpoint or "")

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cascade_rl.recipe import RlStage
 from cascade_rl.types import Group, Stop
 
 
@@ -41,9 +40,14 @@ def completion_metrics(gather: Callable[[Any], list[Any]], groups: Sequence[Grou
     return metrics
 
 
-def rollout_metrics(gather: Callable[[Any], list[Any]], groups: Sequence[Group], config: RlStage) -> dict[str, float]:
-    """Metrics of the step's rollouts by name. A collective call: ``gather`` returns what every rank hands to it."""
-    flat = [group.is_flat(config.overlong == "filter") for group in groups]
+def rollout_metrics(
+    gather: Callable[[Any], list[Any]], groups: Sequence[Group], drops_truncated: bool
+) -> dict[str, float]:
+    """Metrics of the step's rollouts by name. A collective call: ``gather`` returns what every rank hands to it.
+
+    ``drops_truncated``: truncated rollouts do not count in whether a group is flat.
+    """
+    flat = [group.is_flat(drops_truncated) for group in groups]
     shares = gather(([seen for group in groups for seen in _seen(group)], flat))
     rollouts = [seen for share, _ in shares for seen in share]
     groups_flat = [is_flat for _, share in shares for is_flat in share]

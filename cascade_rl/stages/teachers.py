@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from cascade_rl.data.template import Template
 from cascade_rl.recipe import DistillStage, TeacherConfig
-from cascade_rl.rewarding import DomainScorer
+from cascade_rl.rewarding.scorer import Combines
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.handover import load_tokenizer
 from cascade_rl.stages.references import frozen_model
-from cascade_rl.stages.rollout_run import RolloutRun
 from cascade_rl.stages.teacher_server import ServerTeacher
-from cascade_rl.training.packing import TrainingSequence
+from cascade_rl.training.packing import MicroBatch, TrainingSequence
 from cascade_rl.training.reference import FrozenModel
-from cascade_rl.types import CascadeError, Prompt, Rollout, Score
+from cascade_rl.types import CascadeError, Group, Prompt, Rollout, Score
 
 SINGLE = ""
 """The domain of a stage that has one teacher for all of its rows."""
@@ -62,32 +61,41 @@ class Teachers:
                 result[place] = answer
         return result
 
-    def check(self, run: RolloutRun) -> None:
-        """Every teacher reads what the student writes, at the length it may have. Raises CascadeError, both sides
-        shown, on every rank."""
+    def fill_row(self, row: MicroBatch) -> MicroBatch:
+        """Its sequences are filled already."""
+        return row
+
+    def check(self, context: Context, tokenizer: Any, template: Template, longest: int) -> None:
+        """Every teacher reads what a student with this ``tokenizer`` writes, ``longest`` tokens with its prompt. Raises
+        CascadeError, both sides shown, on every rank. A collective call."""
         trouble = ""
         try:
             for domain, teacher in self._by_domain.items():
-                self._check(domain, teacher, run)
+                self._check(domain, teacher, context, tokenizer, template, longest)
         except CascadeError as error:
             trouble = str(error)
-        troubles = [trouble for trouble in run.context.ranks.gather(trouble) if trouble]
+        troubles = [trouble for trouble in context.ranks.gather(trouble) if trouble]
         if troubles:
             raise CascadeError(troubles[0])
 
-    def _check(self, domain: str, teacher: FrozenModel | ServerTeacher, run: RolloutRun) -> None:
-        config: DistillStage = run.config
-        longest = run.prompts.longest + config.longest_completion
-        probes = {name: part["text"] for name, part in run.template.probe().items()}
+    def _check(
+        self,
+        domain: str,
+        teacher: FrozenModel | ServerTeacher,
+        context: Context,
+        tokenizer: Any,
+        template: Template,
+        longest: int,
+    ) -> None:
+        probes = {name: part["text"] for name, part in template.probe().items()}
         if isinstance(teacher, ServerTeacher):
-            teacher.check(lambda text: _encode(run.tokenizer, text), list(probes.values()), longest)
+            teacher.check(lambda text: _encode(tokenizer, text), list(probes.values()), longest)
             return
         checkpoint = self._names[domain]
-        same_vocabulary(run.tokenizer, load_tokenizer(checkpoint, run.context.job.template)[0], checkpoint, probes)
-        if teacher.vocabulary < len(run.tokenizer):
+        same_vocabulary(tokenizer, load_tokenizer(checkpoint, context.job.template)[0], checkpoint, probes)
+        if teacher.vocabulary < len(tokenizer):
             raise CascadeError(
-                f"the teacher {checkpoint} has {teacher.vocabulary} token ids, the student's tokenizer "
-                f"{len(run.tokenizer)}"
+                f"the teacher {checkpoint} has {teacher.vocabulary} token ids, the student's tokenizer {len(tokenizer)}"
             )
         if teacher.positions is not None and longest > teacher.positions:
             raise CascadeError(
@@ -147,19 +155,28 @@ def _load(teacher: TeacherConfig, context: Context, config: DistillStage) -> Fro
     return frozen_model(context, config, teacher.model)
 
 
-class AskAhead(DomainScorer):
-    """Stands where a reward would: scores nothing, but shows each rollout to its teacher as soon as it ends, where the
-    teacher is a server and can read it while others are still being generated."""
+class AskAhead:
+    """A ``RolloutScorer`` of a stage without rewards: it gives no value, but shows each rollout to its teacher as soon
+    as it ends, where the teacher is a server and can read it while others are still being generated."""
+
+    combines: Combines = "never"
 
     def __init__(self, teachers: Teachers, template: Template) -> None:
-        super().__init__({})
         self._teachers, self._template = teachers, template
 
     def submit_whole(self, prompt: Prompt, rollout: Rollout, overlong: str = "score") -> Future[Score]:
-        """At once: no value."""
+        """A score of 0, at once."""
         teacher = self._teachers.of(prompt.domain)
         if isinstance(teacher, ServerTeacher) and rollout.token_ids:
             teacher.begin(self._template.prompt_ids(prompt.messages, prompt.thinking, prompt.tools), rollout.token_ids)
         settled: Future[Score] = Future()
         settled.set_result(Score(0.0))
         return settled
+
+    def combine(self, groups: Sequence[Group], gather: Callable[[Any], list[Any]]) -> list[Group]:
+        """The groups as they are."""
+        return list(groups)
+
+    def combine_alone(self, group: Group) -> Group:
+        """The group as it is."""
+        return group

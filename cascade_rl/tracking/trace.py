@@ -55,6 +55,26 @@ class Trace:
         return json.dumps({"step": step, "rank": rank, "spans": spans})
 
 
+class BusyLanes:
+    """Spans of lanes that are begun and ended by whether they are busy."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._since: dict[str, float] = {}
+
+    def set(self, lane: str, busy: bool) -> None:
+        """Begin a span of ``lane``, or end the one that is open; nothing where it is so already."""
+        if busy:
+            self._since.setdefault(lane, self._trace.now)
+        elif lane in self._since:
+            self._trace.add(lane, self._since.pop(lane))
+
+    def close(self) -> None:
+        """End all spans that are open."""
+        for lane in list(self._since):
+            self.set(lane, False)
+
+
 def append_trace(path: Path, lines: list[str]) -> None:
     """Write lines of one step to ``path``. A disk that takes no more costs the lines, not the run."""
     with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:

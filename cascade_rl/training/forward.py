@@ -34,4 +34,7 @@ def hidden_and_head(model: Any, batch: MicroBatch, *, half: bool) -> tuple[Tenso
             **keys,
         ).last_hidden_state[0]  # [T, H]
     head = model.get_output_embeddings().weight
-    return hidden[batch.predictors].to(torch.bfloat16 if half else head.dtype), head
+    # Not hidden[predictors]: rollouts that share a prompt share the predictor of their first token, and the gradient of
+    # indexing adds up repeated positions in whatever order the threads of a CPU come to them.
+    states = torch.nn.functional.embedding(batch.predictors, hidden)
+    return states.to(torch.bfloat16 if half else head.dtype), head

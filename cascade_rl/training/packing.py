@@ -73,6 +73,7 @@ class MicroBatch:
     engine_logprobs: Tensor  # [N]
     weights: Tensor  # [N]
     reference_logprobs: Tensor | None = None  # [N]
+    from_rollouts: Tensor | None = None  # [N], what a loss has computed from whole rollouts (``Update``'s screen)
     kept: Tensor | None = None  # [N, K], see ``TrainingSequence``
     first: int = 0
     """Of a row that several ranks share: where this rank's tokens begin; borders are those of the whole row."""

@@ -19,10 +19,11 @@ from cascade_rl.training.policy import Policy
 TokenLoss = Callable[[MicroBatch, slice, Tensor, Tensor], Tensor]
 """(row, part of its trained tokens, log-probs [n], entropy [n]) -> unnormalised loss terms [n]. The row's engine
 log-probs of that part are on the support of ``log-probs``: at the sampling temperature, over the whole vocabulary."""
-Screen = Callable[[MicroBatch, Tensor], Tensor]
-"""(row, log-probs [N]) -> advantages [N] to learn from, by one who has seen whole rollouts."""
-Measures = Callable[[MicroBatch, Tensor], dict[str, Tensor]]
-"""(row, log-probs [N]) -> name -> [N] values whose mean is a metric: over tokens with an advantage, or, for names that
+Screen = Callable[[MicroBatch, TokenScores], dict[str, Tensor]]
+"""(row, scores of its N trained tokens) -> fields of the row, [N] each, with their values for the loss: what is known
+only once whole rollouts have been seen."""
+Measures = Callable[[MicroBatch, TokenScores], dict[str, Tensor]]
+"""(row, scores) -> name -> [N] values whose mean is a metric: over tokens with an advantage, or, for names that
 begin with ``loss/``, over all tokens of the loss."""
 Taught = Callable[[MicroBatch], Tensor]
 """(row) -> [N] bool: the tokens that metrics of policy, sampling and mismatch are measured on."""
@@ -111,13 +112,13 @@ class Update:
             return row
         scores = self._policy.score(row)
         comparable = self._comparable(row, slice(None), scores.logprobs, scores.raw_logprobs)
-        return dataclasses.replace(row, advantages=self._screen(comparable, scores.logprobs))
+        return dataclasses.replace(row, **self._screen(comparable, scores))
 
     def _measure(self, row: MicroBatch, scores: TokenScores, gap: Tensor, taught: Tensor) -> None:
         found = {ENTROPY: scores.entropy, GAP: gap}
         if self._measures is not None:
             comparable = self._comparable(row, slice(None), scores.logprobs, scores.raw_logprobs)
-            found |= self._measures(comparable, scores.logprobs)
+            found |= self._measures(comparable, scores)
         for name, values in found.items():
             over = values if _is_of_the_loss(name) else values[taught]
             self._measured[name] = self._measured.get(name, 0.0) + float(over.double().sum())

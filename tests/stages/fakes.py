@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 from cascade_rl.recipe import DataSource, RlStage
 from cascade_rl.rollout.engine import Request
 from cascade_rl.stages.collect import Collector
 from cascade_rl.stages.context import StopFlag
 from cascade_rl.stages.feed import Feed
+from cascade_rl.stages.onpolicy.scoring import GroupScorer
+from cascade_rl.stages.open_step import StepParts
 from cascade_rl.stages.prompts import Prompts
+from cascade_rl.stages.rl import Grpo
 from cascade_rl.types import Group, Prompt, Rollout, Score, Stop
 
 
@@ -122,11 +126,37 @@ def feed(config: RlStage, of: Prompts, rank=0, world_size=1, gather=lambda value
     )  # fmt: skip
 
 
+@dataclass
+class Heard:
+    """A reporter that hands on what it is told."""
+
+    finished: Callable[[str], object] = lambda _: None
+    waiting: Callable[[str], object] = lambda _: None
+
+
+@dataclass
+class Listener:
+    """A ``GroupListener`` that hands groups to ``on_group``."""
+
+    on_group: Callable[[Group], object] = lambda _: None
+    meet: Callable[[bool, bool], tuple[bool, bool]] = lambda done, stopped: (done, stopped)
+    after_generation: bool = False
+
+    def take(self, position: int, group: Group) -> None:
+        self.on_group(group)
+
+
 def collector(engine, scorer, config, of=None, **keys) -> Collector:
     gather = keys.pop("gather", lambda value: [value])
     source = keys.pop("source", None) or feed(config, of or prompts(100), gather=gather)
-    stop = keys.pop("stop", StopFlag())
-    return Collector(engine, scorer, source, config, seed=1, stop=stop, gather=gather, **keys)
+    options = Grpo(config).options
+    reporter = Heard(keys.pop("finished", lambda _: None), keys.pop("waiting", lambda _: None))
+    shape = keys.pop("shape", lambda group: group)
+    parts = StepParts(
+        config, options, 1, engine, source, GroupScorer(scorer, options.overlong, shape), keys.pop("stop", StopFlag()),
+        keys.pop("journal", None), reporter,
+    )  # fmt: skip
+    return Collector(parts, gather=gather, **keys)
 
 
 def content(groups: Sequence[Group]) -> list:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade_rl.stages.collect import sampling_of
 from cascade_rl.stages.context import StopFlag
+from cascade_rl.stages.onpolicy.requests import sampling_of
 from cascade_rl.tracking.trace import Trace
 from cascade_rl.types import CascadeError, Prompt, Score, Stop
-from tests.stages.fakes import FakeEngine, FakeScorer, collector, content, feed, prompts, stage
+from tests.stages.fakes import FakeEngine, FakeScorer, Listener, collector, content, feed, prompts, stage
 
 DYNAMIC = {"dynamic_sampling": {"max_factor": 3}}
 
@@ -99,7 +99,7 @@ def test_a_score_that_decides_what_comes_next_is_looked_for_often(keys, listens,
     engine, scorer = FakeEngine(), FakeScorer(by_index)
     scorer.held = []
     over = release_when_idle(engine, scorer)
-    collector(engine, scorer, stage(**keys)).collect(0, 0, on_group=(lambda _: None) if listens else None)
+    collector(engine, scorer, stage(**keys)).collect(0, 0, listener=Listener() if listens else None)
     over.set()
     assert max(engine.timeouts[1:8]) == longest
 
@@ -290,14 +290,14 @@ def test_groups_are_handed_on_in_slot_order_as_soon_as_they_are_final(combines):
     engine = FakeEngine(pick=backwards)
     engine.before_poll = lambda: events.append("poll")
     got = collector(engine, FakeScorer(by_index, combines), config).collect(
-        0, 0, on_group=lambda group: events.append(number(group.prompt))
+        0, 0, listener=Listener(lambda group: events.append(number(group.prompt)))
     )
     assert [event for event in events if event != "poll"] == order == ids(got.groups)
     # Backwards, the first slot is the last to end, and all others wait for it.
     assert events.index(order[0]) > max(i for i, event in enumerate(events) if event == "poll")
     events.clear()
     engine.pick = lambda _: 0
-    collector(engine, FakeScorer(by_index, combines), config).collect(0, 0, on_group=lambda g: events.append(g))
+    collector(engine, FakeScorer(by_index, combines), config).collect(0, 0, listener=Listener(events.append))
     assert (events[-1] != "poll" and events.count("poll") == 8) is True
     early = [i for i, event in enumerate(events) if event != "poll"]
     if combines == "never":
@@ -323,7 +323,7 @@ def test_after_generation_groups_are_handed_on_while_others_are_scored():
     engine.before_poll = poll
     patience = threading.Timer(20, lambda: (polls.append("in vain"), scorer.release()))
     patience.start()
-    got = collector(engine, scorer, stage()).collect(0, 0, on_group=hand_on, after_generation=True)
+    got = collector(engine, scorer, stage()).collect(0, 0, listener=Listener(hand_on, after_generation=True))
     patience.cancel()
     assert "in vain" not in polls
     assert content(seen) == content(got.groups)
@@ -334,7 +334,9 @@ def test_after_generation_nothing_is_handed_on_before():
     config, events = stage(), []
     engine = FakeEngine()
     engine.before_poll = lambda: events.append("poll")
-    collector(engine, FakeScorer(by_index), config).collect(0, 0, on_group=events.append, after_generation=True)
+    collector(engine, FakeScorer(by_index), config).collect(
+        0, 0, listener=Listener(events.append, after_generation=True)
+    )
     assert events[:8] == ["poll"] * 8
     assert len(events) == 12
 
@@ -345,7 +347,9 @@ def test_what_is_handed_on_is_what_is_returned_with_stand_ins_too():
         shuffler, seen = random.Random(seed), []
         engine = FakeEngine(pick=lambda waiting, s=shuffler: s.randrange(len(waiting)))
         source = feed(config, prompts(100, "half"), seed=seed)
-        got = collector(engine, FakeScorer(odd_is_flat), config, source=source).collect(0, 0, on_group=seen.append)
+        got = collector(engine, FakeScorer(odd_is_flat), config, source=source).collect(
+            0, 0, listener=Listener(seen.append)
+        )
         assert content(seen) == content(got.groups)
 
 
@@ -507,7 +511,7 @@ def test_the_tail_says_what_is_waited_for():
     engine = FakeEngine()
     engine.longest_running = lambda: 812
     config = stage(group_size=8)  # 32 rollouts: three are a tail
-    collector(engine, FakeScorer(by_index), config, phase=shown.append).collect(0, 0)
+    collector(engine, FakeScorer(by_index), config, finished=shown.append).collect(0, 0)
     assert "generating 1/32" in shown
     assert any(re.search("3 rollouts.* 1 prompt.* 812 tokens", text) for text in shown)
 
@@ -523,7 +527,7 @@ def test_nothing_finished_is_no_sign_of_life():
 
     engine.poll = every_other
     phases, shown = [], []
-    collector(engine, FakeScorer(by_index), stage(), phase=phases.append, show=shown.append).collect(0, 0)
+    collector(engine, FakeScorer(by_index), stage(), finished=phases.append, waiting=shown.append).collect(0, 0)
     generating = [text for text in phases if not text.startswith("scoring")]
     assert len(generating) == 7
     assert len(shown) == 7
@@ -551,7 +555,7 @@ def test_ranks_that_learn_together_meet_until_all_have_their_groups():
         return met.count((True, False)) == 3, False
 
     engine = FakeEngine()
-    got = collector(engine, FakeScorer(by_index), stage()).collect(0, 0, on_group=lambda _: None, meet=meet)
+    got = collector(engine, FakeScorer(by_index), stage()).collect(0, 0, listener=Listener(meet=meet))
     assert met[0] == (False, False)
     assert met[-3:] == [(True, False)] * 3  # ours were all there, another rank's were not
     assert not got.aborted
@@ -566,6 +570,6 @@ def test_a_rank_that_must_stop_takes_the_others_along():
         return False, len(met) == 3
 
     engine = FakeEngine()
-    got = collector(engine, FakeScorer(by_index), stage()).collect(0, 0, on_group=lambda _: None, meet=meet)
+    got = collector(engine, FakeScorer(by_index), stage()).collect(0, 0, listener=Listener(meet=meet))
     assert got.aborted
     assert engine.in_flight == 0

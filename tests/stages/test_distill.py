@@ -1,35 +1,29 @@
 """The distillation stage's pure parts, by hand and against the textbook sum."""
 
 import dataclasses
-import io
 import json
 import math
-from types import SimpleNamespace
 
 import numpy
 import pytest
 import torch
 from torch.nn.functional import log_softmax
 
+from cascade_rl.algorithms.logprobs import TokenScores
 from cascade_rl.models import tiny_qwen3
-from cascade_rl.recipe import DistillStage
 from cascade_rl.rewarding.scorer import alone
-from cascade_rl.stages.distill import Lesson, ask, by_domain, training_sequences, valued
-from cascade_rl.stages.step_metrics import completion_metrics
-from cascade_rl.tracking.trace import Trace
+from cascade_rl.stages.collect import Collected
+from cascade_rl.stages.distill import Distillation, DistillLoss, by_domain
+from cascade_rl.stages.onpolicy.learner import Learner
 from cascade_rl.training.packing import pack, pack_row, training_sequence
 from cascade_rl.training.reference import FrozenModel
 from cascade_rl.training.update import Update
 from cascade_rl.types import CascadeError
-from tests.stages.test_rl import group, make_context
+from tests.builders import NothingToSave, group, run_of
+from tests.builders import distill_config as config
 from tests.training.test_update import make_policy
 
 CPU = torch.device("cpu")
-
-
-def config(**keys):
-    base = {"name": "d", "data": [{"source": "x"}], "teacher": {"model": "m"}, "learning_rate": 1e-6, "steps": 4}
-    return DistillStage.model_validate({**base, **keys})
 
 
 def sequence(engine, teacher, label=""):
@@ -37,12 +31,17 @@ def sequence(engine, teacher, label=""):
     return dataclasses.replace(made, reference_logprobs=numpy.array(teacher, numpy.float32))
 
 
-LESSON = Lesson(0.5, 2.0)
+LOSS = DistillLoss(0.5, 2.0)
 
 
 def means(row, logprobs):
     """As an update over this row alone has them."""
-    return by_domain({name: float(values.mean()) for name, values in LESSON.measures(row, logprobs).items()})
+    return by_domain(
+        {
+            name: float(values.mean())
+            for name, values in LOSS.measures(row, TokenScores(logprobs, logprobs, logprobs)).items()
+        }
+    )
 
 
 def test_terms_and_metrics_by_hand():
@@ -51,7 +50,7 @@ def test_terms_and_metrics_by_hand():
     row = pack_row([sequence([-1.0, -2.5, -1.0], [0.0, -2.5, 0.0], "math"), sequence([-3.7], [0.0], "code")])
     logprobs = torch.tensor([-1.0, -2.0, -2.0, -3.0], requires_grad=True)
     terms = torch.cat(
-        [LESSON(row, part, logprobs[part], torch.zeros(2)) for part in (slice(0, 2), slice(2, 4))]  # two chunks
+        [LOSS(row, part, logprobs[part], torch.zeros(2)) for part in (slice(0, 2), slice(2, 4))]  # two chunks
     )
     e = 2.718281828
     assert terms.tolist() == pytest.approx([1.0, -(e**0.5) * -0.5 * -2.0, 0.0, 0.0], abs=1e-6)
@@ -75,29 +74,23 @@ def test_a_step_without_rollouts_has_no_advantage():
     assert all(math.isnan(value) for value in by_domain({}).values())
 
 
-def test_every_rollout_weighs_the_same_and_those_that_never_came_back_nothing():
+def method(teachers=None):
+    return Distillation(config(), teachers)
+
+
+def test_every_rollout_weighs_the_same_and_lost_ones_nothing():
     cut = group([0.0, 0.0, 0.0], ["eos", "length", "abort"], domain="math")
-    found = training_sequences([cut])
+    (found,) = method().sequences({0: cut}, alone).values()
     assert [(len(s.completion_ids), s.weight, s.label) for s in found] == [(2, 0.5, "math"), (2, 0.5, "math")]
 
 
 def test_values_are_how_much_likelier_the_teacher_finds_a_token():
     cut = group([0.0, 0.0], ["abort", "eos"])  # engine log-probs are -0.1 and -0.2
-    (only,) = training_sequences([cut])
+    (only,) = method().sequences({7: cut}, alone)[7]
     filled = dataclasses.replace(only, reference_logprobs=numpy.array([-1.1, -0.6], numpy.float32))
-    (shown,) = valued([cut], [filled])
+    (shown,) = method().recorded(Collected([cut], [7]), {7: [filled]})
     assert [score.value for score in shown.scores] == pytest.approx([0.0, -0.7])
     assert shown.rollouts is cut.rollouts
-
-
-def test_metrics_of_rollouts_without_rewards():
-    groups = [group([0.0, 0.0], ["eos", "length"], domain="a"), group([0.0], domain="b", thinking=False)]
-    metrics = completion_metrics(alone, groups)
-    assert metrics["tokens/rollout"] == 6
-    assert metrics["completions/truncated"] == pytest.approx(1 / 3)
-    assert metrics["domain/b/completions/mean_length"] == 2
-    assert metrics["instruct/completions/truncated"] == 0
-    assert not any("reward" in name or "groups" in name for name in metrics)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +137,7 @@ def test_the_gradient_is_that_of_the_textbook_whatever_the_rows(checkpoints, tem
     frozen = FrozenModel(teacher, device=CPU, dtype="float32", chunk_tokens=7, row_tokens=30)
     filled = frozen.fill(given)
     for budget in (1, 1000):
-        update = Update(policy, LESSON, engine_temperature=temperature, measures=LESSON.measures)
+        update = Update(policy, LOSS, engine_temperature=temperature, measures=LOSS.measures)
         update.add(pack(filled, budget))
         stats = update.stats(denominator=len(given))
         assert stats.loss == pytest.approx(total.item(), abs=1e-5)
@@ -159,14 +152,9 @@ def test_a_teacher_that_fails_stops_the_stage_with_state_and_rollouts_kept(tmp_p
         def fill(self, sequences):
             raise CascadeError("the teacher is down")
 
-    run = SimpleNamespace(
-        context=make_context(tmp_path, io.StringIO()), config=config(), trace=Trace(), position={"at": 4},
-        policy=SimpleNamespace(part=lambda memory: lambda folder: {}, state_bytes=0),
-        sampler=SimpleNamespace(state=dict), switch=SimpleNamespace(state=dict),
-        skipped=0, phase=lambda text: None, journal=SimpleNamespace(drop_before=lambda done: None),
-    )  # fmt: skip
+    run = run_of(tmp_path, config=config(), policy=NothingToSave())
     with pytest.raises(CascadeError, match=r"(?s)step 5: the teacher is down.*/rollouts"):
-        ask(run, Down(), [group([0.0])], 4)
+        Learner(run, method(Down())).learn(Collected([group([0.0])], [0]), 4)
     assert (tmp_path / "rollouts/step-000005.parquet").is_file()
     payload = torch.load(tmp_path / "state/step-000004/state.pt", weights_only=False)
     assert (payload["step"], payload["sampler"]) == (4, {"at": 4})  # the step's prompts are drawn again

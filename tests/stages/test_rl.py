@@ -1,61 +1,43 @@
-"""The pure parts of the RL stage, with hand-made groups."""
+"""The RL stage: what it learns from, with hand-made groups."""
 
 import io
+import re
 
 import pytest
-import torch
 
-from cascade_rl.recipe import RlStage
 from cascade_rl.rewarding.scorer import alone
-from cascade_rl.stages.collect import members
-from cascade_rl.stages.context import Context, StopFlag
 from cascade_rl.stages.guards import refuse_errors
-from cascade_rl.stages.learning import training_sequences as sequences_of
-from cascade_rl.stages.step_metrics import rollout_metrics
-from cascade_rl.store import Job
-from cascade_rl.training.ranks import Ranks
-from cascade_rl.training.stage_loss import StageLoss
-from cascade_rl.types import CascadeError, Group, Prompt, Rollout, Score, Stop
+from cascade_rl.stages.rl import Grpo
+from cascade_rl.types import CascadeError
+from tests.builders import group, make_context, sequences_of
+from tests.builders import rl_config as config
 from tests.e2e import cascade
 
-ALONE = Ranks(0, 1, torch.device("cpu"))
+
+def members(of, settings):
+    return of.members(settings.drops_truncated)
 
 
-def training_sequences(groups, config):
-    return sequences_of(groups, config, StageLoss.of(config))
-
-
-def config(**keys):
-    base = {"name": "m", "data": [{"source": "x"}], "reward": {"use": "a:b"}, "learning_rate": 1e-6, "steps": 4}
-    return RlStage.model_validate({**base, **keys})
-
-
-def group(values, stops=None, errors=None, name="p", domain="", thinking=True, details=None):
-    stops, errors = stops or ["eos"] * len(values), errors or [None] * len(values)
-    rollouts = [
-        Rollout(name, i, (10 + i, 2), (-0.1, -0.2), "t", Stop(s), 0) for i, s in enumerate(stops)
-    ]  # fmt: skip
-    scores = [Score(v, details or {}, e) for v, e in zip(values, errors, strict=True)]
-    prompt = Prompt(name, ({"role": "user", "content": "q"},), thinking=thinking, domain=domain)
-    return Group(prompt, (1, 1, 1), rollouts, scores)
+def metrics_of(groups, gather=alone):
+    return Grpo(config()).metrics(groups, gather)
 
 
 def test_filtered_rollouts_leave_loss_and_statistics():
     cut = group([1.0, 0.0, 5.0], ["eos", "eos", "length"])
     assert members(cut, config(overlong="filter")) == [0, 1]
-    sequences = training_sequences([cut], config(overlong="filter", advantage="group_mean"))
+    sequences = sequences_of([cut], config(overlong="filter", advantage="group_mean"))
     assert [s.advantages.tolist() for s in sequences] == [
         [0.5, 0.5],
         [-0.5, -0.5],
     ]  # the mean is that of the two that count
-    assert len(training_sequences([cut], config(overlong="penalise"))) == 3
+    assert len(sequences_of([cut], config(overlong="penalise"))) == 3
 
 
 def test_lost_rollouts_count_nowhere():
     lost = group([1.0, 0.0, 1.0], ["eos", "abort", "eos"])
     assert members(lost, config()) == [0, 2]
     assert lost.is_flat(False)
-    metrics = rollout_metrics(alone, [lost, group([1.0, 0.0])], config())
+    metrics = metrics_of([lost, group([1.0, 0.0])])
     assert metrics["reward/mean"] == pytest.approx(3 / 4)
     assert metrics["tokens/rollout"] == 8
 
@@ -66,11 +48,11 @@ def test_failed_grading_leaves_the_batch():
 
 
 def test_a_group_left_with_one_member_teaches_nothing():
-    assert training_sequences([group([1.0, 0.0], ["eos", "length"])], config(overlong="filter")) == []
+    assert sequences_of([group([1.0, 0.0], ["eos", "length"])], config(overlong="filter")) == []
 
 
 def test_sequences_come_in_prompt_and_rollout_order():
-    sequences = training_sequences([group([1.0, 0.0], name="a"), group([0.0, 1.0], name="b")], config())
+    sequences = sequences_of([group([1.0, 0.0], name="a"), group([0.0, 1.0], name="b")], config())
     assert [s.completion_ids[0] for s in sequences] == [10, 11, 10, 11]
     assert [bool(s.advantages[0] > 0) for s in sequences] == [True, False, False, True]
 
@@ -78,8 +60,8 @@ def test_sequences_come_in_prompt_and_rollout_order():
 def test_too_many_failed_gradings_stop_with_the_first_in_full():
     broken = [group([0.0, 0.0], errors=["KeyError: 'x'\n  file.py:3", None])]
     with pytest.raises(CascadeError, match=r"(?s)1 of 2 .*max_error_rate 0\.1.*file\.py:3"):
-        refuse_errors(broken, alone, config(reward={"use": "a:b", "max_error_rate": 0.1}))
-    refuse_errors(broken, alone, config(reward={"use": "a:b", "max_error_rate": 0.5}))
+        refuse_errors(broken, alone, config(reward={"use": "a:b", "max_error_rate": 0.1}).rewards_by_domain)
+    refuse_errors(broken, alone, config(reward={"use": "a:b", "max_error_rate": 0.5}).rewards_by_domain)
 
 
 @pytest.mark.parametrize("met_by", [0, 1])
@@ -89,10 +71,10 @@ def test_every_rank_shows_the_first_error_whichever_met_it(met_by):
     lenient, strict = (config(reward={"use": "a:b", "max_error_rate": bound}) for bound in (1.0, 0.1))
     sent = []
     for share in shares:
-        refuse_errors(share, lambda value: sent.append(value) or [value], lenient)
+        refuse_errors(share, lambda value: sent.append(value) or [value], lenient.rewards_by_domain)
     for share in shares:
         with pytest.raises(CascadeError, match=r"(?s)1 of 4 .*judge down"):
-            refuse_errors(share, lambda value: sent, strict)
+            refuse_errors(share, lambda value: sent, strict.rewards_by_domain)
 
 
 def test_each_domains_grader_has_its_own_bound():
@@ -102,47 +84,10 @@ def test_each_domains_grader_has_its_own_bound():
         group([0.0, 0.0], errors=["math broke", None], domain="math"),
         group([0.0, 0.0], domain="code"),
     ]
-    refuse_errors(groups, alone, mixed)
+    refuse_errors(groups, alone, mixed.rewards_by_domain)
     groups[1] = group([0.0, 0.0], errors=[None, "sandbox gone"], domain="code")
     with pytest.raises(CascadeError, match=r"(?s)c:d .*1 of 2 .*sandbox gone"):
-        refuse_errors(groups, alone, mixed)
-
-
-def make_context(tmp_path, out=None):
-    job = Job.model_validate(
-        {"task": "stage", "run": "r", "name": "m", "identity": "i", "folder": tmp_path, "recipe_path": "r.yaml",
-         "model": "x", "template": {}, "seed": 1, "dtype": "auto"}
-    )  # fmt: skip
-    return Context(job, ALONE, StopFlag(), out or io.StringIO())
-
-
-def test_metrics_by_hand():
-    groups = [group([1.0, 0.0], ["eos", "length"]), group([1.0, 1.0]), group([0.0, 9.0], errors=[None, "x"])]
-    metrics = rollout_metrics(alone, groups, config())
-    assert metrics["reward/mean"] == pytest.approx(3 / 5)
-    assert metrics["reward/error_rate"] == pytest.approx(1 / 6)
-    assert metrics["completions/truncated"] == pytest.approx(1 / 6)
-    assert metrics["groups/zero_variance"] == pytest.approx(2 / 3)  # the third has one member left
-    assert metrics["tokens/rollout"] == 12
-    assert (metrics["completions/mean_length"], metrics["completions/max_length"]) == (2, 2)
-    assert not any(key.startswith(("domain/", "thinking/", "instruct/")) for key in metrics)
-
-
-def test_metrics_of_domains_modes_and_parts_by_hand():
-    groups = [
-        group([1.0, 0.0], domain="math", details={"parts": {"right": 1.0}}),
-        group([0.5, 0.5], domain="chat", thinking=False, details={"parts": {"right": 0.5, "brief": 2}}),
-    ]
-    metrics = rollout_metrics(alone, groups, config())
-    assert metrics["domain/math/reward/mean"] == 0.5
-    assert metrics["domain/chat/reward/std"] == 0.0
-    assert metrics["thinking/reward/std"] == 0.5
-    assert metrics["instruct/completions/mean_length"] == 2
-    assert metrics["reward/parts/right"] == 0.75
-    assert metrics["reward/parts/brief"] == 2
-    everyone = rollout_metrics(lambda mine: [mine, mine], groups, config())
-    assert everyone["tokens/rollout"] == 2 * metrics["tokens/rollout"]
-    assert everyone["reward/mean"] == metrics["reward/mean"]
+        refuse_errors(groups, alone, mixed.rewards_by_domain)
 
 
 def test_a_full_disk_pauses_saving_and_keeps_the_last_state(tmp_path, monkeypatch):
@@ -173,3 +118,77 @@ def test_only_whole_states_are_candidates_and_two_are_kept(tmp_path):
     (state / "step-000002/manifest.json").unlink()
     with pytest.raises(CascadeError, match=f"{state} .*whole"):
         context.newest_state()
+
+
+def test_steps_that_teach_nothing_are_told_once_and_then_every_tenth():
+    method, said = Grpo(config()), []
+    metrics = {"groups/zero_variance": 1.0, "reward/mean": -1.0, "completions/truncated": 1.0}
+    for step in range(11):
+        method.warn(metrics, step, said.append)
+    assert len(said) == 2
+    assert re.search("step 1: .* -1, .*100%", said[0])
+    assert "step 11:" in said[1]
+    method.warn(metrics | {"groups/zero_variance": 0.99}, 11, said.append)
+    method.warn(metrics, 12, said.append)
+    assert len(said) == 3
+
+
+def test_soft_overlong_takes_off_over_the_buffer():
+    # at most 10 tokens, buffer 4: 7 tokens lose 1/4, 10 lose 1, 6 nothing
+    settings = config(overlong="soft", overlong_buffer=4, rollout={"max_new_tokens": 10})
+    before = group([1.0, 1.0, 1.0])
+    lengths = [6, 7, 10]
+    rollouts = [
+        type(r)(r.prompt_id, r.index, (5,) * n, (0.0,) * n, r.text, r.stop, r.version)
+        for r, n in zip(before.rollouts, lengths, strict=True)
+    ]
+    after = Grpo(settings).shape(type(before)(before.prompt, before.prompt_token_ids, rollouts, before.scores))
+    assert [score.value for score in after.scores] == [1.0, 0.75, 0.0]
+    assert [score.details["overlong_penalty"] for score in after.scores] == [0.0, -0.25, -1.0]
+    assert Grpo(config()).shape(before) is before
+
+
+def test_without_a_gradient_a_rollout_is_left_out_but_for_kl_and_entropy():
+    flat, mixed = group([1.0, 1.0], name="flat"), group([1.0, 0.0], name="mixed")
+    for extra, expected in (({}, 2), ({"loss": {"kl": 0.1}}, 4), ({"loss": {"entropy": 0.1}}, 4)):
+        method = Grpo(config(**extra))
+        sequences = sequences_of([flat, mixed], config(**extra))
+        assert len(sequences) == 4  # all are in the denominator
+        assert sum(map(method.has_gradient, sequences)) == expected
+
+
+def test_each_token_weighs_by_the_aggregate():
+    sequences = sequences_of([group([1.0, 0.0])], config(loss={"aggregate": "sequence"}))
+    assert [s.weight for s in sequences] == [0.5, 0.5]  # two tokens each
+
+
+def test_a_batch_wide_advantage_is_the_same_for_any_number_of_ranks():
+    """Also of a rollout that is alone in its group. The batch is that of all ranks, in the order of positions."""
+    settings = config(overlong="filter", advantage="cascade_rl.algorithms.reinforce_pp:advantage")
+    whole = {
+        0: group([1.0, 0.0]), 1: group([0.5, 0.25]), 2: group([3.0, 1.0], ["eos", "length"]), 3: group([0.0, 0.0]),
+    }  # fmt: skip
+
+    def advantages(of, gather):
+        found = Grpo(settings).sequences(of, gather)
+        return {position: [float(s.advantages[0]) for s in own] for position, own in found.items()}
+
+    alone_ = advantages(whole, alone)
+    assert [len(own) for own in alone_.values()] == [2, 2, 1, 2]
+    sent = []
+    shares = [{0: whole[0], 2: whole[2]}, {1: whole[1], 3: whole[3]}]
+    for share in shares:
+        advantages(share, lambda value: sent.append(value) or [value])
+    assert {p: own for share in shares for p, own in advantages(share, lambda value: sent).items()} == alone_
+
+
+def test_advantages_of_ones_own_see_groups_that_have_a_baseline(tmp_path):
+    (tmp_path / "own_advantage.py").write_text(
+        "def advantage(group, *, scale):\n    return scale * (group.rewards - group.rewards.max())\n"
+    )
+    settings = config(overlong="filter", advantage={"use": "own_advantage:advantage", "scale": 2.0})
+    found = Grpo(settings, [tmp_path]).sequences(
+        {3: group([1.0, 0.5, 9.0], ["eos", "eos", "length"]), 5: group([1.0, 1.0], ["eos", "length"])}, None
+    )
+    assert [s.advantages.tolist() for s in found[3]] == [[0.0, 0.0], [-1.0, -1.0]]
+    assert found[5] == []

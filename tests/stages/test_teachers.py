@@ -12,8 +12,9 @@ from cascade_rl.stages.teacher_server import ServerTeacher
 from cascade_rl.stages.teachers import AskAhead, Teachers, open_teachers, same_vocabulary
 from cascade_rl.training.packing import training_sequence
 from cascade_rl.types import CascadeError, Prompt, Rollout, Stop
-from tests.stages.test_distill import CPU, checkpoints, config  # noqa: F401
-from tests.stages.test_rl import make_context
+from tests.builders import CPU, make_context
+from tests.builders import distill_config as config
+from tests.stages.test_distill import checkpoints  # noqa: F401
 
 
 class Constant:
@@ -96,48 +97,44 @@ def opened(checkpoints, tmp_path):  # noqa: F811
     context = make_context(tmp_path)
     tokenizer, renderer = load_tokenizer(student, template)
 
-    def run(longest, new=10):
-        return SimpleNamespace(
-            context=context, tokenizer=tokenizer, template=renderer, prompts=SimpleNamespace(longest=longest),
-            config=config(rollout={"max_new_tokens": new}),
-        )  # fmt: skip
+    def check(teachers, longest):
+        teachers.check(context, tokenizer, renderer, longest)
 
     one = {"model": str(teacher)}
     with open_teachers(context, config(teacher=None, teachers={"a": one, "b": one})) as teachers:
-        yield teachers, run
+        yield teachers, check, tokenizer
 
 
 def test_a_teacher_named_twice_is_loaded_once_and_passes_its_checks(opened):
-    teachers, run = opened
+    teachers, check, _ = opened
     assert teachers.of("a") is teachers.of("b")
-    teachers.check(run(longest=20))
+    check(teachers, 30)
 
 
 def test_a_teacher_with_too_few_positions_is_refused(opened):
-    teachers, run = opened
+    teachers, check, _ = opened
     positions = teachers.of("a").positions
-    teachers.check(run(longest=positions - 10))
+    check(teachers, positions)
     with pytest.raises(CascadeError, match=f"{positions} positions.* {positions + 1}"):
-        teachers.check(run(longest=positions - 9))
+        check(teachers, positions + 1)
 
 
 def test_a_teacher_with_too_small_a_head_is_refused(opened):
-    teachers, run = opened
-    student = run(longest=20)
+    teachers, check, tokenizer = opened
     model = teachers.of("a")._model
     model.set_output_embeddings(type(model.lm_head)(64, 100, bias=False))
-    with pytest.raises(CascadeError, match=f"100 .* {len(student.tokenizer)}"):
-        teachers.check(student)
+    with pytest.raises(CascadeError, match=f"100 .* {len(tokenizer)}"):
+        check(teachers, 30)
 
 
 def test_a_teacher_trained_with_another_template_is_refused(opened, checkpoints):  # noqa: F811
-    teachers, run = opened
+    teachers, check, _ = opened
     written = checkpoints[1] / CONTRACT
     before = written.read_text()
     written.unlink()
     install_contract(checkpoints[1], TemplateConfig(system="Be brief."))
     with pytest.raises(CascadeError, match="rendering"):
-        teachers.check(run(longest=20))
+        check(teachers, 30)
     written.write_text(before)
 
 

@@ -426,20 +426,18 @@ def learn(folder: Path, ranks: Ranks, prompts: int, updates: int) -> dict:
     and what was measured."""
     from cascade_rl.recipe import RlStage
     from cascade_rl.stages.collect import Collected
-    from cascade_rl.stages.learning import Learner
-    from cascade_rl.tracking.trace import Trace
+    from cascade_rl.stages.onpolicy.learner import Learner
+    from cascade_rl.stages.rl import Grpo
     from cascade_rl.types import Group, Prompt, Rollout, Score, Stop
+    from tests.builders import run_of
 
     config = RlStage.model_validate(
         {"name": "m", "data": [{"source": "x"}], "reward": {"use": "a:b"}, "learning_rate": 1e-3, "steps": 2,
          "prompts_per_step": prompts, "updates_per_batch": updates, "loss": {"clip_high": 0.2, "clip_low": 0.2}}
     )  # fmt: skip
     policy = policy_of(folder, ranks, strategy="ddp")
-    run: Any = SimpleNamespace(
-        config=config, policy=policy, context=SimpleNamespace(ranks=ranks, say=lambda text: None), reference=None,
-        engine=SimpleNamespace(logprob_temperature=1.0), trace=Trace(), phase=lambda text: None, max_gap=1e9,
-        resyncs=0, skipped=0,
-    )  # fmt: skip
+    context = SimpleNamespace(ranks=ranks, say=lambda text: None)
+    run = run_of(config=config, policy=policy, context=context, max_gap=1e9)
 
     def group(position: int) -> Group:
         made = sequences(2, seed=position)
@@ -455,9 +453,9 @@ def learn(folder: Path, ranks: Ranks, prompts: int, updates: int) -> dict:
     for step in range(2):
         policy.begin_step(step)
         mine = list(range(prompts))[ranks.rank :: ranks.world_size]
-        learned = Learner(run).learn(Collected([group(position) for position in mine], mine), step)
+        learned = Learner(run, Grpo(config)).learn(Collected([group(position) for position in mine], mine), step)
         assert learned is not None
-        found.append({key: learned[key] for key in ("loss", "grad_norm", "tokens/trained", "learning_rate")})
+        found.append({key: learned.metrics[key] for key in ("loss", "grad_norm", "tokens/trained", "learning_rate")})
     if ranks.is_main:
         torch.save(weights(policy), folder / f"learned-{ranks.world_size}-{prompts}-{updates}.pt")
     return {"metrics": found}

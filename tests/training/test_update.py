@@ -11,14 +11,12 @@ from cascade_rl.algorithms.losses import policy_gradient
 from cascade_rl.algorithms.objective import Objective
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe.parts import OptimizerConfig
+from cascade_rl.stages.rl import RlLoss
 from cascade_rl.training.packing import pack, training_sequence
 from cascade_rl.training.policy import NonFinite, Policy, load_model
-from cascade_rl.training.ranks import Ranks
-from cascade_rl.training.stage_loss import StageLoss
 from cascade_rl.training.update import Update
 from cascade_rl.types import CascadeError
-
-ALONE = Ranks(0, 1, torch.device("cpu"))
+from tests.builders import ALONE
 
 
 @pytest.fixture(scope="module")
@@ -208,9 +206,9 @@ def test_ratios_are_taken_on_one_support(checkpoint, of, engine_temperature):
     policy = make_policy(checkpoint)
     rows = pack(with_engine_logprobs(policy, 0.6, of), 24)
     objective = Objective(on_policy=False, clip_low=0.01, clip_high=0.01)
-    loss = StageLoss(objective, "token", 1)
+    loss = RlLoss(objective, "token", 1)
     stats, ours = run_update(policy, rows, loss, engine_temperature, measures=loss.measures)
-    _, expected = run_update(policy, rows, StageLoss(Objective(), "token", 1), engine_temperature)
+    _, expected = run_update(policy, rows, RlLoss(Objective(), "token", 1), engine_temperature)
     assert float((ours - expected).norm() / expected.norm()) < 1e-5
     assert stats.measures == {"mismatch/k3": pytest.approx(0.0, abs=1e-9), "loss/clipped": 0.0}
     assert stats.metrics()["loss/clipped"] == 0.0
@@ -222,11 +220,11 @@ def test_masked_rollouts_teach_nothing(checkpoint, of, engine_temperature):
     policy = make_policy(checkpoint)
     exact = with_engine_logprobs(policy, 0.6, of)
     off = [*exact[:1], dataclasses.replace(exact[1], engine_logprobs=exact[1].engine_logprobs + 0.5), *exact[2:]]
-    masked = StageLoss(Objective(mask="geometric", low=0.9, high=1.1), "token", 1)
+    masked = RlLoss(Objective(mask="geometric", low=0.9, high=1.1), "token", 1)
     stats, ours = run_update(
         policy, pack(off, 24), masked, engine_temperature, screen=masked.screen, measures=masked.measures
     )
-    plain = StageLoss(Objective(), "token", 1)
+    plain = RlLoss(Objective(), "token", 1)
     _, expected = run_update(policy, pack([exact[0], *exact[2:]], 24), plain, engine_temperature)
     assert float((ours - expected).norm() / expected.norm()) < 1e-5
     assert stats.measures["mismatch/masked"] == pytest.approx(20 / 44)
@@ -266,12 +264,14 @@ def test_a_kl_penalty_does_not_change_whose_tokens_are_measured(checkpoint):
     flat = [
         dataclasses.replace(s, advantages=0 * s.advantages, engine_logprobs=s.engine_logprobs - 3) for s in given[2:]
     ]
-    plain = StageLoss(Objective(cap=2.0), "token", 1)
-    alone, _ = run_update(policy, pack(given[:2], 1000), plain, 1.0, 1.0, measures=plain.measures, taught=plain.taught)
-    penalised = StageLoss(Objective(cap=2.0, kl=0.1), "token", 1)
+    plain = RlLoss(Objective(cap=2.0), "token", 1)
+    alone, _ = run_update(
+        policy, pack(given[:2], 1000), plain, 1.0, 1.0, measures=plain.measures, taught=plain.measured
+    )
+    penalised = RlLoss(Objective(cap=2.0, kl=0.1), "token", 1)
     every = [dataclasses.replace(s, reference_logprobs=s.engine_logprobs) for s in (*given[:2], *flat)]
     with_kl, _ = run_update(
-        policy, pack(every, 1000), penalised, 1.0, 1.0, measures=penalised.measures, taught=penalised.taught
+        policy, pack(every, 1000), penalised, 1.0, 1.0, measures=penalised.measures, taught=penalised.measured
     )
     for name in ("policy/entropy", "mismatch/k3", "mismatch/cut"):
         assert with_kl.metrics()[name] == pytest.approx(alone.metrics()[name], abs=1e-6), name
@@ -285,9 +285,9 @@ def test_a_kl_penalty_does_not_change_whose_tokens_are_measured(checkpoint):
 def test_nothing_measured_is_no_number(checkpoint):
     """A step without any advantage has no entropy: 0 would look like a policy that has collapsed."""
     policy = make_policy(checkpoint)
-    loss = StageLoss(Objective(), "token", 1)
+    loss = RlLoss(Objective(), "token", 1)
     flat = [dataclasses.replace(s, advantages=0 * s.advantages) for s in sequences()]
-    stats, _ = run_update(policy, pack(flat, 1000), loss, 1.0, 1.0, measures=loss.measures, taught=loss.taught)
+    stats, _ = run_update(policy, pack(flat, 1000), loss, 1.0, 1.0, measures=loss.measures, taught=loss.measured)
     assert stats.trained_tokens == 44
     for name in ("policy/entropy", "sampling/logprob_gap_mean", "sampling/logprob_gap_max", "mismatch/k3"):
         assert math.isnan(stats.metrics()[name]), name
@@ -319,7 +319,7 @@ def test_kept_tokens_travel_with_their_sequence(checkpoint):
     assert float((torch.cat(together) - whole).min()) > 1.0  # 3 to 5 tokens instead of some 400
     agreeing = [dataclasses.replace(s, engine_logprobs=v.numpy()) for s, v in zip(given, together, strict=True)]
     objective = Objective(on_policy=False, clip_low=0.01, clip_high=0.01)
-    loss = StageLoss(objective, "token", 1)
+    loss = RlLoss(objective, "token", 1)
     stats, _ = run_update(policy, pack(agreeing, 24), loss, 0.7, 0.7, measures=loss.measures)
     assert stats.logprob_gap_max < 1e-5
     assert stats.measures == {"mismatch/k3": pytest.approx(0.0, abs=1e-9), "loss/clipped": 0.0}

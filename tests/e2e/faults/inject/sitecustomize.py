@@ -20,11 +20,11 @@ PLACES = {
     "sync": ("cascade_rl.rollout.vllm_engine", "VllmEngine", "load_weights", "half way"),
     "generate": ("vllm.v1.engine.llm_engine", "LLMEngine", "step", "after 4 calls"),  # each decodes a token
     "reward": ("cascade_rl.rewarding.scorer", "Scorer", "submit_whole", "after 5 calls"),
-    "pack": ("cascade_rl.stages.learning", None, "training_rows", "before"),
+    "pack": ("cascade_rl.training.policy", "Policy", "rows", "before"),
     "forward": ("cascade_rl.training.policy", "Policy", "backward", "before"),
     "step": ("cascade_rl.training.policy", "Policy", "step", "after"),
     "save": ("cascade_rl.stages.saving", None, "start_writing", "within"),  # in the background
-    "record": ("cascade_rl.stages.rollout_run", None, "archive", "after"),
+    "record": ("cascade_rl.stages.onpolicy.records", None, "archive", "after"),
     "engine": ("vllm.v1.engine.llm_engine", "LLMEngine", "step", "after 4 calls"),
 }
 STRUCK = {"cascade_rl.rollout.vllm_engine", *(module for module, *_ in PLACES.values())}

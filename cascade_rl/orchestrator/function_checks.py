@@ -1,0 +1,48 @@
+"""Losses and advantages of the user's: they can be imported, the recipe's keys fit them, a call of them succeeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cascade_rl.algorithms.loading import key_problems, load_function
+from cascade_rl.inputs import search_path
+from cascade_rl.recipe import LoadedRecipe, Problem, RlStage
+from cascade_rl.recipe.problems import Keys
+from cascade_rl.types import CascadeError
+
+INPUTS = {"loss": "the tokens (`LossInputs`)", "advantage": "a group (`GroupInputs`), or all groups of the batch"}
+
+
+def check_functions(loaded: LoadedRecipe, stage: RlStage, keys: Keys) -> Iterator[Problem]:
+    """Problems of ``loss`` and ``advantage`` of the ``stage`` at ``keys``, where they are import paths."""
+    for what, (use, arguments) in stage.functions.items():
+        try:
+            function = load_function(use, search_path(loaded.path), what)
+        except CascadeError as error:
+            yield Problem.at(loaded, (*keys, what), str(error))
+            continue
+        problems = [f"{use} {problem}" for problem in key_problems(function, arguments, INPUTS[what])]
+        for problem in problems or _tried(stage, what, function):
+            yield Problem.at(loaded, (*keys, what), problem)
+        traits = getattr(function, "loss_traits", None)
+        if stage.sharding.sequence_parallel > 1 and getattr(traits, "whole_rollouts", None) is not None:
+            yield Problem.at(
+                loaded,
+                (*keys, "sharding", "sequence_parallel"),
+                f"the loss {use} needs whole rollouts, of which a rank has parts; use 1",
+            )
+
+
+def _tried(stage: RlStage, what: str, function: Callable[..., Any]) -> list[str]:
+    """What a call of the function shows. Whoever wrote it imported torch already."""
+    from cascade_rl.algorithms.trial import advantage_problem, loss_problem
+
+    use, arguments = stage.functions[what]
+    if what == "loss":
+        needed = bool(getattr(getattr(function, "loss_traits", None), "needs_reference", False))
+        kl = stage.loss is not None and stage.loss.kl > 0
+        problem = loss_problem(use, function, arguments, with_reference=needed or kl)
+    else:
+        problem = advantage_problem(use, function, arguments, stage.group_size)
+    return [] if problem is None else [problem]
