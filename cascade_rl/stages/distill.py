@@ -25,6 +25,7 @@ from cascade_rl.data.template import Template
 from cascade_rl.recipe import DistillStage
 from cascade_rl.stages.collect import Collected
 from cascade_rl.stages.context import Context
+from cascade_rl.stages.fitting import refuse_domains
 from cascade_rl.stages.onpolicy.method import Gather, Groups, Method, Sequences
 from cascade_rl.stages.onpolicy.publish import carry_out
 from cascade_rl.stages.onpolicy.run import RolloutRun
@@ -33,7 +34,7 @@ from cascade_rl.stages.step_metrics import completion_metrics
 from cascade_rl.stages.teachers import AskAhead, Teachers, open_teachers
 from cascade_rl.training.packing import MicroBatch, TrainingSequence, training_sequence
 from cascade_rl.training.update import UpdateStats
-from cascade_rl.types import Group, Rollout, Score, Stop
+from cascade_rl.types import Group, Prompt, Rollout, Score, Stop
 
 SHARE = "share of tokens"
 MEASURES = ("distill/advantage_mean", "distill/masked")
@@ -106,6 +107,11 @@ class Distillation(Method[DistillStage]):
     def open_scorer(self, context: Context, template: Template, search: list[Path]) -> Iterator[AskAhead]:
         """No reward: teachers behind a server are asked ahead about each rollout as it ends."""
         yield AskAhead(self._teachers, template)
+
+    def check_prompts(self, prompts: Sequence[Prompt], search: list[Path]) -> None:
+        """Refuse domains without a teacher."""
+        if self.config.teachers:
+            refuse_domains(self.config.name, prompts, self.config.teachers, "teachers")
 
     def prepare(self, run: RolloutRun) -> None:
         """Check that every teacher reads what the student writes."""

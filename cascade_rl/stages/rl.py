@@ -25,6 +25,7 @@ from cascade_rl.recipe import RlStage
 from cascade_rl.recipe.learning import LossConfig, MismatchConfig
 from cascade_rl.rewarding import DomainScorer, Scorer
 from cascade_rl.stages.context import Context
+from cascade_rl.stages.fitting import refuse_unfit
 from cascade_rl.stages.guards import refuse_errors
 from cascade_rl.stages.onpolicy.method import Gather, Groups, Method, Sequences
 from cascade_rl.stages.onpolicy.options import RolloutOptions
@@ -36,7 +37,7 @@ from cascade_rl.stages.references import start_reference
 from cascade_rl.stages.step_metrics import rollout_metrics
 from cascade_rl.training.packing import MicroBatch, TrainingSequence, training_sequence
 from cascade_rl.training.update import Screen, UpdateStats
-from cascade_rl.types import Group
+from cascade_rl.types import Group, Prompt
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,11 @@ class RlLoss:
         """As the stage's recipe asks. ``search``: where a loss of the user's is looked for. Raises CascadeError when it
         is not found."""
         loss, mismatch = config.loss or LossConfig(), config.mismatch or MismatchConfig()
+        # Each field of ``Objective`` but the first is a key of one of the two sections.
+        keys = loss.model_dump() | mismatch.model_dump()
         objective = Objective(
             on_policy=(config.updates_per_batch or 1) == 1 or loss.use is not None,
-            clip_low=loss.clip_low,
-            clip_high=loss.clip_high,
-            kl=loss.kl,
-            kl_estimator=loss.kl_estimator,
-            entropy=loss.entropy,
-            cap=mismatch.cap,
-            mask=mismatch.mask,
-            low=mismatch.low,
-            high=mismatch.high,
+            **{f.name: keys[f.name] for f in dataclasses.fields(Objective) if f.name != "on_policy"},
         )
         custom = loss.use and CustomLoss(loss.use, load_function(loss.use, search, "loss"), loss.params)
         return cls(objective, loss.aggregate, loss.fixed_length or config.rollout.max_new_tokens, custom or None)
@@ -186,6 +181,10 @@ class Grpo(Method[RlStage]):
                 for domain, reward in self.config.rewards_by_domain.items()
             }
             yield DomainScorer(scorers)
+
+    def check_prompts(self, prompts: Sequence[Prompt], search: list[Path]) -> None:
+        """Refuse domains without a reward, and rewards that need a column which no prompt has."""
+        refuse_unfit(self.config, prompts, search)
 
     def prepare(self, run: RolloutRun) -> None:
         """Load the reference model, where the loss needs one."""

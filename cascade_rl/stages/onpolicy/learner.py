@@ -99,14 +99,15 @@ class Learner:
         trained: Sequences = {}
         metrics: list[dict[str, float]] = []
         for number, positions in enumerate(self._updates(sequences)):
-            rest = self._filled({p: sequences[p] for p in positions if p not in self._taken}, collected.groups, step)
+            part = {position: sequences[position] for position in positions}
+            rest = self._filled({p: own for p, own in part.items() if p not in self._taken}, collected.groups, step)
             trained |= rest
             self._train(self._rows([sequence for own in rest.values() for sequence in own]))
-            stats = self._update.stats(self._denominator([sequences[position] for position in positions]))
+            stats = self._update.stats(self._denominator(part))
             # Once an update has moved the weights, the engine's log-probs are another policy's, and are meant to be.
             if number == 0:
                 if not agrees(stats, self._run.max_gap):
-                    drop_gradient(self._run, stats, collected.groups, sequences, step)
+                    drop_gradient(self._run, stats, collected.groups, part, step)
                     return None
                 self._run.resyncs = 0
             with self._run.trace.span("train"):
@@ -175,9 +176,9 @@ class Learner:
         with self._run.trace.span("train"):
             self._update.add(row if reference is None else reference.fill_row(row) for row in rows)
 
-    def _denominator(self, sequences: Sequence[Sequence[TrainingSequence]]) -> float:
+    def _denominator(self, sequences: Sequences) -> float:
         """What the loss is divided by, from all ranks; sequences without a gradient count too. A collective call."""
-        lengths = [len(sequence.completion_ids) for own in sequences for sequence in own]
+        lengths = [len(sequence.completion_ids) for own in sequences.values() for sequence in own]
         mine = torch.tensor([sum(lengths), len(lengths)], dtype=torch.float64, device=self._ranks.device)
         tokens, rollouts = (int(count) for count in self._ranks.sum(mine).tolist())
         return self._method.loss.denominator(tokens=tokens, rollouts=rollouts)

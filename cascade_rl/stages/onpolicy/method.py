@@ -25,7 +25,7 @@ from cascade_rl.stages.onpolicy.scoring import RolloutScorer
 from cascade_rl.training.packing import MicroBatch, TrainingSequence
 from cascade_rl.training.reference import Reference
 from cascade_rl.training.update import Screen, UpdateStats
-from cascade_rl.types import Group
+from cascade_rl.types import Group, Prompt
 
 Config = TypeVar("Config", bound=RolloutStage)
 Gather = Callable[[Any], list[Any]]
@@ -95,6 +95,9 @@ class Method(ABC, Generic[Config]):
         self, context: Context, template: Template, search: list[Path]
     ) -> AbstractContextManager[RolloutScorer]:
         """What scores each rollout as it ends. ``search``: where import paths of the recipe are looked up."""
+
+    def check_prompts(self, prompts: Sequence[Prompt], search: list[Path]) -> None:
+        """Raise CascadeError for prompts that the stage cannot learn from, before any model is loaded."""
 
     def prepare(self, run: RolloutRun) -> None:
         """Called once everything of the stage is open, before anything is resumed. A collective call."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cascade_rl.inputs import search_path
 from cascade_rl.recipe import RolloutStage
 from cascade_rl.recipe.choices import notes
 from cascade_rl.recipe.launching import Launch
@@ -39,11 +40,12 @@ def opened(context: Context, method: Method) -> Iterator[RolloutRun]:
     job, ranks, config = context.job, context.ranks, method.config
     assert job.checkpoint is not None
     tokenizer, template = load_tokenizer(job.checkpoint, job.template)
+    search = search_path(job.recipe_path)
     prompts = load_prompts(context, config, template)
+    method.check_prompts(prompts.prompts, search)
     policy = make_policy(context, config)
     seed = config.seed if config.seed is not None else job.seed
     feed = make_feed(context, config, method.options, prompts, seed)
-    search = [job.recipe_path.resolve().parent, Path.cwd()]
     progress = context.progress(config.steps)
     watchdog = Watchdog(job.place.logs, ranks.rank, config.stall_timeout_s, context.say_anywhere)
     reporter = Reporter(watchdog, progress)
