@@ -26,7 +26,7 @@ def test_a_stop_that_saved_nothing_says_what_is_resumed(tmp_path, monkeypatch, s
         stop._handle()
         return child
 
-    monkeypatch.setattr(supervisor, "start_child", start)
+    monkeypatch.setattr(supervisor.Children, "start", start)
     monkeypatch.setenv("CASCADE_RL_GRACE_S", "0.2")
     session = open_session(tmp_path / "session", Place(0, 1, 0, "127.0.0.1"), patience_s=20)
     with pytest.raises(Stopped, match=rf"rank 0 .*0\.2 s .*{named}"):
