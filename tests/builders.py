@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from types import SimpleNamespace
 
 import torch
 
+from cascade_rl.algorithms.logprobs import TokenScores
 from cascade_rl.recipe import DistillStage, RlStage
 from cascade_rl.rewarding.scorer import alone
 from cascade_rl.stages.context import Context, StopFlag
@@ -48,6 +50,12 @@ def sequences_of(groups, config) -> list:
     """What an RL stage of one rank learns from ``groups``, all in one list."""
     found = Grpo(config).sequences(dict(enumerate(groups)), alone)
     return [sequence for own in found.values() for sequence in own]
+
+
+def scores_of(logprobs) -> TokenScores:
+    """Scores of tokens with these log-probs, at any temperature, and an entropy of 0."""
+    empty = TokenScores.empty(len(logprobs), logprobs.device)
+    return dataclasses.replace(empty, logprobs=logprobs, raw_logprobs=logprobs, entropy=torch.zeros_like(logprobs))
 
 
 def make_context(folder, out=None) -> Context:

@@ -32,6 +32,7 @@ def identities(name: str, store: Path) -> dict[str, str]:
         mock.patch("cascade_rl.data.exclusion.fingerprint", source_of),
         mock.patch("cascade_rl.inputs.load_reward", lambda config, search: config),
         mock.patch("cascade_rl.inputs.reward_fingerprint", lambda config: config.use),
+        mock.patch("cascade_rl.inputs.function_fingerprint", lambda use, keys, search: use),
         mock.patch("cascade_rl.orchestrator.plan.builder_fingerprint", lambda model: model),
         mock.patch("cascade_rl.orchestrator.plan.plan_benchmarks", return_value=[]),
     ):

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.nn.functional import log_softmax
 
-from cascade_rl.algorithms.logprobs import TokenScores
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.rewarding.scorer import alone
 from cascade_rl.stages.collect import Collected
@@ -19,7 +18,7 @@ from cascade_rl.training.packing import pack, pack_row, training_sequence
 from cascade_rl.training.reference import FrozenModel
 from cascade_rl.training.update import Update
 from cascade_rl.types import CascadeError
-from tests.builders import NothingToSave, group, run_of
+from tests.builders import NothingToSave, group, run_of, scores_of
 from tests.builders import distill_config as config
 from tests.training.test_update import make_policy
 
@@ -36,12 +35,7 @@ LOSS = DistillLoss(0.5, 2.0)
 
 def means(row, logprobs):
     """As an update over this row alone has them."""
-    return by_domain(
-        {
-            name: float(values.mean())
-            for name, values in LOSS.measures(row, TokenScores(logprobs, logprobs, logprobs)).items()
-        }
-    )
+    return by_domain({name: float(values.mean()) for name, values in LOSS.measures(row, scores_of(logprobs)).items()})
 
 
 def test_terms_and_metrics_by_hand():

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 
-from cascade_rl.algorithms.logprobs import TokenScores
 from cascade_rl.algorithms.objective import Objective
 from cascade_rl.recipe import RlStage
 from cascade_rl.stages.rl import RlLoss
 from cascade_rl.training.packing import pack, pack_row, training_sequence
 from cascade_rl.training.update import Update
+from tests.builders import scores_of
 from tests.training.test_update import checkpoint, make_policy, sequences  # noqa: F401
 
 
@@ -31,10 +31,6 @@ def stage(**keys):
 
 def row():
     return pack_row([training_sequence([1, 2], [3, 4], [-1.0, -1.0], 2.0), training_sequence([1], [5], [-1.0], -1.0)])
-
-
-def scores(logprobs):
-    return TokenScores(logprobs, torch.zeros_like(logprobs), logprobs)
 
 
 def test_without_sections_it_is_the_published_loss():
@@ -78,8 +74,8 @@ def test_masked_rollouts_lose_their_advantage():
     loss = RlLoss.of(stage(mismatch={"mask": "geometric", "low": 0.9, "high": 1.1}))
     logprobs = torch.tensor([-0.5, -1.5, -2.0])  # gaps 0.5 and -0.5, mean ratio 1; gap -1, ratio 0.37
     assert loss.screen is not None
-    assert loss.screen(row(), scores(logprobs))["advantages"].tolist() == [2.0, 2.0, 0.0]
-    assert loss.measures(row(), scores(logprobs))["mismatch/masked"].tolist() == [0.0, 0.0, 1.0]
+    assert loss.screen(row(), scores_of(logprobs))["advantages"].tolist() == [2.0, 2.0, 0.0]
+    assert loss.measures(row(), scores_of(logprobs))["mismatch/masked"].tolist() == [0.0, 0.0, 1.0]
 
 
 def test_a_row_without_reference_is_refused_where_one_is_needed():
@@ -107,9 +103,9 @@ def test_what_a_custom_loss_says_of_itself_is_followed():
     assert plain.screen is not None
     assert (plain.zero_without_advantage, bonus.zero_without_advantage) == (True, False)
     assert not plain.needs_reference
-    found = plain.screen(row(), scores(torch.tensor([-0.5, -1.5, -2.0])))
+    found = plain.screen(row(), scores_of(torch.tensor([-0.5, -1.5, -2.0])))
     assert found["from_rollouts"].tolist() == pytest.approx([0.0, 0.0, -1.0])
-    measured = plain.measures(dataclasses.replace(row(), **found), scores(torch.tensor([-0.5, -1.5, -2.0])))
+    measured = plain.measures(dataclasses.replace(row(), **found), scores_of(torch.tensor([-0.5, -1.5, -2.0])))
     assert set(measured) == {"mismatch/k3", "loss/clipped"}
     assert measured["loss/clipped"].tolist() == [0.0, 0.0, 1.0]
 

@@ -4,10 +4,9 @@ from types import SimpleNamespace
 
 import torch
 
-from cascade_rl.algorithms.logprobs import TokenScores
 from cascade_rl.training.state import manifest_of
 from cascade_rl.types import Rollout, Stop
-from tests.builders import run_of
+from tests.builders import run_of, scores_of
 
 
 class OneWeight:
@@ -20,8 +19,7 @@ class OneWeight:
         yield "w", self.weight
 
     def score(self, row):
-        logprobs = -self.weight.expand(len(row.targets))
-        return TokenScores(logprobs, logprobs, logprobs)
+        return scores_of(-self.weight.expand(len(row.targets)))
 
     state_bytes = 4
 
