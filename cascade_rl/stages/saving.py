@@ -43,7 +43,7 @@ class Source(Protocol):
         ...
 
 
-def no_more(folder: Path) -> states.Manifest:
+def no_files(folder: Path) -> states.Manifest:
     """A part without files."""
     return {}
 
@@ -90,7 +90,7 @@ class Saver:
         self,
         step: int,
         source: Source,
-        extra: states.Part = no_more,
+        extra: states.Part = no_files,
         published: Callable[[int], None] = lambda step: None,
     ) -> None:
         """Save ``source`` as it is after ``step`` steps, and what ``extra`` writes on this rank; returns once it is

@@ -146,7 +146,7 @@ def test_a_state_that_is_being_written_is_not_begun_again(context):
     assert (context.job.place.state / "step-000002/part.txt").read_text() == "two"
 
 
-def test_a_disk_that_fills_up_in_the_background_is_told_at_the_next_step(context):
+def test_a_disk_that_fills_up_in_the_background_is_reported(context):
     source, dropped = Held(), []
     source.let.set()
     source.error = OSError(errno.ENOSPC, "No space left on device")

@@ -72,7 +72,7 @@ def same(one, other):
     )
 
 
-def test_a_copy_takes_twelve_bytes_per_parameter_and_is_made_in_one_place(folder):
+def test_a_copy_takes_twelve_bytes_per_parameter_in_one_place(folder):
     policy, memory = policy_of(folder, ALONE, strategy="ddp"), HostMemory()
     train(policy, 1)
     assert policy.state_bytes == 12 * policy.trained_weights
