@@ -1,4 +1,5 @@
-"""What this process may use, and that it must not outlive the one that started it. Standard library only."""
+"""What this process may use, how long it has to end, and that it must not outlive the one that started it. Standard
+library only."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+
+from cascade_rl.types import CascadeError
 
 
 def cores() -> int:
@@ -25,6 +28,22 @@ def allow_long_integers() -> None:
     whoever makes an integer of it.
     """
     sys.set_int_max_str_digits(0)
+
+
+GRACE_VARIABLE = "CASCADE_RL_GRACE_S"
+
+
+def grace_s() -> float:
+    """How long a process may take to save and leave after SIGTERM: ``CASCADE_RL_GRACE_S`` seconds, 25 by default, as
+    torchrun kills after 30. Raises CascadeError for what is no positive number."""
+    text = os.environ.get(GRACE_VARIABLE, "25")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds < float("inf"):
+        raise CascadeError(f"{GRACE_VARIABLE} is {text!r}: it must be a number of seconds above 0")
+    return seconds
 
 
 @contextlib.contextmanager

@@ -24,7 +24,8 @@ class CascadeError(Exception):
 
 
 class Preempted(Exception):
-    """Raised inside a stage after SIGTERM once its state is saved; the process then exits with ``EXIT_RESUME``."""
+    """Raised inside a stage after SIGTERM once its state is saved, where time allows; the process then exits with
+    ``EXIT_RESUME``."""
 
 
 EXIT_RESUME = 75

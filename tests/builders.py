@@ -67,6 +67,16 @@ def make_context(folder, out=None) -> Context:
     return Context(job, ALONE, StopFlag(), out or io.StringIO())
 
 
+class NothingToSave:
+    """A policy whose states are empty."""
+
+    needs_lockstep = False
+    state_bytes = 0
+
+    def part(self, memory):
+        return lambda folder: {}
+
+
 def run_of(folder=None, **keys):
     """A ``RolloutRun`` of what the tested function needs; ``keys`` replace parts. ``out`` is what was said."""
     out = io.StringIO()
@@ -74,7 +84,7 @@ def run_of(folder=None, **keys):
         "context": None if folder is None else make_context(folder, out),
         "config": rl_config(),
         "engine": SimpleNamespace(version=0, logprob_temperature=1.0),
-        "policy": SimpleNamespace(save=lambda folder: []),
+        "policy": NothingToSave(),
         "sampler": SimpleNamespace(state=dict, restore=lambda state: None),
         "journal": SimpleNamespace(drop_before=lambda step: None),
         "reporter": Reporter(),
@@ -83,7 +93,6 @@ def run_of(folder=None, **keys):
         "position": {"at": 4},
         "max_gap": 1e-3,
         "skipped": 0,
-        "saved": -1,
         "resyncs": 0,
         "out": out,
         "tracker": None,

@@ -23,7 +23,7 @@ BASE = {
 }
 ALLOWED = {
     "types": set(),
-    "processes": set(),
+    "processes": {"types"},
     "importing": {"types"},
     "type_words": set(),
     "arguments": {"type_words"},

@@ -254,8 +254,9 @@ def _carry_out(plan: Plan, wishes: Wishes, supervisor: Supervisor, stop: StopReq
                 check_stop()
                 say(title)
                 _do(job, place, supervisor)
-    except Stopped:
-        say("Stopped as asked; the state is saved. The same command goes on from here.")
+    except Stopped as stopped:
+        unsaved = f"; {stopped}" if str(stopped) else ""
+        say(f"Stopped as asked{unsaved}. The same command goes on from the last saved state.")
         return EXIT_RESUME
     return 0
 

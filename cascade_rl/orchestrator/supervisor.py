@@ -16,12 +16,10 @@ from typing import Any
 
 from cascade_rl.orchestrator.children import Child, Children, child_environment, free_port
 from cascade_rl.orchestrator.session import POLL_S, Session
+from cascade_rl.processes import grace_s
 from cascade_rl.store import Job
 from cascade_rl.store.files import read_json
 from cascade_rl.types import EXIT_RESUME, CascadeError
-
-GRACE_S = 25.0
-"""How long a child may take to save and leave after SIGTERM; torchrun kills after 30."""
 
 
 class StageFailed(CascadeError):
@@ -29,7 +27,7 @@ class StageFailed(CascadeError):
 
 
 class Stopped(Exception):
-    """The run was asked to stop and has saved its state."""
+    """The run was asked to stop. The text says what was not saved, and is empty where all was."""
 
 
 @dataclass
@@ -57,6 +55,7 @@ class Supervisor:
     def __init__(self, session: Session, stop: StopRequest) -> None:
         self._session = session
         self._stop = stop
+        self._grace_s = grace_s()
         self._children = Children(session.folder)
 
     def close(self) -> None:
@@ -80,7 +79,7 @@ class Supervisor:
             first = min(failures, key=lambda report: (report["secondary"], report["time"]))
             raise StageFailed(first["message"])
         if any(report["outcome"] == "stopped" for report in reports.values()):
-            raise Stopped
+            raise Stopped(_unsaved(job, [rank for rank, report in reports.items() if report.get("killed")]))
 
     def follow(self, launcher_alive: Any) -> int:
         """Other ranks: carry out orders until rank 0 says that all is done. Returns the exit code."""
@@ -129,7 +128,7 @@ class Supervisor:
                 if not told:
                     child.terminate()
                     told = True
-                elif time.monotonic() - self._stop.requested_at > GRACE_S:
+                elif time.monotonic() - self._stop.requested_at > self._grace_s:
                     child.kill()
             leads = self._session.place.rank == 0 and not self._session.is_cancelled
             if leads and any(report["outcome"] == "failed" for report in self._session.reports().values()):
@@ -151,7 +150,7 @@ class Supervisor:
         if code == 0:
             return {"outcome": "done", "rank": rank}
         if code == EXIT_RESUME or (self._stop.is_set and code in (-signal.SIGKILL, -signal.SIGTERM)):
-            return {"outcome": "stopped", "rank": rank}
+            return {"outcome": "stopped", "rank": rank, "killed": code != EXIT_RESUME and not ended_here}
         if outcome is not None:
             return {"outcome": "failed", "rank": rank, **outcome}
         where = folder / "logs"
@@ -178,3 +177,14 @@ class Supervisor:
             if any(report["outcome"] != "done" for report in reports.values()):
                 self._session.cancel()
             time.sleep(POLL_S)
+
+
+def _unsaved(job: Job, killed: list[int]) -> str:
+    """What to say of ranks that were killed because they did not leave in time."""
+    if not killed:
+        return ""
+    ranks = f"rank{'s' if len(killed) > 1 else ''} {', '.join(map(str, sorted(killed)))}"
+    found = sorted(job.place.state.glob("step-??????"))
+    resumed = f"step {int(found[-1].name.removeprefix('step-'))}" if found else "its first step"
+    left = f"{ranks} did not save and leave within {grace_s():g} s (CASCADE_RL_GRACE_S)"
+    return f"{left}: {job.name} will go on from {resumed}"

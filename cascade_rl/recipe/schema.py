@@ -56,6 +56,10 @@ class StageConfig(OptimizerConfig):
     """Default: the recipe's seed."""
     save_every: int = Field(10, ge=1, json_schema_extra=NOT_IDENTITY)
     """Steps between resumable states; the newest two are kept."""
+    save_every_s: float = Field(1800.0, gt=0.0, json_schema_extra=NOT_IDENTITY)
+    """A state is also saved after the first step that ends so many seconds after the last one was taken: whichever of
+    ``save_every`` and ``save_every_s`` comes first. One that falls due while another is still being written follows
+    after it."""
     rope_scaling: RopeScaling | None = None
     """Written over the parent's, and kept by the stages after this one. Default: the parent's."""
     gradient_checkpointing: bool = Field(False, json_schema_extra=NOT_IDENTITY)

@@ -7,8 +7,10 @@ import os
 import platform
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,12 +23,12 @@ from cascade_rl.rollout.dedicated import Place, open_server_engine, transfer_of
 from cascade_rl.rollout.engine import Engine
 from cascade_rl.rollout.server_process import Served
 from cascade_rl.rollout.vllm_engine import VllmEngine
+from cascade_rl.stages.saving import Saver, warning_unsaved
 from cascade_rl.store import Job
 from cascade_rl.store.files import publishing, read_json, write_json
 from cascade_rl.tracking import Progress, Tracker, make_tracker
 from cascade_rl.training import state as states
 from cascade_rl.training.ranks import Ranks
-from cascade_rl.types import CascadeError, Preempted
 
 
 @dataclass
@@ -34,6 +36,8 @@ class StopFlag:
     """Set by SIGTERM; the stage looks at it between pieces of work."""
 
     is_set: bool = False
+    set_at: float | None = None
+    """``time.monotonic()`` of the first signal."""
 
     def install(self) -> None:
         signal.signal(signal.SIGTERM, self._handle)
@@ -41,7 +45,13 @@ class StopFlag:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _handle(self, *_: object) -> None:
+        if not self.is_set:
+            self.set_at = time.monotonic()
         self.is_set = True
+
+    def seconds_since(self) -> float:
+        """Seconds since the stop was asked for; 0 where it was not."""
+        return 0.0 if self.set_at is None else time.monotonic() - self.set_at
 
 
 @dataclass
@@ -159,21 +169,17 @@ class Context:
         return Progress(self.job.name, self.job.stage["kind"], total_steps, self.out)
 
     def newest_state(self) -> tuple[int, Path] | None:
-        """The state to resume from; the main rank looks, so that all agree."""
-        found: tuple[int, Path] | None = None
-        problem: str | None = None
-        if self.ranks.is_main:
-            try:
-                found = states.newest_valid(self.job.place.state, read_json, self.say)
-            except CascadeError as error:
-                problem = str(error)
-        found, problem = self.ranks.gather((found, problem))[0]
-        if problem:
-            raise CascadeError(problem)
-        return found
+        """The state to resume from (``training.state.newest_valid``). A collective call."""
+        return states.newest_valid(self.job.place.state, read_json, self.say, self.ranks)
+
+    @cached_property
+    def saver(self) -> Saver:
+        """What saves the states of the stage in the background."""
+        return Saver(self.job.place.state, self.ranks, self.say, self.stop.seconds_since)
 
     def save_state(self, step: int, write: Callable[[Path], object]) -> bool:
-        """Publish ``state/step-...`` as filled by ``write`` (main rank only; returns True there on success).
+        """Publish ``state/step-...`` as filled by ``write``, before this returns (main rank only; returns True there on
+        success).
 
         A full disk pauses saving with a warning: the last good state stays, training goes on.
         """
@@ -191,13 +197,11 @@ class Context:
         return True
 
     def warn_unsaved(self, step: int, error: OSError) -> None:
-        self.say(
-            f"WARNING: the state of step {step} could not be saved ({error}); the one before it stays. "
-            "Free some disk space: until then a crash loses the steps since."
-        )
+        """Say that ``error`` kept a state from being saved."""
+        self.say(warning_unsaved(step, str(error)))
 
     def stop_if_asked(self, save: Callable[[], object]) -> None:
-        """Raise Preempted on all ranks, after ``save``, once any was asked to stop. A collective call."""
+        """Raise Preempted on all ranks, after ``save`` where the grace period allows, once any was asked to stop. A
+        collective call."""
         if self.ranks.any(self.stop.is_set):
-            save()
-            raise Preempted
+            self.saver.leave(save)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from cascade_rl.recipe import RewardConfig
@@ -16,14 +17,13 @@ from cascade_rl.stages.onpolicy.states import save
 from cascade_rl.training.packing import TrainingSequence
 from cascade_rl.training.policy import NonFinite
 from cascade_rl.training.update import UpdateStats
-from cascade_rl.types import CascadeError, Group, Preempted, Rollout
+from cascade_rl.types import CascadeError, Group, Rollout
 
 
 def abandon_if_stopped(run: RolloutRun, collected: Collected, step: int) -> None:
     """Give up, on all ranks, a step whose rollouts were cut short on any; its prompts are drawn again later."""
     if run.context.ranks.any(collected.aborted):
-        save(run, step, run.position)
-        raise Preempted
+        run.context.saver.leave(partial(save, run, step, run.position))
 
 
 def refuse_errors(
@@ -60,6 +60,7 @@ def stop_with_rollouts(run: RolloutRun, groups: Sequence[Group], step: int, trou
     call."""
     archive(run.context, groups, step)
     save(run, step, run.position)
+    run.context.saver.settle()
     return CascadeError(f"step {step + 1}: {trouble}\nIts rollouts are in {run.context.job.place.rollouts}")
 
 

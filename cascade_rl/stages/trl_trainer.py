@@ -287,7 +287,8 @@ class Bridge(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         done = state.global_step
-        control.should_save = done % self._config.save_every == 0 or done == self._steps
+        due = self._context.saver.due(done, self._config.save_every, self._config.save_every_s)
+        control.should_save = due or done == self._steps
         if self._context.ranks.any(self._context.stop.is_set) and done < self._steps:
             control.should_save = control.should_training_stop = self.preempted = True
         return control

@@ -58,7 +58,13 @@ def perform(job: Job, out: TextIO) -> None:
         _measure(context)
     else:
         context.job = _with_positions(context)
-        _stage_module(job).run(context)
+        try:
+            _stage_module(job).run(context)
+        except Preempted:
+            raise
+        except Exception:
+            context.saver.wait()  # the state that is being written is worth keeping, whatever the error
+            raise
     # Not after an error: taking a broken group apart may abort this process before the error is written down.
     processes.leave()
 

@@ -19,6 +19,7 @@ from cascade_rl.recipe import LoraConfig, OptimizerConfig, ShardingConfig
 from cascade_rl.training import portable
 from cascade_rl.training.attention import SEGMENT_ATTENTION
 from cascade_rl.training.balance import TokenCost, balanced_rows
+from cascade_rl.training.host_memory import HostMemory, bytes_of
 from cascade_rl.training.lora import adapter_weights, for_checkpoint, for_engine, lost_in_rounding, wrap_model
 from cascade_rl.training.model import PackedModel, load_model, scores_of
 from cascade_rl.training.packing import MicroBatch, TrainingSequence, pack_row
@@ -26,6 +27,7 @@ from cascade_rl.training.ranks import Ranks
 from cascade_rl.training.schedule import learning_rate_factor
 from cascade_rl.training.sharding.choice import make_sharding
 from cascade_rl.training.sharing import shared_row
+from cascade_rl.training.state import Part
 from cascade_rl.training.ulysses import Together, share_heads
 from cascade_rl.types import CascadeError
 
@@ -209,18 +211,30 @@ class Policy:
         assert self.lora is not None
         return lost_in_rounding(self.sharding.weights(1024, None), self.lora.scale, dtype)
 
+    def part(self, memory: HostMemory | None = None) -> Part:
+        """A function that writes this rank's part of a resumable state into a folder: as it is now, from a copy in
+        ``memory``, whatever is trained meanwhile; or, without ``memory``, as it is when that function is called. Every
+        rank calls it."""
+        entries = self._entries()
+        if memory is not None:
+            entries = memory.copy(entries)
+        name = STATE.format(rank=self.ranks.rank, world=self.ranks.world_size)
+        return lambda folder: {name: portable.write(folder / name, entries)} if entries else {}
+
+    @property
+    def state_bytes(self) -> int:
+        """What a copy of this rank's part takes: 12 bytes per trained parameter of its share."""
+        return bytes_of(self._entries())
+
+    def _entries(self) -> dict[str, portable.Entry]:
+        return portable.entries_of(self.sharding.pieces(), self.optimizer)
+
     def save(self, folder: Path) -> list[Path]:
         """Write this rank's part of a resumable state into ``folder``; returns its files. Every rank calls it.
 
         Raises OSError when the disk takes no more.
         """
-        pieces = list(self.sharding.pieces())
-        written = []
-        if pieces:
-            path = folder / STATE.format(rank=self.ranks.rank, world=self.ranks.world_size)
-            portable.write(path, pieces, self.optimizer)
-            written.append(path)
-        return written
+        return [folder / name for name in self.part()(folder)]
 
     def load(self, folder: Path) -> None:
         """Go on from the state in ``folder``, written by any number of ranks under any strategy. The learning rate is

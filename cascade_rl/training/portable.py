@@ -6,7 +6,7 @@ all files what overlaps with its own. Going on is bit for bit the same where the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,29 @@ from torch import Tensor
 
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.training.sharding.base import MOMENTS, Piece
+from cascade_rl.training.state import Record, hashed_file
 from cascade_rl.types import CascadeError
 
 Entry = dict[str, Any]
 """A piece on disk: start, shape, step (None before the first), and tensors [n]."""
 
 
-def write(path: Path, pieces: Iterable[Piece], optimizer: torch.optim.Optimizer) -> None:
-    """All of ``pieces`` with their moments. Raises OSError when the disk takes no more."""
-    torch.save({piece.name: _entry(piece, optimizer) for piece in pieces}, path)
+def entries_of(pieces: Iterable[Piece], optimizer: torch.optim.Optimizer) -> dict[str, Entry]:
+    """``pieces`` with their moments, by name, as views into what is trained."""
+    return {
+        piece.name: {"start": piece.start, "shape": piece.shape, "weight": piece.weight, **moments_of(piece, optimizer)}
+        for piece in pieces
+    }
 
 
-def _entry(piece: Piece, optimizer: torch.optim.Optimizer) -> Entry:
-    return {"start": piece.start, "shape": piece.shape, "weight": piece.weight, **moments_of(piece, optimizer)}
+def write(path: Path, entries: Mapping[str, Entry]) -> Record:
+    """Write ``entries`` to ``path``, on the disk when this returns; returns the file's size and hash.
+
+    Raises OSError when the disk takes no more.
+    """
+    with hashed_file(path) as file:
+        torch.save(dict(entries), file)
+    return file.record
 
 
 def moments_of(piece: Piece, optimizer: torch.optim.Optimizer) -> Entry:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -19,8 +18,8 @@ from cascade_rl.training.packing import pack, pack_row, training_sequence
 from cascade_rl.training.reference import FrozenModel
 from cascade_rl.training.update import Update
 from cascade_rl.types import CascadeError
+from tests.builders import NothingToSave, group, run_of, scores_of
 from tests.builders import distill_config as config
-from tests.builders import group, run_of, scores_of
 from tests.training.test_update import make_policy
 
 CPU = torch.device("cpu")
@@ -147,8 +146,7 @@ def test_a_teacher_that_fails_stops_the_stage_with_state_and_rollouts_kept(tmp_p
         def fill(self, sequences):
             raise CascadeError("the teacher is down")
 
-    policy = SimpleNamespace(needs_lockstep=False, save=lambda folder: [])
-    run = run_of(tmp_path, config=config(), policy=policy)
+    run = run_of(tmp_path, config=config(), policy=NothingToSave())
     with pytest.raises(CascadeError, match=r"(?s)step 5: the teacher is down.*/rollouts"):
         Learner(run, method(Down())).learn(Collected([group([0.0])], [0]), 4)
     assert (tmp_path / "rollouts/step-000005.parquet").is_file()

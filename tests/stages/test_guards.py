@@ -37,8 +37,10 @@ class Told:
     def discard(self):
         self.discarded += 1
 
-    def save(self, folder):
-        return []
+    state_bytes = 0
+
+    def part(self, memory=None):
+        return lambda folder: {}
 
 
 @pytest.fixture

@@ -7,9 +7,12 @@ import errno
 import itertools
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +23,9 @@ from cascade_rl.algorithms.losses import policy_gradient
 from cascade_rl.recipe import LoraConfig, ShardingConfig
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.recipe.parts import OptimizerConfig
+from cascade_rl.stages.saving import Saver
+from cascade_rl.store.files import read_json
+from cascade_rl.training import state as states
 from cascade_rl.training.balance import balanced_rows
 from cascade_rl.training.lora import adapter_weights, for_checkpoint
 from cascade_rl.training.packing import pack, training_sequence
@@ -27,6 +33,7 @@ from cascade_rl.training.policy import NonFinite, Policy
 from cascade_rl.training.ranks import Ranks, join, leave
 from cascade_rl.training.reference import FrozenModel, WithoutAdapters
 from cascade_rl.training.startup import check_running
+from cascade_rl.training.state import newest_valid, record_of
 from cascade_rl.training.update import Update
 from cascade_rl.types import CascadeError
 
@@ -166,7 +173,15 @@ def save(folder: Path, ranks: Ranks, how: dict) -> dict:
     policy.save(state)
     policy.save_optimizer(state / "optimizer" if ranks.is_main else None)
     ranks.barrier()
+    saver, let = Saver(folder / f"background-{state.name}", ranks, print, lambda: 0.0), threading.Event()
+    saver.take(2, SlowSource(policy, let))
     whole = train(policy, 2, 2)
+    early = list((folder / f"background-{state.name}").glob("step-*"))
+    let.set()
+    saver.settle()
+    found = newest_valid(folder / f"background-{state.name}", read_json, print, ranks)
+    assert found is not None
+    background = not early and all(ranks.gather(same_states(state, found[1])))
     policy.load(state)  # back again, in a policy that has gathered and trained
     rewound = train(policy, 2, 2)
     again = policy_of(folder, ranks, **how)
@@ -180,7 +195,39 @@ def save(folder: Path, ranks: Ranks, how: dict) -> dict:
     size = sum(float(entry["exp_avg"].double().norm()) for entry in moments.values())
     return {
         "whole": whole, "resumed": resumed, "rewound": rewound, "bitwise": same, "state": str(state), "moments": size,
+        "background": background,
     }  # fmt: skip
+
+
+class SlowSource:
+    """A policy whose files are written once they are ``let``."""
+
+    def __init__(self, policy: Policy, let: threading.Event) -> None:
+        self._policy, self._let, self.state_bytes = policy, let, policy.state_bytes
+
+    def part(self, memory: Any) -> Any:
+        write = self._policy.part(memory)
+
+        def later(folder: Path) -> Any:
+            assert self._let.wait(60)
+            return write(folder)
+
+        return later
+
+
+def same_states(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same numbers of the same parameters, bit for bit."""
+    entries: list[dict] = [{}, {}]
+    for found, folder in zip(entries, (one, other), strict=True):
+        for path in sorted(folder.glob("policy-*.pt")):
+            for name, entry in torch.load(path).items():
+                for key, value in entry.items():
+                    found[path.name, name, key] = value
+    ours, theirs = entries
+    return ours.keys() == theirs.keys() and all(
+        torch.equal(value, theirs[key]) if isinstance(value, torch.Tensor) else value == theirs[key]
+        for key, value in ours.items()
+    )
 
 
 def load(folder: Path, ranks: Ranks, how: dict, state: str) -> dict:
@@ -304,12 +351,9 @@ def shares_together(folder: Path, ranks: Ranks, count: int) -> dict:
 def full_disk(folder: Path, ranks: Ranks) -> dict:
     """A state that one rank cannot write its part of, and one that all can."""
     from cascade_rl.stages.saving import save_together
-    from cascade_rl.training import state as states
 
     place = folder / "state"
-    context: Any = SimpleNamespace(
-        ranks=ranks, job=SimpleNamespace(place=SimpleNamespace(state=place)), warn_unsaved=lambda step, error: None
-    )
+    context: Any = SimpleNamespace(saver=Saver(place, ranks, lambda text: None, lambda: 0.0))
 
     def write(folder: Path, full: bool) -> list[Path]:
         if full and ranks.rank == 1:
@@ -322,7 +366,59 @@ def full_disk(folder: Path, ranks: Ranks) -> dict:
     good = ranks.gather(save_together(context, 2, lambda there: write(there, False)))
     manifest = json.loads((place / "step-000002" / states.MANIFEST).read_text())
     whole = manifest == states.manifest_of(place / "step-000002")
-    return {"full": full, "left": left, "good": good, "manifest": sorted(manifest), "whole": whole}
+    assert newest_valid(place, read_json, print, ranks) == (2, place / "step-000002")
+    if ranks.is_main:
+        (place / "step-000002" / "rank-1.txt").write_text("port")  # as long, and for rank 1 to read
+    ranks.barrier()
+    try:
+        newest_valid(place, read_json, print, ranks)
+        damaged = "taken"
+    except CascadeError:
+        damaged = "refused"
+    return {
+        "full": full, "left": left, "good": good, "manifest": sorted(manifest), "whole": whole,
+        "damaged": ranks.gather(damaged),
+    }  # fmt: skip
+
+
+def slow_rank(folder: Path, ranks: Ranks) -> dict:
+    """States of which rank 1 writes its part last, does not write it in time, and cannot even leave a note."""
+    from cascade_rl.stages import state_writer
+
+    place, said, let = folder / "slow", [], threading.Event()
+    saver = Saver(place, ranks, said.append, lambda: 0.0)
+
+    def part(there: Path) -> dict:
+        assert ranks.is_main or let.wait(60)
+        (there / f"rank-{ranks.rank}.txt").write_text("part")
+        return {f"rank-{ranks.rank}.txt": record_of(there / f"rank-{ranks.rank}.txt")}
+
+    def broken(there: Path) -> dict:
+        if ranks.is_main:
+            return part(there)
+        while not (there / "rank-0.txt").exists():
+            time.sleep(0.01)
+        shutil.rmtree(there)  # nothing can be written there any more, no note either
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    source: Any = SimpleNamespace(state_bytes=0, part=lambda memory: part)
+    saver.take(1, source)
+    early = ranks.gather(saver.due(1, 1, 1e9))
+    let.set()
+    saver.settle()
+    found: dict = {"early": early, "manifest": sorted(read_json(place / "step-000001" / states.MANIFEST))}
+    let.clear()
+    state_writer.PATIENCE_S = 0.0
+    saver.take(2, source)
+    saver.settle()
+    saver.take(3, source)  # while rank 1 still writes its part of the one before
+    let.set()
+    saver.wait()
+    state_writer.PATIENCE_S = 1800.0
+    ranks.barrier()
+    saver.take(4, SimpleNamespace(state_bytes=0, part=lambda memory: broken))  # type: ignore[arg-type]
+    saver.settle()
+    return found | {"said": said, "left": sorted(path.name for path in place.iterdir())}
 
 
 def learn(folder: Path, ranks: Ranks, prompts: int, updates: int) -> dict:

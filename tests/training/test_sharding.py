@@ -224,6 +224,7 @@ def test_states_resume_bit_for_bit_and_under_any_other_strategy(folder, strategy
     """Saved on two ranks, loaded on two alike; then on two of another kind, and by one alone. Replicas must all be
     filled: one that keeps its start goes on by itself without a word."""
     saved = launch("save", folder, 2, how={"strategy": strategy})
+    assert saved["background"], "what is trained meanwhile must not be in a state that is still being written"
     assert saved["bitwise"]
     assert saved["resumed"] == saved["rewound"] == saved["whole"]
     other = SHARDED[SHARDED.index(strategy) - 1] if strategy in SHARDED else "ddp"

@@ -38,6 +38,7 @@ def carry_out(run: RolloutRun, method: Method) -> None:
 def publish(run: RolloutRun) -> None:
     """Publish the stage's result. The checkpoint comes last, since it says that the work is done. A collective call."""
     context, ranks, folder = run.context, run.context.ranks, run.context.job.place
+    context.saver.settle()
     if run.policy.lora is not None:
         publish_adapter(context, run.policy)
     if context.job.keep_optimizer:

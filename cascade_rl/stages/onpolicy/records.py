@@ -26,7 +26,7 @@ def record(
     """Write the step down. ``lanes``: those of the method, beside ``LANES``. A collective call."""
     context = run.context
     archive(context, groups, step)
-    metrics = metrics | engine_metrics(run.engine)
+    metrics = metrics | context.saver.metrics() | engine_metrics(run.engine)
     metrics |= {metric: run.trace.seconds(lane) for lane, metric in {**LANES, **lanes}.items()}
     metrics["time/step_s"] = run.trace.now
     metrics["time/tokens_per_s"] = metrics["tokens/rollout"] / metrics["time/step_s"]

@@ -45,8 +45,6 @@ class RolloutRun:
     """Of the step in progress."""
     position: dict[str, Any] = field(default_factory=dict)
     """Of the sampler, before the step in progress drew its prompts."""
-    saved: int = -1
-    """Steps done in the state that this attempt wrote last, or goes on from. A later one on the disk is damaged."""
     skipped: int = 0
     """Steps in a row whose update was skipped."""
     resyncs: int = 0

@@ -76,7 +76,7 @@ class Sharding(Protocol):
         ...
 
     def pieces(self) -> Iterable[Piece]:
-        """What this rank keeps, each element on exactly one rank (the main rank where all have it)."""
+        """What this rank puts into a state, each element on exactly one rank."""
         ...
 
     def targets(self) -> Iterable[Piece]:

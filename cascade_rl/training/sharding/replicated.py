@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -70,8 +71,16 @@ class Replicated:
             yield name, parameter.detach()
 
     def pieces(self) -> Iterator[Piece]:
-        if self._ranks.is_main:
-            yield from self.targets()
+        """Every rank has everything; in a state each has an equal run of all parameters one after another."""
+        total = sum(master.numel() for master in self._masters)
+        first, last = (total * rank // self._ranks.world_size for rank in (self._ranks.rank, self._ranks.rank + 1))
+        begin = 0
+        for whole in self.targets():
+            size = whole.weight.numel()
+            start, end = max(0, first - begin), min(size, last - begin)
+            if start < end:
+                yield replace(whole, start=start, weight=whole.weight[start:end], offset=start)
+            begin += size
 
     def targets(self) -> Iterator[Piece]:
         for name, master in zip(self._names, self._masters, strict=True):

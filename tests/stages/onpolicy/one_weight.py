@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
+from cascade_rl.training.state import manifest_of
 from cascade_rl.types import Rollout, Stop
 from tests.builders import run_of, scores_of
 
@@ -20,9 +21,16 @@ class OneWeight:
     def score(self, row):
         return scores_of(-self.weight.expand(len(row.targets)))
 
-    def save(self, folder):
-        torch.save(self.weight, folder / "weight.pt")
-        return [folder / "weight.pt"]
+    state_bytes = 4
+
+    def part(self, memory):
+        weight = self.weight.clone()
+
+        def write(folder):
+            torch.save(weight, folder / "weight.pt")
+            return manifest_of(folder, [folder / "weight.pt"])
+
+        return write
 
     def load(self, folder):
         self.weight = torch.load(folder / "weight.pt")

@@ -3,9 +3,9 @@
 from types import SimpleNamespace
 
 from cascade_rl.stages.onpolicy import publish
-from cascade_rl.stages.onpolicy.states import save
 from tests.e2e import cascade
 from tests.stages.onpolicy.one_weight import Follower, OneWeight, make_run
+from tests.stages.onpolicy.test_states import save
 
 
 def resumed(folder, monkeypatch, step, train=None):

@@ -2,9 +2,16 @@
 
 from types import SimpleNamespace
 
-from cascade_rl.stages.onpolicy.states import begin_again, begin_step, resume, save
+from cascade_rl.stages.onpolicy import states
+from cascade_rl.stages.onpolicy.states import begin_again, begin_step, resume
 from tests.builders import run_of
 from tests.stages.onpolicy.one_weight import Follower, OneWeight, make_run
+
+
+def save(run, step):
+    """A state that is there when this returns."""
+    states.save(run, step)
+    run.context.saver.settle()
 
 
 def test_a_damaged_state_is_passed_over_and_written_anew_when_its_step_comes(tmp_path):

@@ -23,7 +23,7 @@ PLACES = {
     "pack": ("cascade_rl.training.policy", "Policy", "rows", "before"),
     "forward": ("cascade_rl.training.policy", "Policy", "backward", "before"),
     "step": ("cascade_rl.training.policy", "Policy", "step", "after"),
-    "save": ("cascade_rl.stages.onpolicy.states", None, "save_together", "within"),
+    "save": ("cascade_rl.stages.saving", None, "start_writing", "within"),  # in the background
     "record": ("cascade_rl.stages.onpolicy.records", None, "archive", "after"),
     "engine": ("vllm.v1.engine.llm_engine", "LLMEngine", "step", "after 4 calls"),
 }
@@ -43,11 +43,14 @@ def pending():
     return None, None
 
 
-def strike(place):
-    """Do what the pending fault says, if it is for this place and step. Returns True where that is over."""
+def strike(place, step=None):
+    """Do what the pending fault says, if it is for this place and step (default: the one in progress). Returns True
+    where that is over."""
     fault, mark = pending()
-    if not fault or fault["place"] != place or fault["step"] != now["step"]:
+    if not fault or fault["place"] != place or fault["step"] != (now["step"] if step is None else step):
         return False
+    while step is not None and fault["action"] == "kill" and now["step"] == step:
+        time.sleep(0.005)  # until the next step is under way
     with open(mark, "x") as file:
         os.fsync(file.fileno())
     print(f"===== fault: {fault}", file=sys.stderr, flush=True)
@@ -104,16 +107,17 @@ def half_way(place, args, kwargs):
 
 
 def within(place, args):
-    """A state that strikes once its files are half written."""
-    context, step, write = args
+    """A state that strikes once its files are half written; a kill, while training has gone on to the next step."""
+    states, step, part, ranks = args
+    begun = now["step"]
 
     def torn(folder):
         (folder / "half").write_bytes(b"x" * 1000)
-        strike(place)
+        strike(place, begun)
         (folder / "half").unlink()
-        return write(folder)
+        return part(folder)
 
-    return (context, step, torn)
+    return (states, step, torn, ranks)
 
 
 def patch(module):
