@@ -90,6 +90,11 @@ class MicroBatch:
         return MicroBatch(**moved)
 
     @property
+    def is_cut(self) -> bool:
+        """Whether these are a part of the row's tokens (``ulysses.cut``)."""
+        return int(self.cu_seq_lens[-1]) != self.input_ids.shape[1]
+
+    @property
     def lengths(self) -> Tensor:
         """[sequences] trained tokens of each sequence, in row order."""
         if self.trained is not None:
