@@ -1,8 +1,8 @@
 """Which rank trains on which sequences, in which rows: equal work, equally many rows, whoever generated what.
 
 ``plan`` is pure: lengths in, rows of every rank out. ``balanced_rows`` carries it out: each rank hands in what it
-generated or read and gets its share. Sequences are put into one order by their content first, so the plan does not depend on
-who generated what, nor does the update beyond float rounding.
+generated or read and gets its share. Sequences are put into one order by their content first, so the plan does not
+depend on who handed in what, nor does the update beyond float rounding.
 """
 
 from __future__ import annotations
@@ -173,9 +173,7 @@ def balanced_rows(
                 outgoing[other].append((index, [_compact(s) for s in units[number]]))
     received = {index: [_whole(s) for s in those] for part in _exchange(ranks, outgoing) for index, those in part}
     make = make or (shared_row if share_prompts else pack_row)
-    rows = [
-        make([s for index in row for s in received[index]] or [NOTHING]) for row in planned[ranks.rank // together]
-    ]
+    rows = [make([s for index in row for s in received[index]] or [NOTHING]) for row in planned[ranks.rank // together]]
     return rows if together == 1 else [cut(row, ranks.rank % together, together) for row in rows]
 
 

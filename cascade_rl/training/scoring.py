@@ -16,8 +16,9 @@ from torch import Tensor
 
 from cascade_rl.recipe import LoraConfig, OptimizerConfig, ShardingConfig
 from cascade_rl.training.attention import choose_attention
+from cascade_rl.training.balance import TokenCost, balanced_rows
 from cascade_rl.training.forward import hidden_states
-from cascade_rl.training.packing import MicroBatch, TrainingSequence
+from cascade_rl.training.packing import MicroBatch, TrainingSequence, pack_row
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.training.reward_model import load_reward_model
 from cascade_rl.training.root import Outputs, Root
@@ -157,3 +158,26 @@ class TrainedRewardModel(TrainedModel):
         assert loss is not None
         self.sharding.backward(loss)
         return scores
+
+
+class WholeRewardModel:
+    """A classifier that every rank holds whole, on packed rows, without gradient."""
+
+    reports = True
+
+    def __init__(self, model: Any, ranks: Ranks, *, half: bool) -> None:
+        """``model``: from ``load_reward_model``; from now on its attention is that of packed rows."""
+        model.set_attn_implementation(choose_attention(ranks.device))
+        self.model, self._ranks = model, ranks
+        self._root, self._cost = ScoredModel(model, half=half), TokenCost.of(model)
+
+    def rows(self, sequences: Sequence[TrainingSequence], budget: int) -> list[MicroBatch]:
+        """See ``TrainedModel.rows``; the sequences are pairs."""
+        return balanced_rows(
+            self._ranks, sequences, self._cost, budget, unit=2, make=lambda those: scored_row(pack_row(those))
+        )
+
+    @torch.no_grad()
+    def score(self, batch: MicroBatch) -> Tensor:
+        """Scores [S] of the sequences of one row."""
+        return self._root(batch.to(self._ranks.device))[1]

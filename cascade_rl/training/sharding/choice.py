@@ -9,9 +9,7 @@ from cascade_rl.training.sharding.base import Sharding
 from cascade_rl.training.sharding.replicated import Replicated
 
 
-def make_sharding(
-    root: Root, config: OptimizerConfig, ranks: Ranks, how: ShardingConfig, *, half: bool
-) -> Sharding:
+def make_sharding(root: Root, config: OptimizerConfig, ranks: Ranks, how: ShardingConfig, *, half: bool) -> Sharding:
     """``root`` spread over ``ranks``. What a strategy needs is imported only where it is used. A collective call."""
     if how.strategy != "ddp":
         ensure_group(ranks)
