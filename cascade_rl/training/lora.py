@@ -40,12 +40,20 @@ def wrap_model(model: Any, config: LoraConfig, seed: int) -> None:
 
     _check_targets(model, config.target_modules)
     head = getattr(model, SCORE, None)
+    # Not as one of peft's modules_to_save: these are copies, under names that no checkpoint has.
     settings = config.peft_settings if head is None else {**config.peft_settings, "exclude_modules": [SCORE]}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         inject_adapter_in_model(PeftConfig(**settings), model, ADAPTER)
     if head is not None:
         head.requires_grad_(True)
+
+
+def peft_task(model: Any) -> dict[str, Any]:
+    """What an ``adapter_config.json`` says of the kind of ``model``, as keys of peft's ``LoraConfig``."""
+    if getattr(model, SCORE, None) is None:
+        return {"task_type": "CAUSAL_LM"}
+    return {"task_type": "SEQ_CLS", "modules_to_save": [SCORE]}
 
 
 def _check_targets(model: Any, wanted: str | list[str]) -> None:
