@@ -14,6 +14,7 @@ from benchmarks.grpo.turns import Turns
 from benchmarks.pairs.problem import BETAS, GRAD_CLIP, LEARNING_RATE, Memory, Problem, tokens_of
 from cascade_rl.recipe import OptimizerConfig
 from cascade_rl.stages.pair_method import PairMethod
+from cascade_rl.stages.pairs import TokenPair
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.training.scoring import TrainedRewardModel
 
@@ -41,7 +42,8 @@ def main() -> None:
     )
     pairs = problem.pairs()
     context: Any = SimpleNamespace(ranks=ranks, stop=SimpleNamespace(is_set=False))
-    method = PairMethod(context, model, pairs, range(len(pairs)), [], budget=settings["budget"])
+    tokens = [TokenPair(**pair, category="") for pair in pairs]
+    method = PairMethod(context, model, tokens, range(len(pairs)), [], budget=settings["budget"])
     turns, memory = Turns(), Memory()
     for step in range(len(pairs) // problem.batch):
         batch = range(step * problem.batch, (step + 1) * problem.batch)

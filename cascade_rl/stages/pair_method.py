@@ -9,7 +9,7 @@ left out (arXiv 2512.13607, section 5). The mean is over the pairs of all rows o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Protocol
 
 import torch
 
@@ -23,6 +23,12 @@ from cascade_rl.training.packing import MicroBatch
 from cascade_rl.training.scoring import TrainedRewardModel, pair_sequences
 
 
+class Pairs(Protocol):
+    """Pairs by number."""
+
+    def __getitem__(self, number: int, /) -> TokenPair: ...
+
+
 class PairMethod:
     """The pairs of a stage and what is learned from them (an ``OfflineMethod``)."""
 
@@ -30,18 +36,18 @@ class PairMethod:
         self,
         context: Context,
         model: TrainedRewardModel,
-        pairs: Any,
+        pairs: Pairs,
         trained: Sequence[int],
         held_out: Sequence[int],
         *,
         budget: int,
         centering: float = 0.0,
     ) -> None:
-        """``pairs``: rows with ``chosen_ids``, ``rejected_ids`` and ``category``; ``trained`` and ``held_out`` are
-        numbers of its rows. ``budget``: tokens of a packed row."""
+        """``trained`` and ``held_out``: numbers of ``pairs``. ``budget``: tokens of a packed row."""
         self._context, self._model, self._pairs = context, model, pairs
         self._trained, self._held_out = trained, held_out
         self._budget, self._centering = budget, centering
+        self._judged: list[JudgedPair] | None = None
 
     @property
     def count(self) -> int:
@@ -49,27 +55,22 @@ class PairMethod:
 
     def rows(self, examples: Sequence[int]) -> list[MicroBatch]:
         ranks = self._context.ranks
-        mine = [self._trained[example] for example in examples[ranks.rank :: ranks.world_size]]
-        sequences = [
-            side
-            for row in mine
-            for side in pair_sequences(self._pairs[row]["chosen_ids"], self._pairs[row]["rejected_ids"])
-        ]
+        mine = [self._pairs[self._trained[example]] for example in examples[ranks.rank :: ranks.world_size]]
+        sequences = [side for pair in mine for side in pair_sequences(pair.chosen_ids, pair.rejected_ids)]
         return self._model.rows(sequences, self._budget)
 
     def update(self) -> PairUpdate:
+        self._judged = None
         return PairUpdate(self._model, self._centering)
 
     def evaluate(self) -> dict[str, float]:
-        if not self._held_out:
-            return {}
-        judged = judge(self._context, self._model, self.held_out(), self._budget)
-        return held_out_metrics(judged, self._centering)
+        return held_out_metrics(self.judged(), self._centering) if self._held_out else {}
 
-    def held_out(self) -> list[TokenPair]:
-        """The pairs that are not trained on."""
-        columns = ("chosen_ids", "rejected_ids", "category")
-        return [TokenPair(**{key: self._pairs[row][key] for key in columns}) for row in self._held_out]
+    def judged(self) -> list[JudgedPair]:
+        """The held-out pairs with their scores by the weights as they are. A collective call."""
+        if self._judged is None:
+            self._judged = judge(self._context, self._model, [self._pairs[row] for row in self._held_out], self._budget)
+        return self._judged
 
 
 class PairUpdate:

@@ -64,9 +64,9 @@ def judge(context: Context, model: Scorer, pairs: Sequence[TokenPair], budget: i
     return [JudgedPair(pair.category, *everywhere[number]) for number, pair in enumerate(pairs)]
 
 
-def measure_held_out(context: Context, model: Scorer, pairs: Sequence[TokenPair], budget: int) -> None:
-    """Measure what was kept apart, and write it to ``evals``. A collective call."""
-    _publish(context, aggregate_pairs(HELD_OUT, judge(context, model, pairs, budget)))
+def write_held_out(context: Context, judged: Sequence[JudgedPair]) -> None:
+    """Write what was measured on the held-out pairs to ``evals``. A collective call."""
+    _publish(context, aggregate_pairs(HELD_OUT, judged))
 
 
 def measure(context: Context, model: Scorer, tokenizer: Any, benchmark: PairBenchmark, budget: int) -> None:

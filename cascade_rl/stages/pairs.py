@@ -1,15 +1,16 @@
-"""Preference pairs as token ids: which are trained on, and which are held out."""
+"""Preference pairs as token ids."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow
+
 from cascade_rl.data.exclusion import load_stage_rows
-from cascade_rl.data.order import epoch_order
 from cascade_rl.data.preferences import Pair, read_pairs
 from cascade_rl.data.refusals import Refusals
 from cascade_rl.recipe import RewardModelStage
@@ -17,8 +18,11 @@ from cascade_rl.rewarding.judged import judged_ids
 from cascade_rl.stages.context import Context
 from cascade_rl.types import CascadeError
 
-_DRAW = -1
-"""Which of the seed's orders held-out pairs are drawn from; those of the epochs count from 0."""
+_IDS = pyarrow.list_(pyarrow.int64())
+SCHEMA = pyarrow.schema(
+    [("chosen_ids", _IDS), ("rejected_ids", _IDS), ("category", pyarrow.string()), ("key", pyarrow.string())]
+)
+"""Of pairs as ``training_pairs`` gives them."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,27 @@ class TokenPair:
     def key(self) -> str:
         """The same for equal pairs, wherever they come from."""
         return hashlib.sha256(repr((self.chosen_ids, self.rejected_ids)).encode()).hexdigest()[:16]
+
+
+class StoredPairs:
+    """The pairs in a table of ``SCHEMA``, by row number."""
+
+    def __init__(self, table: pyarrow.Table) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def __getitem__(self, row: int) -> TokenPair:
+        chosen, rejected = (
+            self._table[side][row].values.to_numpy().tolist() for side in ("chosen_ids", "rejected_ids")
+        )
+        return TokenPair(chosen, rejected, self._table["category"][row].as_py())
+
+    @property
+    def keys(self) -> list[str]:
+        """Of each row ``TokenPair.key``."""
+        return self._table["key"].to_pylist()
 
 
 def training_pairs(context: Context, config: RewardModelStage, tokenizer: Any) -> Iterator[dict[str, Any]]:
@@ -93,23 +118,3 @@ def usable(pair: Pair, tokenizer: Any, refusals: Refusals, counts: Counter[str])
 def _tokens(pair: Pair, tokenizer: Any) -> TokenPair:
     chosen, rejected = (judged_ids(tokenizer, pair.conversation(side)) for side in (pair.chosen, pair.rejected))
     return TokenPair(chosen, rejected, pair.category)
-
-
-def split(keys: Sequence[str], held_out: int, seed: int) -> tuple[list[int], list[int]]:
-    """Indices of rows to train on, and of ``held_out`` different pairs of which no copy is trained on.
-
-    Drawn by the seed. Raises CascadeError where that leaves nothing to train on.
-    """
-    if not held_out:
-        return list(range(len(keys))), []
-    first: dict[str, int] = {}
-    for index, key in enumerate(keys):
-        first.setdefault(key, index)
-    if held_out >= len(first):
-        raise CascadeError(
-            f"held_out is {held_out}, but there are {len(first)} different pairs: nothing is left to train"
-        )
-    different = list(first.values())
-    drawn = sorted(different[each] for each in epoch_order(len(different), seed, _DRAW)[:held_out])
-    apart = {keys[index] for index in drawn}
-    return [index for index, key in enumerate(keys) if key not in apart], drawn

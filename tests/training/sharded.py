@@ -21,6 +21,7 @@ from cascade_rl.recipe import LoraConfig, ShardingConfig
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.recipe.parts import OptimizerConfig
 from cascade_rl.stages.pair_method import PairMethod
+from cascade_rl.stages.pairs import TokenPair
 from cascade_rl.training.balance import balanced_rows
 from cascade_rl.training.lora import adapter_weights, for_checkpoint
 from cascade_rl.training.packing import pack, training_sequence
@@ -395,7 +396,7 @@ def some_pairs(count: int, seed: int = 1) -> list[tuple[list[int], list[int]]]:
 
 def pair_step(model: TrainedRewardModel, step: int) -> dict[str, float]:
     """One step on seven pairs by the stage's own method; its metrics."""
-    pairs = [{"chosen_ids": a, "rejected_ids": b, "category": ""} for a, b in some_pairs(7, seed=step)]
+    pairs = [TokenPair(*sides, "") for sides in some_pairs(7, seed=step)]
     context: Any = SimpleNamespace(ranks=model.ranks, stop=SimpleNamespace(is_set=False))
     method = PairMethod(context, model, pairs, range(7), [0, 6], budget=60, centering=0.05)
     model.begin_step(step)
