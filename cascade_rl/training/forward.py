@@ -30,7 +30,9 @@ def hidden_states(model: Any, batch: MicroBatch, *, half: bool) -> Tensor:
             max_length_k=batch.max_length,
             **keys,
         ).last_hidden_state[0]  # [T, H]
-    return hidden[batch.predictors]
+    # Not hidden[predictors]: rollouts that share a prompt share the predictor of their first token, and the gradient of
+    # indexing adds up repeated positions in whatever order the threads of a CPU come to them.
+    return torch.nn.functional.embedding(batch.predictors, hidden)
 
 
 def hidden_and_head(model: Any, batch: MicroBatch, *, half: bool) -> tuple[Tensor, Tensor]:
