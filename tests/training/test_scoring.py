@@ -165,6 +165,12 @@ def test_with_adapters_the_head_is_trained_as_a_whole(folder):
         scored_model(folder, ALONE, strategy="ddp", lora=LoraConfig(target_modules=["score"]))
 
 
+def alike(ours, theirs):
+    """The metrics of the same steps, up to rounding."""
+    for one, other in zip(ours, theirs, strict=True):
+        assert one == pytest.approx(other, rel=5e-6, abs=5e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
 def test_every_strategy_trains_as_one_process_does(tmp_path, world):
@@ -173,7 +179,7 @@ def test_every_strategy_trains_as_one_process_does(tmp_path, world):
     ways = [{"strategy": strategy} for strategy in ("ddp", "zero2", "zero3", "fsdp2")]
     ways.append({"strategy": "fsdp2", "offload_optimizer": True, "offload_parameters": True})
     for how, found in zip(ways, launch("pairs", tmp_path, world, ways=ways)["found"], strict=True):
-        assert found["metrics"] == pytest.approx(alone["metrics"], rel=2e-6, abs=2e-6), how
+        alike(found["metrics"], alone["metrics"])
         assert found["distance"] < 1e-7, how
         assert found["bitwise"], how
 
@@ -189,7 +195,7 @@ def test_ranks_that_share_rows_train_as_one_process_does(tmp_path):
         {"strategy": "fsdp2", "sequence_parallel": 2, "offload_activations": True},
     ]
     for how, found in zip(ways, launch("pairs", tmp_path, 2, ways=ways)["found"], strict=True):
-        assert found["metrics"] == pytest.approx(alone["metrics"], rel=2e-6, abs=2e-6), how
+        alike(found["metrics"], alone["metrics"])
         assert found["distance"] < 5e-7, how
         assert found["bitwise"], how
 
@@ -201,5 +207,5 @@ def test_a_state_goes_on_with_other_ranks_and_strategies(tmp_path):
     for world, strategy in ((1, "ddp"), (3, "fsdp2")):
         found = launch("pairs_resumed", tmp_path, world, how={"strategy": strategy}, state=first["state"])
         assert found["distance"] < 1e-7
-        assert found["metrics"] == pytest.approx(first["metrics"][2:], rel=2e-6, abs=2e-6)
+        alike(found["metrics"], first["metrics"][2:])
         assert found["moments"] == pytest.approx(first["moments"], rel=1e-6)
