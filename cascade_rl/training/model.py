@@ -23,8 +23,9 @@ from cascade_rl.training.offloading import activations_on_cpu
 from cascade_rl.training.packing import MicroBatch
 from cascade_rl.types import CascadeError
 
-Outputs = tuple[Tensor | None, Tensor, Tensor, Tensor]
-"""(loss | None, log-probs [N], entropy [N], raw log-probs [N]); plain tensors, since hooks look into outputs."""
+Outputs = tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]
+"""(loss | None, log-probs [N], entropy [N], raw log-probs [N], is top [N]); plain tensors, since hooks look into
+outputs."""
 
 
 class FusedHead(torch.nn.Linear):
@@ -45,7 +46,7 @@ class FusedHead(torch.nn.Linear):
             loss, scores = None, chunked_logprobs(hidden, self.weight, targets, **keys)
         else:
             loss, scores = fused_token_loss(hidden, self.weight, targets, terms, **keys)
-        return loss, scores.logprobs, scores.entropy, scores.raw_logprobs
+        return loss, scores.logprobs, scores.entropy, scores.raw_logprobs, scores.is_top
 
 
 class PackedModel(torch.nn.Module):
@@ -73,8 +74,8 @@ class PackedModel(torch.nn.Module):
 
 
 def scores_of(outputs: Outputs) -> TokenScores:
-    _, logprobs, entropy, raw = outputs
-    return TokenScores(logprobs, entropy, raw)
+    _, logprobs, entropy, raw, is_top = outputs
+    return TokenScores(logprobs, entropy, raw, is_top)
 
 
 def decoder_layers(model: Any) -> list[torch.nn.Module]:
