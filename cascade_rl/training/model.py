@@ -37,11 +37,12 @@ class FusedHead(torch.nn.Linear):
             loss, scores = None, chunked_logprobs(hidden, self.weight, targets, **keys)
         else:
             loss, scores = fused_token_loss(hidden, self.weight, targets, terms, **keys)
-        return loss, scores.logprobs, scores.entropy, scores.raw_logprobs
+        return loss, scores.logprobs, scores.entropy, scores.raw_logprobs, scores.is_top
 
 
 class PackedModel(Root):
-    """``model`` as a function of a packed row: (loss | None, log-probs [N], entropy [N], raw log-probs [N])."""
+    """``model`` as a function of a packed row: (loss | None, log-probs [N], entropy [N], raw log-probs [N], is top
+    [N])."""
 
     def __init__(self, model: Any, *, half: bool, chunk_tokens: int | None, offload_activations: bool = False) -> None:
         super().__init__(model, half=half, offload_activations=offload_activations)

@@ -6,7 +6,6 @@ import re
 
 import pytest
 import torch
-from cascade_rl.stages.offline.held_out import split
 from transformers import AutoModelForSequenceClassification
 
 from cascade_rl.data.template import Template
@@ -15,6 +14,7 @@ from cascade_rl.recipe import DataSource, RewardModelStage, TemplateConfig
 from cascade_rl.recipe.measuring import PairBenchmark
 from cascade_rl.stages.context import Context, StopFlag
 from cascade_rl.stages.handover import CONTRACT, install_contract, load_tokenizer, write_reward_model
+from cascade_rl.stages.offline.held_out import split
 from cascade_rl.stages.pair_scores import judge, measure
 from cascade_rl.stages.pairs import TokenPair, training_pairs
 from cascade_rl.store import Job

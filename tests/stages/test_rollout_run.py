@@ -28,7 +28,7 @@ class OneWeight:
 
     def score(self, row):
         logprobs = -self.weight.expand(len(row.targets))
-        return TokenScores(logprobs, logprobs, logprobs)
+        return TokenScores(logprobs, logprobs, logprobs, logprobs == 0)
 
     def save(self, folder):
         torch.save(self.weight, folder / "weight.pt")

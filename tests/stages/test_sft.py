@@ -12,6 +12,7 @@ from cascade_rl.recipe import TemplateConfig
 from cascade_rl.stages import sft
 from cascade_rl.stages.context import Context, StopFlag
 from cascade_rl.stages.handover import install_contract, load_tokenizer
+from cascade_rl.stages.sft_rows import training_rows
 from cascade_rl.store import Job, StageFolder
 from cascade_rl.training import state as states
 from cascade_rl.training.ranks import Ranks
@@ -114,11 +115,10 @@ def tokenised(tmp_path, checkpoint, rows, **keys):
     out = io.StringIO()
     tokenizer, template = load_tokenizer(checkpoint, TemplateConfig())
     found = []
-    for row in sft.training_rows(
+    for row in training_rows(
         Context(job, Ranks(0, 1, torch.device("cpu")), StopFlag(), out), job.stage_config(), template
     ):
-        start = row["labels"].count(sft.IGNORED)
-        found.append((tokenizer.decode(row["input_ids"][:start]), tokenizer.decode(row["labels"][start:])))
+        found.append((tokenizer.decode(row["prompt_ids"]), tokenizer.decode(row["completion_ids"])))
     return found, out.getvalue()
 
 
