@@ -47,7 +47,7 @@ def import_by_path(path: str, folders: Iterable[Path], what: str, must_be_callab
         except CascadeError:
             raise
         except Exception as error:
-            place = _last_place(error)
+            place = last_place(error)
             raise CascadeError(
                 f"{what} {path!r}: importing it failed: {type(error).__name__}: {error}{place}"
             ) from error
@@ -61,7 +61,8 @@ def import_by_path(path: str, folders: Iterable[Path], what: str, must_be_callab
     return found
 
 
-def _last_place(error: BaseException) -> str:
+def last_place(error: BaseException) -> str:
+    """File and line where ``error`` was raised, in brackets after a space; empty where that is not known."""
     import traceback
 
     frames = traceback.extract_tb(error.__traceback__)

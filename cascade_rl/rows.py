@@ -30,6 +30,20 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
+def plain_value(value: Any) -> Any:
+    """``value`` with arrays as lists, scalars of numpy as Python's, and pandas' marks of absence as None, at any depth.
+
+    Rows of a generator may come from numpy or pandas, whose arrays and marks cannot be asked whether they are empty.
+    """
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: plain_value(item) for key, item in value.items()}
+    return [plain_value(item) for item in value] if isinstance(value, list) else value
+
+
 def utf8_text(raw: bytes) -> str:
     """``raw`` decoded as UTF-8. A byte that is not UTF-8 becomes a lone surrogate (U+DC80 to U+DCFF, PEP 383), so that
     ``text_fault`` finds it in the one row that has it."""

@@ -17,10 +17,12 @@ from cascade_rl.types import Score
 from rewards import language
 from rewards.limits import Budget, OutOfTime, within
 from rewards.math_boxes import MAX_BOXES, Box, closing_boxes, nesting
+from rewards.math_cases import same_cases
 from rewards.math_exact import same_number
 from rewards.math_forms import FORMS, list_parts, same_form, same_shape, tuple_parts
 from rewards.math_functions import NAMES
 from rewards.math_lists import same_list
+from rewards.math_matching import matched
 from rewards.math_spelling import bare, standard
 from rewards.math_units import percent_value, percentage, without_unit
 
@@ -115,11 +117,20 @@ def _judged(boxed: str, reference: str) -> tuple[bool, str]:
         return exact, "exact"
     if (shape := same_shape(ours, theirs, _equal)) is not None:
         return shape, "shape"
+    if (pieces := same_cases(ours, theirs, _equal)) is not None:
+        return pieces, "pieces"
     if (same := same_number(ours, theirs)) is not None:
         return same, "exact"
     try:
-        # math-verify may spend all of its time on the simplification of roots.
-        equal = _agree_where_real(ours, theirs) or _math_verify(ours, theirs) or _equal_otherwise(ours, theirs)
+        if _are_far_apart(ours, theirs):
+            return _equal_otherwise(ours, theirs), "math-verify"
+        # math-verify may spend all of its time on the simplification of roots, and compares lists element by element.
+        equal = (
+            _agree_where_real(ours, theirs)
+            or _equal_by_parts(ours, theirs) is True
+            or _math_verify(ours, theirs)
+            or _equal_otherwise(ours, theirs)
+        )
         return equal, "math-verify"
     except OutOfTime:
         return False, "math-verify"  # and no second reading, which would cost as much again
@@ -348,21 +359,35 @@ def _agree_where_real(ours: str, theirs: str) -> bool:
         return False  # not of the kind that can be subtracted
 
 
+def _are_far_apart(ours: str, theirs: str) -> bool:
+    """Whether both are numbers with roots, angles or the like, and no rounding makes them equal. Raises OutOfTime."""
+    if not (_REAL.search(ours) or _REAL.search(theirs)):
+        return False
+    gold, prediction = _parsed_reference(theirs), _parsed_prediction(ours)
+    if not prediction:
+        return False
+    from rewards.math_difference import are_far_apart
+
+    try:
+        return _BUDGET.run(are_far_apart, gold[0], prediction[0])
+    except Exception:
+        return False  # not of the kind that can be evaluated
+
+
 def _equal_by_parts(ours: str, theirs: str) -> bool | None:
     """Points in order, lists in any order; None for what is neither."""
     mine, its = tuple_parts(ours), tuple_parts(theirs)
     ordered = mine is not None and its is not None
     if not ordered:
         mine, its = list_parts(ours), list_parts(theirs)
-    if not mine or not its or max(len(mine), len(its)) < 2:
+    if not mine or not its or max(len(mine), len(its)) < 2 or _is_number(ours) or _is_number(theirs):
         return None
     if len(mine) != len(its):
         return False
     try:
         if ordered:
             return all(_equal(a, b) for a, b in zip(mine, its, strict=True))
-        equal = [[_equal(a, b) for b in its] for a in mine]
-        return all(map(any, equal)) and all(map(any, zip(*equal, strict=True)))
+        return matched(mine, its, _equal) is not None
     except ValueError:
         return False  # math-verify reads the whole and not the part
 

@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from rewards.math_spelling import DRESS, clean
+from rewards.math_matching import matched
+from rewards.math_spelling import DRESS, clean, without_thousands
 
 FORMS = ("choice", "set", "tuple", "interval", "matrix")
 Equal = Callable[[str, str], bool]
@@ -93,7 +94,7 @@ def list_parts(text: str, braces: bool = True) -> list[str]:
 
     Without ``braces`` a set in braces is one element.
     """
-    text = re.sub(r"\\text\s*\{\s*(?:and|or)\s*\}| (?:and|or) ", ",", clean(text))
+    text = re.sub(r"\\text\s*\{\s*(?:and|or)\s*\}| (?:and|or) ", ",", without_thousands(clean(text)))
     inner = _inside(text, ("\\{", "\\}"), ("\\lbrace", "\\rbrace"), ("{", "}")) if braces else None
     return [part for part in split(text if inner is None else inner) if part]
 
@@ -137,16 +138,7 @@ def _is_balanced(text: str) -> bool:
 
 
 def _same_in_any_order(ours: list[str], theirs: list[str], equal: Equal) -> bool:
-    ours, theirs = _distinct(ours, equal), _distinct(theirs, equal)
-    return len(ours) == len(theirs) and all(any(equal(mine, its) for mine in ours) for its in theirs)
-
-
-def _distinct(parts: list[str], equal: Equal) -> list[str]:
-    kept: list[str] = []
-    for part in dict.fromkeys(parts):
-        if not any(equal(part, other) for other in kept):
-            kept.append(part)
-    return kept
+    return matched(ours, theirs, equal) is not None
 
 
 def _same_in_order(ours: list[str], theirs: list[str], equal: Equal) -> bool:

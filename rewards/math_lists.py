@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from rewards.math_boxes import Box
 from rewards.math_forms import Equal, assigned, is_union_of_inequalities, list_parts, same_form, tuple_parts
+from rewards.math_matching import matched
 from rewards.math_spelling import standard
 
 IsNumber = Callable[[str], bool]
@@ -105,23 +106,19 @@ def _same_in_any_order(ours: list[list[Part]], theirs: list[str], equal: Equal) 
     Each part of a box must be an element, and each element must be in a box. Two boxes may hold the same elements or
     have none in common: "1" and "1, 2" are two candidates for a list.
     """
-    found: set[frozenset[int]] = set()
-    for parts in ours:
-        places = [_places(part, theirs, equal) for part in parts]
-        if not places or not all(places):
-            return False
-        found.add(frozenset().union(*places))
-    return sum(map(len, found)) == len(frozenset().union(*found)) == len(theirs)
+    named = any("=" in element for element in theirs)
+    texts = [[_written(part, named) for part in parts] for parts in ours]
+    places = matched([text for some in texts for text in some], theirs, equal)
+    if places is None or not all(texts):
+        return False
+    found = {frozenset[int]().union(*(places[text] for text in some)) for some in texts}
+    return sum(map(len, found)) == len(theirs)
 
 
-def _places(part: Part, elements: list[str], equal: Equal) -> frozenset[int]:
-    """Which elements equal the part: more than one where the reference repeats an element."""
+def _written(part: Part, named: bool) -> str:
+    """A part, with its label where the elements that it is compared with have names too."""
     label, text = part
-    return frozenset(
-        place
-        for place, element in enumerate(elements)
-        if equal(f"{label}={text}" if label and "=" in element and "=" not in text else text, element)
-    )
+    return f"{label}={text}" if named and label and "=" not in text else text
 
 
 def _same_union(boxes: Sequence[Box], reference: str, equal: Equal) -> bool:

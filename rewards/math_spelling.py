@@ -42,7 +42,11 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\sqrt\s*(\\pi(?![a-zA-Z]))", r"\\sqrt{\1}"),
         (r"\^\s*([a-zA-Z])(?![a-zA-Z])", r"^{\1}"),
         (r"\\(?:blacksquare|square|Box|qed)(?![a-zA-Z])\s*$", ""),
-        (r"^\\\{\s*[a-zA-Z]\s*(?:\\mid|\||:)\s*(.+)\\\}$", r"\1"),
+        (r"\{\s*:\s*\}|\\colon(?![a-zA-Z])", ":"),
+        (
+            r"^\\\{\s*[a-zA-Z]\s*(?:\\in\s*(?:\\mathbb\s*\{\s*R\s*\}|\\R(?![a-zA-Z]))\s*)?(?:\\mid|\\vert|\||:)\s*(.+)\\\}$",
+            r"\1",
+        ),
         (r"(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi "),
         (r"(?i)^(?:\\text\s*\{)?\s*no (?:real )?solutions?\s*\}?$", r"\\emptyset "),
         (r"(?i)^(?:\\text\s*\{)?\s*(?:positive )?infinity\s*\}?$", r"\\infty "),
@@ -54,6 +58,19 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?:\\[ ,;:]|[,;\s~])+$", ""),
     )
 )  # fmt: skip
+_ANGLE = re.compile(
+    r"(?P<name>\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])\s*(?:\^\s*(?:\{[^{}]*\}|\d)\s*)?)"
+    r"(?P<open>(?:\\left\s*)?\(|\{)?\s*"
+    r"(?:(?P<degrees>\d+(?:\.\d+)?)|\\[dt]?frac\{(?P<top>\d+)\}\{(?P<bottom>[1-9]\d*)\})"
+    r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))\s*(?(open)(?:\\right\s*)?[)}])"
+)
+"""An angle in degrees as the argument of a function."""
+_SYSTEM = re.compile(
+    r"(?:\\\{\s*)?\\begin\{(cases|dcases|array|aligned)\}(?:\{[lcr| ]*\})?"
+    r"(?P<rows>[^&]*)\\end\{\1\}\s*(?:\\right\s*\.)?"
+)
+_SEPARATOR = re.compile(r",\s|;|\\text\s*\{\s*(?:and|or)\s|\s(?:and|or)\s")
+_THOUSANDS = re.compile(r"(?<![\d,.])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
 _REPEATING = re.compile(r"(\d*)\.(\d{0,20})\\(?:overline|bar|dot)\s*\{?(\d{1,20})\}?")
 _LARGE = re.compile(
     r"(?P<before>\\?\$)?\s*(?P<number>\d+(?:,\d{3})*(?:\.\d+)?)\s*(?:\\text\s*\{)?\s*"
@@ -71,9 +88,10 @@ def standard(text: str) -> str:
         text = _RAISED.sub(lambda found: f"^{{{_level(found[0])}}}", text)
         text = _LOWERED.sub(lambda found: f"_{{{_level(found[0])}}}", text).translate(_SYMBOLS)
     text = with_commands(text)
+    text = without_thousands(_system(text))
     for pattern, right in _SPELLINGS:
         text = pattern.sub(right, text)
-    return _REPEATING.sub(_repeating, _LARGE.sub(_large, text)).strip()
+    return _REPEATING.sub(_repeating, _LARGE.sub(_large, _ANGLE.sub(_angle, text))).strip()
 
 
 def _vulgar(found: re.Match[str]) -> str:
@@ -83,6 +101,26 @@ def _vulgar(found: re.Match[str]) -> str:
 
 def _level(text: str) -> str:
     return unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-")
+
+
+def _system(text: str) -> str:
+    """``x=1, y=2`` for a solution whose equations stand under a brace."""
+    found = _SYSTEM.fullmatch(re.sub(r"\\left\s*(?=\\\{)", "", text).replace("&=", "=").strip())
+    rows = [row.strip(" ,") for row in re.split(r"\\\\(?:\[[^\]]*\])?", found["rows"])] if found else []
+    return ", ".join(rows) if rows and all("=" in row for row in rows) else text
+
+
+def without_thousands(text: str) -> str:
+    """``1000, 2`` for ``1,000, 2``: where the elements of a list are set apart, a comma without a space is a number's.
+
+    In ``100,200,300`` all commas are alike: there they separate.
+    """
+    return _THOUSANDS.sub(lambda found: found[0].replace(",", ""), text) if _SEPARATOR.search(text) else text
+
+
+def _angle(found: re.Match[str]) -> str:
+    share = Fraction(found["degrees"] or f"{found['top']}/{found['bottom']}") / 180
+    return f"{found['name']}(\\frac{{{share.numerator}\\pi}}{{{share.denominator}}})"
 
 
 def _repeating(found: re.Match[str]) -> str:

@@ -89,15 +89,17 @@ def golden_changes(patch: str, files: Mapping[str, str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     now = {path: _comparable(text) for path, text in files.items()}  # a patch may come back to a file
-    for file in _parsed(patch.replace("\r\n", "\n")):
+    # A row's text may have lost its last line break: then a carriage return at its end was half of one.
+    for file in _parsed(patch.replace("\r\n", "\n").removesuffix("\r")):
         if file.is_binary_file:
             continue
         source, path = (_path(name, files) for name in (file.source_file, file.target_file))
+        is_new = source == _NOWHERE
         if path == _NOWHERE or source == path:
             path = source
         elif source == _NOWHERE or (source not in files and path in files):
             source = path  # made, or compared with a copy (x.py.orig)
-        after = patched(now[source] if source in now and not file.is_added_file else "", file)
+        after = patched("" if is_new else now.get(source, ""), file)
         if after is None:
             text = "\n".join(filter(None, (found.get(path), *map(_words, file))))
         else:
@@ -161,7 +163,7 @@ def patched(source: str, hunks: Any) -> str | None:
         start = _nearest(old, before, stated + shift, place)
         if start is None:
             return None
-        new += old[place:start] + [_bare(line) for line in hunk.target_lines()]
+        new += old[place:start] + _target(hunk, old[start : start + len(before)])
         place, shift = start + len(before), start - stated
         open_before, open_after = _open_ends(hunk)
     if place == len(old) and open_before != open_after:
@@ -176,15 +178,42 @@ def _open_ends(hunk: Any) -> tuple[bool, bool]:
     return not marked.isdisjoint({" ", "-"}), not marked.isdisjoint({" ", "+"})
 
 
+def _target(hunk: Any, source: list[str]) -> list[str]:
+    """The lines of a hunk after it, those of context as ``source`` has them."""
+    rest, found = iter(source), []
+    for line in hunk:
+        if line.is_context:
+            found.append(next(rest))
+        elif line.is_removed:
+            next(rest)
+        elif line.is_added:
+            found.append(_bare(line))
+    return found
+
+
 def _nearest(lines: list[str], wanted: list[str], stated: int, least: int) -> int | None:
-    """Where ``wanted`` stands in ``lines``, from ``least`` on, nearest to ``stated``."""
+    """Where ``wanted`` stands in ``lines``, from ``least`` on, nearest to ``stated``.
+
+    An empty line also stands for one of blanks: these are often lost from the lines of a patch, or from its end.
+    """
     if least <= stated <= len(lines) and lines[stated : stated + len(wanted)] == wanted:
         return stated
     if not wanted:
         return None
-    places = range(least, len(lines) - len(wanted) + 1)
-    found = [start for start in places if lines[start] == wanted[0] and lines[start : start + len(wanted)] == wanted]
-    return min(found, key=lambda start: abs(start - stated), default=None)
+    for same in (_is_same, _is_same_but_for_blanks):
+        places = range(least, len(lines) - len(wanted) + 1)
+        found = [start for start in places if all(map(same, lines[start : start + len(wanted)], wanted))]
+        if found:
+            return min(found, key=lambda start: abs(start - stated))
+    return None
+
+
+def _is_same(line: str, wanted: str) -> bool:
+    return line == wanted
+
+
+def _is_same_but_for_blanks(line: str, wanted: str) -> bool:
+    return line == wanted or (not wanted and line.isspace())
 
 
 # --- Agreement -------------------------------------------------------------------------------------------------------

@@ -10,6 +10,11 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # before torch is imported: processes share the cores, threads would fight
 
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no reason to fail
+settings.load_profile("untimed")
+
 LONGEST_FIRST = [
     "tests/e2e/faults/test_faults.py",
     "tests/e2e/test_cascade.py",

@@ -139,3 +139,9 @@ def test_modes_and_rewards(published):
     math = next(config for stage, config in known.items() if stage.startswith("math"))
     assert math.reward.params["mixed_language"] == -1.0  # overrides correctness
     assert known["code"].reward.params["mixed_language"] == 0.0  # -1 made coding worse
+
+
+def test_code_is_judged_with_the_published_tolerance(published):
+    code = [stage for stage in published[1].recipe.stages if stage.name.startswith("code")]
+    assert code
+    assert all(stage.reward.params["float_tolerance"] == 1e-6 for stage in code)

@@ -9,8 +9,9 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cascade_rl.data import media
 from cascade_rl.data.calls import json_value, tools_of
-from cascade_rl.data.messages import MEDIA, is_conversation, normal_messages
+from cascade_rl.data.messages import is_conversation, normal_messages
 from cascade_rl.rows import text_fault, without_nulls
 from cascade_rl.types import CascadeError, Message
 
@@ -123,6 +124,11 @@ def check_asks(messages: Sequence[Message]) -> None:
     """Raises CascadeError where nothing is left to generate, or nothing was asked."""
     if messages[-1]["role"] == "assistant":
         raise CascadeError("ends with an assistant message: nothing is left to generate")
+    check_question(messages)
+
+
+def check_question(messages: Sequence[Message]) -> None:
+    """Raises CascadeError where nothing was asked."""
     if not any(m["role"] in ("user", "tool") and str(m.get("content") or "").strip() for m in messages):
         raise CascadeError("asks nothing: no message of the user or of a tool has a text")
 
@@ -134,12 +140,37 @@ def check_parsed(**values: Any) -> None:
 
 
 def media_fault(row: Mapping[str, Any], template: str | None = None) -> str | None:
-    """Which column of ``row`` holds images, sound or video, which would be left out of the text; None for none."""
+    """Which column of ``row`` holds images, sound or video, which would be left out of the text; None for none.
+
+    Other text under such a name, a container image say, is harmless, unless the question has a placeholder for it.
+    """
     named = columns_in(template)
-    for name in MEDIA:
-        if row.get(name) and name not in named:
+    for name in media.NAMES:
+        value = row.get(name)
+        if not value or name in named:
+            continue
+        mark, asking = media.placeholder(name), [column for column in named or ASKING if column in row]
+        if media.is_media(value) or any(mark in str(row[column]) for column in asking):
             return (
                 f"has a column `{name}`, and only text can be rendered; if it is no {name.rstrip('s')} to look at or "
                 "listen to, give it another name with `columns:`"
             )
     return None
+
+
+SWITCH = {"on": True, "off": False}
+"""How data sets of NVIDIA say whether an answer thinks, in a column ``reasoning``."""
+
+
+def is_switch(value: Any) -> bool:
+    """Whether a value says that there is reasoning, or how much, and is no reasoning itself."""
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and value.strip().lower() in SWITCH)
+
+
+def thinking_of(row: Mapping[str, Any]) -> bool | None:
+    """The row's own mode: its column ``thinking``; None where it has none. Raises CascadeError for another value."""
+    value = row.get("thinking")
+    found = SWITCH.get(value.strip().lower()) if isinstance(value, str) else value
+    if (value is None) != (found is None) or not isinstance(found, bool | None):
+        raise CascadeError(f"column `thinking` must be true or false (or the text on or off), not {value!r:.80}")
+    return found

@@ -76,7 +76,7 @@ def arrow_batches(path: Path, batch_rows: int = BATCH_ROWS) -> Iterator[Any]:
             for batch in _record_batches(source):
                 for start in range(0, batch.num_rows, batch_rows):
                     yield batch.slice(start, batch_rows)
-    except (OSError, pyarrow.ArrowInvalid) as error:
+    except (OSError, pyarrow.ArrowException) as error:
         raise _unreadable(path, "arrow", error) from error
 
 
@@ -94,23 +94,26 @@ def _record_batches(source: Any) -> Iterator[Any]:
 
 
 def rows_of(batches: Iterator[Any]) -> Iterator[dict[str, Any]]:
-    """The rows of ``batches`` as plain dicts. Text that is not UTF-8 is left for ``rows.text_fault`` to find."""
+    """The rows of ``batches`` as plain dicts. Text that is not UTF-8 is left for ``rows.text_fault`` to find, and what
+    Python has no value for (a date in the year 0) is its text."""
+    import pyarrow
+
     for batch in batches:
         try:
             rows = batch.to_pylist()
-        except UnicodeDecodeError:
+        except (ValueError, OverflowError, pyarrow.ArrowException):
             names = batch.schema.names
             rows = [{name: _plain(batch.column(name)[row]) for name in names} for row in range(batch.num_rows)]
         yield from rows
 
 
 def _plain(scalar: Any) -> Any:
-    """An Arrow scalar as Python has it, also where a text in it is not UTF-8."""
+    """An Arrow scalar as Python has it, also where a text in it is not UTF-8 or a value is out of Python's range."""
     import pyarrow
 
     try:
         return scalar.as_py()
-    except UnicodeDecodeError:
+    except (ValueError, OverflowError, pyarrow.ArrowException):  # UnicodeDecodeError is a ValueError
         if isinstance(scalar, pyarrow.DictionaryScalar | pyarrow.ExtensionScalar):
             return _plain(scalar.value)
         if isinstance(scalar, pyarrow.StructScalar):
@@ -119,6 +122,8 @@ def _plain(scalar: Any) -> Any:
             return [(_plain(entry["key"]), _plain(entry["value"])) for entry in scalar.values]
         if isinstance(scalar, pyarrow.ListScalar):  # large lists, list views and lists of fixed size are subclasses
             return [_plain(value) for value in scalar.values]
+        if not hasattr(scalar, "as_buffer"):
+            return scalar.cast(pyarrow.string()).as_py()
         return utf8_text(scalar.as_buffer().to_pybytes())
 
 

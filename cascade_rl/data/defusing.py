@@ -17,6 +17,8 @@ OPEN, CLOSE = "<think>", "</think>"
 RESULT_TAGS = ("<tool_response>", "</tool_response>")
 ANSWER_TAGS = (OPEN, CLOSE, "<tool_call>", "</tool_call>", *RESULT_TAGS)
 """Tags with a meaning in an assistant's turn: the template writes them around its thinking and its calls."""
+_BY_THEMSELVES = ("content", "reasoning_content", "tool_calls")
+"""Keys of a message that are broken up each in its own way."""
 
 
 def broken_up(text: str, tokens: Sequence[str]) -> str:
@@ -28,16 +30,16 @@ def broken_up(text: str, tokens: Sequence[str]) -> str:
 
 
 def defused(message: Message, control: Sequence[str] = CONTROL_TOKENS) -> dict[str, Any]:
-    """A message in the one form of ``data.messages`` whose texts spell no control token.
+    """A message in the one form of ``data.messages`` whose texts spell no control token, in whatever key they stand:
+    templates of other makers write names and roles too.
 
     An assistant's text keeps the ``<think>`` and ``</think>`` around its own thinking, and no other tag.
     """
     content = broken_up(message["content"], control)
-    if message["role"] == "tool":
-        return {**message, "content": broken_up(content, RESULT_TAGS)}
+    found = {key: value if key in _BY_THEMSELVES else defused_value(value, control) for key, value in message.items()}
+    found["content"] = broken_up(content, RESULT_TAGS) if message["role"] == "tool" else content
     if message["role"] != "assistant":
-        return {**message, "content": content}
-    found = dict(message)
+        return found
     if reasoning := message.get("reasoning_content"):
         found["reasoning_content"] = broken_up(reasoning, (*control, *ANSWER_TAGS))
         found["content"] = broken_up(content, ANSWER_TAGS)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cascade_rl.data.defusing import CLOSE, OPEN
 from cascade_rl.types import Message
 
 Render = Callable[[Sequence[Message], Sequence[Mapping[str, Any]]], str]
-END_OF_THINKING = "</think>"
 
 
 class _Marks:
@@ -57,8 +57,8 @@ def left_out_of_answer(
     last = _with_marked_calls(messages[-1], marks)
     if last.get("reasoning_content"):
         last["reasoning_content"] = f"{last['reasoning_content'].rstrip()} {marks.new('the reasoning')}"
-    thinking, close, answer = (last.get("content") or "").rpartition(END_OF_THINKING)
-    if thinking.strip():
+    thinking, close, answer = (last.get("content") or "").rpartition(CLOSE)
+    if thinking.strip().removeprefix(OPEN).strip():  # an empty one may be left out
         thinking = f"{thinking.rstrip()} {marks.new('the thinking')}\n"
     if answer.strip():
         answer = f"{answer.rstrip()} {marks.new('the answer')}"

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+from cascade_rl.data import media
 from cascade_rl.data.calls import calls_in_text, json_value, normal_calls, normal_tools, one_list_of_calls, tools_of
 from cascade_rl.rows import present
 from cascade_rl.types import CascadeError, Message
@@ -29,15 +30,14 @@ CALLING = ("function_call", "tool_call", "tool_calls")
 OURS = ("system", "user", "assistant", "tool")
 REASONING = ("reasoning_content", "reasoning", "thinking", "think", "thought")
 """Keys of an assistant message with the text that stands between ``<think>`` and ``</think>``."""
-MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 TEXT_PARTS = ("text", "input_text", "output_text")
 THINKING_PARTS = ("thinking", "reasoning")
 CALLS = ("tool_calls", "function_call")
 TOOLS = ("tools", "functions")
 """Keys of a system message with the tools that the conversation offers."""
 RESULT = re.compile("<tool_response>(.*?)</tool_response>", re.DOTALL)
-UNTRAINED = ("weight", "train", "loss")
-"""Keys of an assistant message (OpenAI, Axolotl, ms-swift) whose value 0 or false says: context, not to be learnt."""
+WEIGHTS = ("weight", "train", "training", "loss")
+"""Keys of an assistant message (OpenAI, Axolotl, ms-swift) that say whether it is learnt: 1 or true, 0 or false."""
 OPEN, CLOSE = "<think>", "</think>"
 
 __all__ = ["is_conversation", "is_trained", "normal_messages", "offered_tools", "role_of", "tools_of"]
@@ -60,8 +60,22 @@ def role_of(written: str) -> str:
 
 
 def is_trained(message: Message) -> bool:
-    """Whether an assistant message is to be learnt, and not only context."""
-    return not any(message.get(name) in (0, False) for name in UNTRAINED)
+    """Whether an assistant message is to be learnt, and not only context.
+
+    Raises ValueError for a weight that is neither 0 nor 1: every token of a trained turn weighs the same.
+    """
+    weights = {name: _weight(message, name) for name in WEIGHTS}
+    for name, value in weights.items():
+        if not isinstance(value, int | float) or value not in (0, 1):
+            raise ValueError(
+                f"has a `{name}` of {value!r:.60}; a turn is trained (1, true) or only context (0, false), not in part"
+            )
+    return all(weights.values())
+
+
+def _weight(message: Message, name: str) -> Any:
+    """What ``message`` says under one of ``WEIGHTS``; 1 where it says nothing."""
+    return 1 if message.get(name) is None else message[name]
 
 
 def normal_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
@@ -107,8 +121,9 @@ def _normal(message: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
     value = message.pop("value", None)
     content = value if content is None else content
     role = role_of(written)
-    for name in MEDIA:
-        if message.get(name):
+    for name in media.NAMES:
+        held = message.get(name)
+        if media.is_media(held) or (held and media.placeholder(name) in str(content)):
             raise ValueError(f"has `{name}`; only text can be rendered")
     tools = [tool for name in TOOLS for tool in normal_tools(message.pop(name, None), nulls=True)]
     if tools and role != "system":
@@ -145,6 +160,10 @@ def _calling(message: dict[str, Any], content: Any, written: str) -> dict[str, A
 
 def _joined(message: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """An assistant's message with the calls of the message after it."""
+    if any(_weight(message, name) != _weight(more, name) for name in WEIGHTS):
+        raise ValueError(
+            f"goes on with the turn before it and has another {', '.join(WEIGHTS)}: a turn is trained whole"
+        )
     if more["content"] or more.get("reasoning_content"):
         raise ValueError("has thinking in the middle of an assistant's turn, after its text or a call")
     content = _before_calls(message["content"], has_reasoning="reasoning_content" in message)

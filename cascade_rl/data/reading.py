@@ -30,7 +30,8 @@ def file_rows(path: Path) -> Iterator[Row]:
         try:
             rows = json.loads(utf8_text(raw.removeprefix(codecs.BOM_UTF8)))
         except (ValueError, RecursionError) as error:
-            raise CascadeError(f"{path} is not valid JSON: {not_utf8(raw) or error}") from None
+            lines = "; for one object a line call the file .jsonl" if raw.lstrip().startswith(b"{") else ""
+            raise CascadeError(f"{path} is not valid JSON: {not_utf8(raw) or error}{lines}") from None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise CascadeError(f"{path} must hold a list of objects; for one object a line use .jsonl")
         yield from rows
@@ -46,8 +47,17 @@ def folder_rows(path: Path, split: str) -> Iterator[Row]:
     if (path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file():
         import datasets
 
-        loaded = datasets.load_from_disk(str(path))
-        yield from _rows_in(loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded)
+        try:
+            loaded = datasets.load_from_disk(str(path))
+        except Exception as error:
+            raise CascadeError(f"{path} is no readable data set: {type(error).__name__}: {error}") from error
+        if isinstance(loaded, datasets.DatasetDict):
+            if split not in loaded:
+                raise CascadeError(
+                    f"{path} has no split {split!r}; it has {', '.join(loaded) or 'none'}: name one as `split`"
+                )
+            loaded = loaded[split]
+        yield from _rows_in(loaded)
         return
     for file in data_files(path):
         yield from file_rows(file)

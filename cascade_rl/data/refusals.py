@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from cascade_rl.types import CascadeError
 
 SHOWN = 5
 """Refused rows that the log names."""
+
+
+class OddRow(dict[str, Any]):
+    """A row that the keys of its source do not fit. Readers of rows refuse it, and the others go on."""
+
+    def __init__(self, row: Mapping[str, Any], fault: str) -> None:
+        super().__init__(row)
+        self.fault = fault
 
 
 class Refusals:

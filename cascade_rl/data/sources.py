@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,19 +19,22 @@ from cascade_rl.data.asking import (
     asked_messages,
     check_asks,
     check_parsed,
+    check_question,
     formatted,
+    is_switch,
     media_fault,
     normal,
     offered_tools,
+    thinking_of,
 )
 from cascade_rl.data.messages import REASONING, is_conversation
 from cascade_rl.data.reading import Row, data_files, file_rows, folder_rows, hub_rows
-from cascade_rl.data.refusals import Refusals, refuse
+from cascade_rl.data.refusals import OddRow, Refusals, refuse
 from cascade_rl.fingerprints import file_hash
-from cascade_rl.importing import import_by_path
+from cascade_rl.importing import import_by_path, last_place
 from cascade_rl.recipe import DataSource
-from cascade_rl.recipe.paths import looks_like_path, resolve_path
-from cascade_rl.rows import present, text_fault
+from cascade_rl.recipe.paths import is_generator, looks_like_path, resolve_path
+from cascade_rl.rows import plain_value, present, text_fault
 from cascade_rl.source_code import source_fingerprint
 from cascade_rl.types import CascadeError, Message, Prompt
 
@@ -76,7 +79,7 @@ def columns_of(source: DataSource, recipe_path: Path, n: int | None = None) -> I
 
     None for hub data sets, which are not fetched for that. Raises CascadeError at a row that cannot be read.
     """
-    if _generator(source) is None and _local(source, recipe_path) is None:
+    if not is_generator(source.source) and _local(source, recipe_path) is None:
         return None
     return itertools.islice(_mapped(source, recipe_path), LOOKED_THROUGH if n is None else n)
 
@@ -133,8 +136,7 @@ def _prompt(row: Row, source: DataSource, index: int) -> Prompt:
         check_parsed(messages=messages, tools=tools)
         columns = {key: value for key, value in row.items() if key not in ("messages", "thinking")}
         columns |= _own_limit(row)
-        domain = source.domain or str(row.get("domain") or "")
-        return Prompt(f"{source.source}:{index}", messages, columns, _thinking(row), domain, tools)
+        return Prompt(f"{source.source}:{index}", messages, columns, thinking_of(row), domain_of(row, source), tools)
 
 
 def _conversation(row: Row, source: DataSource, index: int) -> Conversation:
@@ -145,15 +147,16 @@ def _conversation(row: Row, source: DataSource, index: int) -> Conversation:
             raise CascadeError(
                 "has no assistant message to learn: end `messages` with one, or bring a column `response`"
             )
+        check_question(messages)
         tools = offered_tools(row, source.prompt)
         check_parsed(messages=messages, tools=tools)
-        return Conversation(f"{source.source}:{index}", messages, _thinking(row), tools)
+        return Conversation(f"{source.source}:{index}", messages, thinking_of(row), tools)
 
 
 def answered(
     row: Row, messages: tuple[Message, ...], source: DataSource, index: int, beside: Sequence[str] = ()
 ) -> tuple[Message, ...]:
-    """``messages`` with the row's ``response`` or ``completion`` (text or messages) after them, where they lack one.
+    """``messages`` and, where they lack an answer, the row's ``response`` or ``completion`` (text or messages).
 
     ``beside``: columns that join an answer that is a text, or that are an answer by themselves where they hold calls.
     Raises CascadeError naming a row whose answer cannot be rendered.
@@ -161,9 +164,11 @@ def answered(
     answer = row.get("response", row.get("completion"))
     if messages[-1]["role"] == "assistant":
         return messages
-    joined = {name: row[name] for name in beside if row.get(name)}
+    joined = {name: row[name] for name in beside if row.get(name) and not (name in REASONING and is_switch(row[name]))}
     if isinstance(answer, str) or (answer is None and any(name in joined for name in CALLS)):
         answer = [{"role": "assistant", "content": answer, **joined}]
+    if isinstance(answer, Mapping):
+        answer = [answer]
     if not is_conversation(answer):
         return messages
     with _named(source, index):
@@ -171,9 +176,11 @@ def answered(
 
 
 def check_texts(row: Row, source: DataSource, index: int) -> None:
-    """Raises CascadeError naming a row with what no tokenizer takes: half of a surrogate pair, images, sound."""
+    """Raises CascadeError naming a row that the source's keys do not fit, or with what no tokenizer takes: half of a
+    surrogate pair, images, sound."""
     with _named(source, index):
-        if fault := text_fault(row) or media_fault(row, source.prompt):
+        fault = row.fault if isinstance(row, OddRow) else text_fault(row) or media_fault(row, source.prompt)
+        if fault:
             raise CascadeError(fault)
 
 
@@ -199,7 +206,7 @@ def fingerprint(source: DataSource, recipe_path: Path) -> dict[str, Any]:
     )
     if source.keep is not None:
         shape["keep_code"] = source_fingerprint(source.keep, _folders(recipe_path))
-    if _generator(source):
+    if is_generator(source.source):
         what: dict[str, Any] = {
             "generator": source.source,
             "code": source_fingerprint(source.source, _folders(recipe_path)),
@@ -234,10 +241,6 @@ def _folders(recipe_path: Path) -> list[Path]:
     return [recipe_path.resolve().parent, Path.cwd()]
 
 
-def _generator(source: DataSource) -> str | None:
-    return source.source if re.fullmatch(r"[\w.]+:\w+", source.source) else None
-
-
 def _local(source: DataSource, recipe_path: Path) -> Path | None:
     path = resolve_path(source.source, recipe_path)
     if path is None and looks_like_path(source.source):
@@ -260,13 +263,12 @@ def _mapped(source: DataSource, recipe_path: Path) -> Iterator[Row]:
             if column not in row:
                 continue
             found = pattern.search(str(row[column]))
-            if found is None:
-                raise CascadeError(
-                    f"row {index} of {source.source}: extract {pattern.pattern!r} finds nothing in column {column} "
-                    f"({str(row[column])[:80]!r})"
-                )
+            if found is None or found.group(1) is None:
+                fault = f"extract {pattern.pattern!r} finds nothing in column {column} ({str(row[column])[:80]!r})"
+                row = OddRow(row, fault)
+                break
             row[column] = found.group(1)
-        if keep is None or _stays(row, keep, source, index):
+        if keep is None or isinstance(row, OddRow) or _stays(row, keep, source, index):
             yield row
 
 
@@ -310,14 +312,8 @@ def _no_column(name: str, row: Row, source: DataSource, index: int) -> str:
 
 
 def _raw_rows(source: DataSource, recipe_path: Path) -> Iterator[Row]:
-    if _generator(source):
-        generate = import_by_path(source.source, _folders(recipe_path), "data source")
-        if wrong := list(argument_problems(generate, {"split": source.split, **source.args})):
-            raise CascadeError(f"data source {source.source}: args: {'; '.join(wrong)}")
-        try:
-            yield from generate(split=source.split, **source.args)
-        except (TypeError, ValueError) as error:
-            raise CascadeError(f"data source {source.source}: {error}") from error
+    if is_generator(source.source):
+        yield from _generated(source, recipe_path)
         return
     path = _local(source, recipe_path)
     if path is None:
@@ -326,6 +322,23 @@ def _raw_rows(source: DataSource, recipe_path: Path) -> Iterator[Row]:
         yield from folder_rows(path, source.split)
     else:
         yield from file_rows(path)
+
+
+def _generated(source: DataSource, recipe_path: Path) -> Iterator[Row]:
+    """The rows of a generator. Raises CascadeError for whatever it raises, and for a row that is no mapping."""
+    generate = import_by_path(source.source, _folders(recipe_path), "data source")
+    if wrong := list(argument_problems(generate, {"split": source.split, **source.args})):
+        raise CascadeError(f"data source {source.source}: args: {'; '.join(wrong)}")
+    try:
+        for index, row in enumerate(generate(split=source.split, **source.args)):
+            if not isinstance(row, Mapping) or not all(isinstance(name, str) for name in row):
+                raise CascadeError(f"row {index} must be a mapping of column names to values, not {row!r:.80}")
+            yield {name: plain_value(value) for name, value in row.items()}
+    except CascadeError as error:
+        raise CascadeError(f"data source {source.source}: {error}") from error
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}{last_place(error)}"
+        raise CascadeError(f"data source {source.source} failed: {what}") from error
 
 
 def messages_of(row: Row, source: DataSource, index: int) -> tuple[Message, ...]:
@@ -353,6 +366,11 @@ ANSWERING = ("messages", "conversations", "response", "completion", *CALLS)
 """Columns that can bring an answer."""
 
 
+def domain_of(row: Row, source: DataSource) -> str:
+    """The domain of a row: its source's, or else its column ``domain``; empty where neither says one."""
+    return source.domain or str(row.get("domain") or "")
+
+
 def _own_limit(row: Row) -> dict[str, int]:
     """The row's own limit of tokens per completion, if it has one. Tables with nulls store it as a float."""
     value = row.get("max_new_tokens")
@@ -361,10 +379,3 @@ def _own_limit(row: Row) -> dict[str, int]:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1 or value < 1:
         raise CascadeError(f"column `max_new_tokens` must be a whole number from 1 up, or empty, not {value!r}")
     return {"max_new_tokens": int(value)}
-
-
-def _thinking(row: Row) -> bool | None:
-    value = row.get("thinking")
-    if value is None or isinstance(value, bool):
-        return value
-    raise CascadeError(f"column `thinking` must be true or false, not {value!r}")

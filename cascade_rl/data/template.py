@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cascade_rl.data.defusing import ANSWER_TAGS, CONTROL_TOKENS, END_OF_TURN, OPEN, defused, defused_value
+from cascade_rl.data import native
+from cascade_rl.data.defusing import CONTROL_TOKENS, END_OF_TURN, defused, defused_value
 from cascade_rl.data.left_out import left_out_of_answer, left_out_of_prompt
 from cascade_rl.data.messages import is_trained, normal_messages, offered_tools, tools_of
 from cascade_rl.recipe import TemplateConfig
@@ -41,7 +42,8 @@ class Template:
     def __init__(self, config: TemplateConfig, tokenizer: Any) -> None:
         self._config = config
         self._tokenizer = tokenizer
-        self._native_tokens: tuple[str, ...] | None = None
+        self._reserved: tuple[str, ...] | None = None
+        self._reasoning_key: str | None = None
 
     @property
     def thinks_by_default(self) -> bool:
@@ -49,14 +51,24 @@ class Template:
         return self._config.mode == "thinking"
 
     def install(self) -> None:
-        """Put template and EOS on the tokenizer (``native``: leave both as they are).
+        """Put template and EOS on the tokenizer. With ``native`` the template stays as it is, and EOS becomes the token
+        that ends its turns, where that is another.
 
-        Raises CascadeError when the tokenizer lacks ChatML's tokens, or has no template at all in native mode.
+        Raises CascadeError when the tokenizer lacks ChatML's tokens, or in native mode has no template, or one
+        that takes no texts.
         """
         tokenizer = self._tokenizer
         if self._config.mode == "native":
             if not tokenizer.chat_template:
                 raise CascadeError("template.mode is native, but the model's tokenizer has no chat template")
+            if native.leaves_out_text(tokenizer):
+                raise CascadeError(
+                    "template.mode is native, but the model's template leaves out messages whose content is text, as "
+                    "those of models that see images do; use template: {mode: thinking} or another model"
+                )
+            if end := native.end_of_turn(tokenizer):
+                tokenizer.eos_token = end
+            self._reasoning_key = native.reasoning_key(tokenizer)
             return
         known = tokenizer.get_vocab()
         missing = [token for token in CONTROL_TOKENS[:2] if token not in known]
@@ -95,19 +107,20 @@ class Template:
     ) -> list[TrainingRow]:
         """One row per trained assistant turn, its history rendered as the model will see it at inference.
 
-        A message that opens the conversation (nothing was asked) and one of ``weight: 0`` are history only. Raises
-        CascadeError for a turn that cannot be rendered or of which nothing would be trained but its end, and for a
-        conversation of which no turn is left to train.
+        A message before which nothing was asked (a greeting) and one of ``weight: 0`` are history only. Raises
+        CascadeError for a turn that cannot be rendered or of which nothing would be trained but its end, for a weight
+        between 0 and 1, and for a conversation of which no turn is left to train.
         """
         messages, tools = _normal(messages, tools)
         spoken = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
         if turns == "last":
             spoken = spoken[-1:]
-        trained = [index for index in spoken if index > 0 and is_trained(messages[index])]
+        asked = _first_question(messages)
+        trained = [index for index in spoken if index > asked and _is_trained(messages[index], index)]
         if spoken and not trained:
             raise CascadeError(
-                "no turn of the assistant is left to train: a message that opens the conversation and messages of "
-                "weight 0 are only context"
+                "no turn of the assistant is left to train: a message before which no user or tool has said anything "
+                "and messages of weight 0 are only context"
             )
         return [self._training_row(messages[: index + 1], thinking, tools) for index in trained]
 
@@ -115,9 +128,11 @@ class Template:
         self, messages: Sequence[Message], thinking: bool | None, tools: Sequence[Mapping[str, Any]]
     ) -> TrainingRow:
         """The last of ``messages`` as what is trained, those before it as its prompt."""
+        said = messages[-1]
         prompt = self._prompt(messages[:-1], tools, thinking)
         answer = self._answer(prompt, messages, tools, thinking)
-        if not answer.strip():
+        has_any = str(said["content"]).strip() or said.get("reasoning_content") or said.get("tool_calls")
+        if not has_any or not answer.strip():
             raise CascadeError(f"message {len(messages) - 1} of the assistant is empty: only its end would be trained")
         return TrainingRow(tuple(self._encode(prompt)), (*self._encode(answer), self._tokenizer.eos_token_id))
 
@@ -130,18 +145,22 @@ class Template:
             return self._rendered(messages, tools, thinking, opens_answer=False)
 
         whole = render(messages, tools)
-        if whole.startswith(prompt):
-            answer, end, _ = whole[len(prompt) :].rpartition(self._tokenizer.eos_token)
-            if end and (self._config.mode != "native" or not left_out_of_answer(render, whole, messages, tools)):
-                return answer
-        # Only templates of other makers come here: some cut the thinking out of every answer, or end turns otherwise.
-        if messages[-1].get("tool_calls"):
+        own = defused(messages[-1], self._control_tokens)
+        end = self._tokenizer.eos_token
+        if self._config.mode != "native":
+            return whole[len(prompt) :].partition(end)[0]
+        if not left_out_of_answer(render, whole, messages, tools):
+            if whole.startswith(prompt):
+                answer, ended, _ = whole[len(prompt) :].partition(end)
+                if ended or not own.get("tool_calls"):
+                    return native.with_closed_thinking(prompt, own, answer if ended else answer.rstrip())
+            elif (after := native.answer_after_empty_thinking(prompt, whole, end)) is not None:
+                return after
+        # Some templates cut the thinking out of every answer, or write another prompt than they show in history.
+        if own.get("tool_calls"):
             raise CascadeError("the model's own template does not render a tool call as what the model writes")
-        answer = answer_text(defused(messages[-1], self._control_tokens))
-        if prompt.rstrip().endswith(OPEN) and answer.lstrip().startswith(OPEN):  # the prompt has opened the thinking
-            answer = answer.lstrip().removeprefix(OPEN)
-            return answer if prompt.endswith(OPEN) else answer.lstrip("\n")
-        return answer
+        plain = render([*messages[:-1], {"role": "assistant", "content": native.MARK}], tools)
+        return native.answer_after(prompt, plain, own)
 
     def _prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], thinking: bool | None) -> str:
         """Normal messages as text up to where the next answer begins.
@@ -166,11 +185,14 @@ class Template:
         opens_answer: bool,
     ) -> str:
         """Normal messages as text; with ``opens_answer`` up to where the next answer begins."""
-        control = self._control_tokens
+        control, found = self._control_tokens, []
+        for message in messages:
+            made = defused(message, control)
+            found.append(native.with_reasoning_under(self._reasoning_key, made))
         more = {} if self._config.mode == "native" else {"enable_thinking": self.thinks(thinking)}
         try:
             return self._tokenizer.apply_chat_template(
-                [defused(message, control) for message in messages],
+                found,
                 tools=[defused_value(tool, control) for tool in tools] or None,
                 tokenize=False,
                 add_generation_prompt=opens_answer,
@@ -202,16 +224,12 @@ class Template:
 
     @property
     def _control_tokens(self) -> tuple[str, ...]:
-        """Tokens that no text of a row may spell: those around turns, and in native mode all special tokens."""
+        """Tokens that no text of a row may spell: those around turns, and the others that the tokenizer reserves."""
+        if self._reserved is None:
+            template = str(self._tokenizer.chat_template) if self._config.mode == "native" else ""
+            self._reserved = native.reserved_tokens(self._tokenizer, template)
         end = self._tokenizer.eos_token
-        tokens = CONTROL_TOKENS if end is None or end in CONTROL_TOKENS else (*CONTROL_TOKENS, end)
-        if self._config.mode != "native":
-            return tokens
-        if self._native_tokens is None:
-            special = [str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special]
-            # Some tokenizers count <think> as special; an answer keeps the tags around its own thinking.
-            self._native_tokens = tuple(token for token in special if token not in (*tokens, *ANSWER_TAGS))
-        return (*tokens, *self._native_tokens)
+        return tuple(dict.fromkeys((*CONTROL_TOKENS, *([] if end is None else [end]), *self._reserved)))
 
     def _encode(self, text: str) -> list[int]:
         try:
@@ -227,12 +245,21 @@ def _normal(
     return offered_tools(normal_messages(messages), tools_of(tools, nulls=True))
 
 
-def answer_text(message: Message) -> str:
-    """An assistant turn's own text, thinking included: ``<think>\\n{reasoning}\\n</think>\\n\\n{answer}``."""
-    content = message.get("content") or ""
-    if message.get("reasoning_content"):
-        return f"<think>\n{message['reasoning_content'].strip(chr(10))}\n</think>\n\n{content.lstrip(chr(10))}"
-    return content
+def _first_question(messages: Sequence[Message]) -> int:
+    """Where a user or a tool first says something; the number of messages where none does."""
+    said = (
+        index
+        for index, message in enumerate(messages)
+        if message["role"] in ("user", "tool") and str(message["content"]).strip()
+    )
+    return next(said, len(messages))
+
+
+def _is_trained(message: Message, index: int) -> bool:
+    try:
+        return is_trained(message)
+    except ValueError as error:
+        raise CascadeError(f"message {index}: {error}") from None
 
 
 def probe_difference(before: dict[str, Any], now: dict[str, Any]) -> str:

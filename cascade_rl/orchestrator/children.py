@@ -1,14 +1,18 @@
-"""One fresh process per job and rank, which dies with its supervisor."""
+"""One process per job and rank, which dies with its supervisor: fresh, or forked from one that has imported a lot."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from cascade_rl.processes import cores
 from cascade_rl.recipe.launching import VARIABLE, Launch
@@ -50,10 +54,134 @@ def child_environment(rank: int, world_size: int, local_rank: int, address: str,
     }
 
 
-def start_child(job: Path, outcome: Path, environment: Mapping[str, str]) -> subprocess.Popen:
-    """Start the stage process of this rank; it writes how it ended to ``outcome``."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "cascade_rl.stages.worker", str(job), str(outcome)],
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-    )
+class Child(Protocol):
+    """A stage process, as its supervisor handles it."""
+
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+    def wait(self) -> int | None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+class Children:
+    """Starts the stage process of each job, one at a time; ``close`` when there are no more."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder``: of the run's session."""
+        self._folder = folder
+        self._warm: WarmProcess | None = None
+
+    def start(self, job: Path, outcome: Path, environment: Mapping[str, str]) -> Child:
+        """Start a stage process; it writes how it ended to ``outcome``."""
+        if not may_be_warm():
+            return subprocess.Popen(
+                [sys.executable, "-m", "cascade_rl.stages.worker", str(job), str(outcome)],
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+            )
+        if self._warm is None or not self._warm.is_alive:
+            self._warm = WarmProcess(self._folder, environment)
+        return self._warm.start(job, outcome, environment)
+
+    def close(self) -> None:
+        """End the warm process, if there is one."""
+        if self._warm is not None:
+            self._warm.close()
+            self._warm = None
+
+
+def may_be_warm() -> bool:
+    """Whether stage processes are forked from one that has imported the large libraries (``cascade_rl.stages.warm``):
+    on machines without a GPU, unless ``CASCADE_RL_WARM=0`` asks for fresh imports."""
+    return os.environ.get("CASCADE_RL_WARM") != "0" and not any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+class WarmProcess:
+    """The process that forks stage processes, from the supervisor's side."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        orders, self._orders = os.pipe()
+        self._reports, reports = os.pipe()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "cascade_rl.stages.warm", str(orders), str(reports), str(os.getpid()), str(folder)],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            pass_fds=(orders, reports),
+        )
+        os.close(orders)
+        os.close(reports)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def start(self, job: Path, outcome: Path, environment: Mapping[str, str]) -> WarmChild:
+        """Fork a stage process. It begins once the imports are done, if this is the first."""
+        order = {"job": str(job), "outcome": str(outcome), "environment": dict(environment)}
+        with contextlib.suppress(BrokenPipeError):  # the child then ends as if killed
+            os.write(self._orders, json.dumps(order).encode() + b"\n")
+        return WarmChild(self._reports, self._process)
+
+    def close(self) -> None:
+        os.close(self._orders)
+        os.close(self._reports)
+        self._process.kill()
+        self._process.wait()
+
+
+class WarmChild:
+    """A forked stage process (see ``Child``). Signals sent before it exists reach it as soon as it does."""
+
+    def __init__(self, reports: int, parent: subprocess.Popen) -> None:
+        self._reports, self._parent = reports, parent
+        self._read = b""
+        self._waiting: int | None = None  # a signal for a process that is not there yet
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        self._look(0.0)
+        return self.returncode
+
+    def wait(self) -> int | None:
+        """Wait for its end; returns the exit code."""
+        while self.returncode is None:
+            self._look(None)
+        return self.returncode
+
+    def terminate(self) -> None:
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+
+    @property
+    def _lines(self) -> list[bytes]:
+        return self._read.split(b"\n")[:-1]
+
+    def _send(self, number: int) -> None:
+        self._look(0.0)
+        if self.returncode is not None:
+            return
+        if self._lines:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(self._lines[0]), number)
+        else:
+            self._waiting = number
+
+    def _look(self, timeout_s: float | None) -> None:
+        """Read what the warm process has reported; its end is the end of the stage process too."""
+        if self.returncode is not None or not select.select([self._reports], [], [], timeout_s)[0]:
+            return
+        known = len(self._lines)
+        got = os.read(self._reports, 4096)
+        self._read += got
+        if len(self._lines) > 1:
+            self.returncode = int(self._lines[1])
+        elif not got:
+            self._parent.wait()
+            self.returncode = -signal.SIGKILL
+        elif known == 0 and self._lines and self._waiting is not None:
+            self._send(self._waiting)

@@ -7,20 +7,21 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from cascade_rl.data.refusals import Refusals
-from cascade_rl.data.sources import ANSWERING, ASKING, to_conversations, to_prompts
+from cascade_rl.data.sources import ANSWERING, ASKING, domain_of, to_conversations, to_prompts
 from cascade_rl.evals.registry import resolve_benchmark
 from cascade_rl.inputs import search_path
 from cascade_rl.models import BUILT_IN, argument_problems
 from cascade_rl.orchestrator.launch_checks import check_launch, launch_of
 from cascade_rl.orchestrator.pair_checks import check_reward_model
-from cascade_rl.orchestrator.row_checks import first_rows, row_fault, unbound
+from cascade_rl.orchestrator.row_checks import first_rows, row_fault
 from cascade_rl.orchestrator.selection import check_selection
 from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, RecipeError, RewardConfig
 from cascade_rl.recipe.checks import check_context, check_files, check_structure, positions_of_stages
-from cascade_rl.recipe.measuring import BenchmarkConfig
+from cascade_rl.recipe.measuring import BenchmarkByName, BenchmarkConfig
 from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.recipe.problems import Keys
 from cascade_rl.recipe.schema import DistillStage, RewardModelStage, RlStage, RolloutStage, SftStage
+from cascade_rl.rewarding.binding import unbound
 from cascade_rl.rewarding.loading import load_reward
 from cascade_rl.types import CascadeError
 
@@ -78,6 +79,10 @@ def _check_content(loaded: LoadedRecipe) -> Iterator[Problem]:
         if isinstance(entry, BenchmarkConfig):
             yield from _check_prompts(loaded, benchmark.data, keys)
             yield from _check_reward(loaded, benchmark.data, benchmark.reward, (*keys, "reward"))
+        elif isinstance(entry, BenchmarkByName) and entry.source is not None:
+            for source in benchmark.data:
+                yield from _check_rows(loaded, source, (*keys, "source"), answers=False)
+            yield from _check_reward(loaded, benchmark.data, benchmark.reward, (*keys, "source"))
 
 
 def _check_rl(loaded: LoadedRecipe, stage: RlStage, keys: Keys) -> Iterator[Problem]:
@@ -144,7 +149,7 @@ def _check_reward(
     for source in sources:
         rows = first_rows(loaded, source)
         if domain is not None:
-            rows = (row for row in rows if (source.domain or row.get("domain")) == domain)
+            rows = (row for row in rows if domain_of(row, source) == domain)
         for message in unbound(reward, rows):
             yield Problem.at(loaded, keys, f"{message} (rows of {source.source})")
 

@@ -8,8 +8,6 @@ from typing import Any
 from cascade_rl.data.refusals import Refusals
 from cascade_rl.data.sources import Row, columns_of, no_rows
 from cascade_rl.recipe import DataSource, LoadedRecipe
-from cascade_rl.rewarding.binding import check_binding
-from cascade_rl.rewarding.loading import LoadedReward
 from cascade_rl.types import CascadeError
 
 Reader = Callable[[Sequence[Row], DataSource, Sequence[int], Refusals], Iterable[Any]]
@@ -51,18 +49,3 @@ def row_fault(
     except CascadeError as error:
         return str(error)
     return None
-
-
-def unbound(reward: LoadedReward, rows: Iterable[Row]) -> list[str]:
-    """What the parameters of ``reward`` find in no column of ``rows``; they are read as far as needed."""
-    columns: set[str] = set()
-    problems: list[str] = []
-    known = -1
-    for row in rows:
-        columns |= row.keys()
-        if len(columns) > known:
-            known = len(columns)
-            problems = check_binding(reward, columns)
-            if not problems:
-                break
-    return problems

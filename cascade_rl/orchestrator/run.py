@@ -68,8 +68,8 @@ def run(loaded: LoadedRecipe, store: Store, wishes: Wishes, say: Say) -> tuple[s
     name = wishes.branch or loaded.recipe.name
     control = store.run_folder(name) / ".control"
     if place.rank != 0:
-        session = open_session(control, place)
-        return name, Supervisor(session, stop).follow(lambda: None)
+        with contextlib.closing(Supervisor(open_session(control, place), stop)) as supervisor:
+            return name, supervisor.follow(lambda: None)
     with hold(store.run_folder(name) / ".lock", f"run {name!r}", run=name):
         # The session opens first: an error found below must release the other ranks, not leave them waiting.
         supervisor = Supervisor(open_session(control, place), stop)
@@ -80,6 +80,7 @@ def run(loaded: LoadedRecipe, store: Store, wishes: Wishes, say: Say) -> tuple[s
             code = _carry_out(plan, wishes, supervisor, stop, say)
         finally:
             supervisor.dismiss(code)
+            supervisor.close()
             shutil.rmtree(control / "join", ignore_errors=True)
     return name, code
 

@@ -7,7 +7,6 @@ order and report how it ended. The first failing rank ends the order for all, an
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 import uuid
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cascade_rl.orchestrator.children import child_environment, free_port, start_child
+from cascade_rl.orchestrator.children import Child, Children, child_environment, free_port
 from cascade_rl.orchestrator.session import POLL_S, Session
 from cascade_rl.store import Job
 from cascade_rl.store.files import read_json
@@ -58,6 +57,11 @@ class Supervisor:
     def __init__(self, session: Session, stop: StopRequest) -> None:
         self._session = session
         self._stop = stop
+        self._children = Children(session.folder)
+
+    def close(self) -> None:
+        """End what waits for further jobs."""
+        self._children.close()
 
     def run_job(self, job: Job) -> None:
         """Rank 0: one job on all ranks. Raises StageFailed, or Stopped after a clean stop."""
@@ -107,16 +111,16 @@ class Supervisor:
         outcome_file = self._session.folder / f"outcome-{label}.json"
         job_file.write_text(Job.model_validate(order["job"]).model_dump_json())
         environment = child_environment(place.rank, place.world_size, place.local_rank, order["address"], order["port"])
-        child = start_child(job_file, outcome_file, environment)
+        child = self._children.start(job_file, outcome_file, environment)
         try:
             ended_here = self._wait(child)
         finally:
             if child.poll() is None:
                 child.kill()
                 child.wait()
-        return self._describe(child.returncode, read_json(outcome_file), Path(order["job"]["folder"]), ended_here)
+        return self._describe(child.wait() or 0, read_json(outcome_file), Path(order["job"]["folder"]), ended_here)
 
-    def _wait(self, child: subprocess.Popen) -> bool:
+    def _wait(self, child: Child) -> bool:
         """Until the child ends. True when it was ended because another rank failed."""
         told = False
         while child.poll() is None:

@@ -53,7 +53,8 @@ class DataSource(Section):
     columns: dict[str, str] = {}
     """Our column name -> the row's column name, applied first."""
     extract: dict[str, str] = {}
-    """Column -> regular expression whose first group replaces the column, e.g. ``answer: '####\\s*(.*)$'``."""
+    """Column -> regular expression whose first group replaces the column, e.g. ``answer: '####\\s*(.*)$'``. A row in
+    which it finds nothing is left out."""
     prompt: str | None = None
     """User message as a format string over columns (``"{question}\\n\\nThink first."``; widths up to 10000, written as
     numbers). Without it a row brings ``messages`` or ``conversations`` (a conversation) or ``prompt`` (text or

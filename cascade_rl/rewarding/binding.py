@@ -70,6 +70,21 @@ def check_binding(loaded: LoadedReward, columns: set[str]) -> list[str]:
     return [*_missing(loaded, columns), *_unused(loaded), *_of_another_type(loaded, columns)]
 
 
+def unbound(loaded: LoadedReward, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What the parameters of the reward find in no column of ``rows``, which are read as far as needed."""
+    columns: set[str] = set()
+    problems: list[str] = []
+    known = -1
+    for row in rows:
+        columns |= row.keys()
+        if len(columns) > known:
+            known = len(columns)
+            problems = check_binding(loaded, columns)
+            if not problems:
+                break
+    return problems
+
+
 def _missing(loaded: LoadedReward, columns: set[str]) -> Iterator[str]:
     use, keys = loaded.settings.use, set(loaded.settings.params)
     for name in _required(loaded.constructor or {}):

@@ -83,7 +83,7 @@ class RewardPool:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the workers there are now."""
+        """Process ids of the workers there are now; on Linux, of their supervisors."""
         with self._lock:
             return [process.pid for process in self._processes.values()]
 

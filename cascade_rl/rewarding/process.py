@@ -78,6 +78,7 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
+        """Of the process that was started: on Linux the worker's supervisor, which ends with it."""
         return self._process.pid
 
     def get_ready(self, computing_s: float = START_COMPUTING_S, blocked_s: float | None = None) -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from cascade_rl.data.asking import asked_messages, check_asks, check_parsed, media_fault
+from cascade_rl.data.asking import asked_messages, check_asks, check_parsed, media_fault, thinking_of
 from cascade_rl.rewarding.scorer import Scorer
 from cascade_rl.rows import present, text_fault
 from cascade_rl.types import CascadeError, Message, Prompt, Rollout, Score, Stop
@@ -61,28 +61,29 @@ def rollout_of(row: Mapping[str, Any], id_: str) -> tuple[Prompt, Rollout]:
     if not isinstance(response, str):
         found = "there is none" if "response" not in row else f"it is {type(response).__name__}"
         raise MalformedRow(f"needs a text column `response`, the model's whole answer; {found}")
-    for key in ("truncated", "thinking"):
-        if not isinstance(row.get(key, False), bool):
-            raise MalformedRow(f"column `{key}` must be true or false, not {row[key]!r}")
-    messages = _question(row)
+    if not isinstance(row.get("truncated", False), bool):
+        raise MalformedRow(f"column `truncated` must be true or false, not {row['truncated']!r}")
+    messages, thinking = _question(row)
     columns = {key: value for key, value in row.items() if key not in OURS}
     stop = Stop.LENGTH if row.get("truncated") else Stop.EOS
-    return Prompt(id_, messages, columns, row.get("thinking")), Rollout(id_, 0, (), (), response, stop, 0)
+    return Prompt(id_, messages, columns, thinking), Rollout(id_, 0, (), (), response, stop, 0)
 
 
-def _question(row: Mapping[str, Any]) -> tuple[Message, ...]:
-    """What the row asks, read as RL and evaluation read it; empty for a row without a question. Raises MalformedRow."""
+def _question(row: Mapping[str, Any]) -> tuple[tuple[Message, ...], bool | None]:
+    """What the row asks, read as RL and evaluation read it, and its own mode; no messages for a row without a question.
+    Raises MalformedRow."""
     try:
         if fault := media_fault(row):
             raise CascadeError(fault)
+        thinking = thinking_of(row)
         messages = asked_messages(row)
         if messages is None:
-            return ()
+            return (), thinking
         check_asks(messages)
         check_parsed(messages=messages)
     except CascadeError as error:
         raise MalformedRow(str(error)) from None
-    return messages
+    return messages, thinking
 
 
 def score_lines(scorer: Scorer, lines: Iterable[str], ahead: int = AHEAD) -> Iterator[RowScore]:

@@ -1,4 +1,4 @@
-"""A worker process: ``python -m cascade_rl.rewarding.worker FD PARENT_PID``.
+"""A worker process, below its supervisor: ``python -m cascade_rl.rewarding.worker FD PARENT_PID``.
 
 It speaks over the socket FD, which is moved out of the way first: standard input is empty and standard output is the
 parent's standard error, so nothing that a reward prints or reads can be taken for a message. Commands arrive as
@@ -19,11 +19,12 @@ import sys
 import time
 from typing import Any
 
-from cascade_rl.processes import adopt_orphans, allow_long_integers, die_with_parent
+from cascade_rl.processes import adopt_orphans, allow_long_integers
 from cascade_rl.rewarding import process_tree
 from cascade_rl.rewarding.binding import call_arguments
 from cascade_rl.rewarding.loading import LoadedReward, load_reward
 from cascade_rl.rewarding.records import RewardError, RewardSettings
+from cascade_rl.rewarding.supervisor import supervise
 from cascade_rl.rewarding.traces import short_trace
 from cascade_rl.rewarding.verdict import as_score
 from cascade_rl.rewarding.wire import Channel
@@ -38,7 +39,7 @@ _MOST_ZOMBIES = 64
 
 def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
-    die_with_parent(parent)
+    supervise(parent, descriptor)
     adopt_orphans()  # so that what a reward started is found, counted and killed wherever it moved to
     allow_long_integers()
     for stop in (signal.SIGINT, signal.SIGTERM):

@@ -18,6 +18,7 @@ from torch import Tensor
 from cascade_rl.algorithms.distillation import mopd_loss, mopd_measures
 from cascade_rl.recipe import DistillStage
 from cascade_rl.stages.context import Context
+from cascade_rl.stages.fitting import refuse_domains
 from cascade_rl.stages.guards import abandon_if_stopped, agree, apply, stop_with_rollouts
 from cascade_rl.stages.learning import training_rows
 from cascade_rl.stages.rollout_run import (
@@ -36,7 +37,7 @@ from cascade_rl.stages.step_metrics import completion_metrics
 from cascade_rl.stages.teachers import AskAhead, Teachers, open_teachers
 from cascade_rl.training.packing import MicroBatch, TrainingSequence, training_sequence
 from cascade_rl.training.update import Update
-from cascade_rl.types import CascadeError, Group, Rollout, Score, Stop
+from cascade_rl.types import CascadeError, Group, Prompt, Rollout, Score, Stop
 
 
 def train(run: RolloutRun, first_step: int, teachers: Teachers) -> None:
@@ -179,13 +180,23 @@ def valued(groups: Sequence[Group], sequences: Sequence[TrainingSequence]) -> li
     return [dataclasses.replace(group, scores=[score(rollout) for rollout in group.rollouts]) for group in groups]
 
 
+def refuse_untaught(config: DistillStage, prompts: Sequence[Prompt]) -> None:
+    """Raise CascadeError for prompts of a domain without a teacher."""
+    if config.teachers:
+        refuse_domains(config.name, prompts, config.teachers, "teachers")
+
+
 def run(context: Context) -> None:
     """Train the stage of ``context.job`` and publish its checkpoint."""
     config = context.job.stage_config()
     assert isinstance(config, DistillStage)
     with (
         open_teachers(context, config) as teachers,
-        opened(context, lambda template, search: AskAhead(teachers, template)) as student,
+        opened(
+            context,
+            lambda template, search: AskAhead(teachers, template),
+            lambda prompts, search: refuse_untaught(config, prompts),
+        ) as student,
     ):
         teachers.check(student)
         carry_out(student, functools.partial(train, teachers=teachers))

@@ -18,6 +18,7 @@ from cascade_rl.recipe import BenchmarkConfig, SamplingConfig
 from cascade_rl.rewarding import Scorer
 from cascade_rl.rollout.engine import Engine
 from cascade_rl.stages.context import Context
+from cascade_rl.stages.fitting import refuse_unbound
 from cascade_rl.stages.handover import load_tokenizer
 from cascade_rl.stages.rope import stretched
 from cascade_rl.stages.unchanged import refuse_changes
@@ -40,6 +41,11 @@ class Benchmarks:
         self.planned = list(wanted)
 
     def __enter__(self) -> Benchmarks:
+        """Raises CascadeError where a reward needs a column that none of its benchmark's rows has."""
+        for planned in self.planned:
+            config = planned.config
+            prompts = (question.prompt for question in self._questions[config.name])
+            refuse_unbound(f"benchmark {config.name}", config.reward, prompts, self._search)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -10,6 +10,7 @@ from cascade_rl.data.template import Template
 from cascade_rl.recipe import RlStage
 from cascade_rl.rewarding import DomainScorer, Scorer
 from cascade_rl.stages.context import Context
+from cascade_rl.stages.fitting import refuse_unfit
 from cascade_rl.stages.guards import abandon_if_stopped, check_rewards, warn_if_flat
 from cascade_rl.stages.learning import Learner, shaped
 from cascade_rl.stages.references import kl_reference
@@ -83,6 +84,7 @@ def run(context: Context) -> None:
     with opened(
         context,
         lambda template, search: open_scorers(context, config, template, search),
+        functools.partial(refuse_unfit, config),
         shape=functools.partial(shaped, config=config),
     ) as rl:
         if StageLoss.of(config).needs_reference:

@@ -42,7 +42,7 @@ from cascade_rl.training.fingerprint import Fingerprint
 from cascade_rl.training.policy import Policy
 from cascade_rl.training.reference import Reference
 from cascade_rl.training.startup import check_running
-from cascade_rl.types import CascadeError, Group
+from cascade_rl.types import CascadeError, Group, Prompt
 
 LANES = {
     "sync": "time/sync_s",
@@ -120,22 +120,25 @@ def report_phase(watchdog: Watchdog, progress: Any, text: str) -> None:
 def opened(
     context: Context,
     make_scorer: Callable[[Template, list[Path]], contextlib.AbstractContextManager[DomainScorer]],
+    check: Callable[[Sequence[Prompt], list[Path]], None],
     shape: Callable[[Group], Group] = lambda group: group,
 ) -> Iterator[RolloutRun]:
     """The stage of ``context.job`` with model, engine, prompts and scorers in place; nothing is resumed yet.
 
-    ``shape`` is applied to the values of each scored group.
+    ``check`` raises CascadeError for prompts that the stage cannot learn from (``stages.fitting``); it is handed where
+    rewards are looked for. ``shape`` is applied to the values of each scored group.
     """
     job, ranks = context.job, context.ranks
     config = job.stage_config()
     assert isinstance(config, RolloutStage)
     assert job.checkpoint is not None
     tokenizer, template = load_tokenizer(job.checkpoint, job.template)
+    search = [job.recipe_path.resolve().parent, Path.cwd()]
     prompts = load_prompts(context, config, template)
+    check(prompts.prompts, search)
     policy = make_policy(context, config)
     seed = config.seed if config.seed is not None else job.seed
     sampler = make_feed(context, config, prompts, seed)
-    search = [job.recipe_path.resolve().parent, Path.cwd()]
     progress = context.progress(config.steps)
     watchdog = Watchdog(job.place.logs, ranks.rank, config.stall_timeout_s, context.say_anywhere)
     journal = make_journal(context, prompts)

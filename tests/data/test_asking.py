@@ -151,3 +151,51 @@ def test_calls_that_are_no_answer_do_not_hide_a_question():
     assert questions(row, DataSource(source="x"), 0) == ["a"]
     assert questions({**row, "response": "b"}, DataSource(source="x"), 0) == ["a"]
     assert prompt_of(row).columns["tool_calls"] == "weather(city)"
+
+
+@pytest.mark.parametrize("switch", ["on", "off", "On", True, False, 1, 0.5])
+@pytest.mark.parametrize("name", ["reasoning", "think"])
+def test_a_switch_is_no_reasoning(name, switch):
+    """NVIDIA's sets say ``reasoning: on`` or ``off`` beside an answer."""
+    row = {"prompt": "a", "response": "b", name: switch}
+    assert answer_of(row) == {"role": "assistant", "content": "b"}
+    thinking = "<think>\nhm\n</think>\n\nb"
+    assert answer_of({**row, "response": thinking})["content"] == thinking
+
+
+@pytest.mark.parametrize(
+    ("value", "mode"), [("on", True), ("off", False), (" OFF ", False), (True, True), (None, None)]
+)
+def test_a_rows_mode_may_be_on_or_off(value, mode):
+    assert prompt_of({"prompt": "a", "thinking": value}).thinking is mode
+
+
+@pytest.mark.parametrize("value", ["yes", "", "I think so.", 1, 0, [], {}])
+def test_another_mode_is_refused(value):
+    assert "thinking" in refused({"prompt": "a", "thinking": value})
+
+
+def test_a_container_image_is_no_media():
+    """Rows of software engineering name where their tests run."""
+    row = {"prompt": "mend it", "response": "done", "image": "swebench/sweb.eval.x86_64.django-11099:latest"}
+    assert prompt_of(row).columns["image"] == row["image"]
+    assert answer_of(row)["content"] == "done"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "", "response": "x"},
+        {"prompt": " \n", "response": "x"},
+        {"messages": [{"role": "system", "content": "S"}, {"role": "assistant", "content": "Welcome."}]},
+        {"messages": [{"role": "assistant", "content": "Welcome."}]},
+    ],
+)
+def test_an_answer_to_nothing_is_refused_by_check_too(row):
+    assert "asks nothing" in refused(row, to_conversations)
+
+
+def test_an_answer_may_be_one_message():
+    row = {"prompt": "a", "response": {"role": "assistant", "content": "b", "reasoning": "hm"}}
+    assert answer_of(row) == {"role": "assistant", "content": "b", "reasoning_content": "hm"}
+    assert "assistant" in refused({**row, "response": {"text": "b"}}, to_conversations)

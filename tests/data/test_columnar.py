@@ -119,3 +119,14 @@ def test_text_that_is_not_utf_8_inside_other_values():
         "maps": [("k", "\udcff"), ("l", "é")],
         "codes": "\udcff",
     }
+
+
+def test_a_value_that_python_cannot_hold_is_its_text():
+    """A date in the year 0 or 12000 in some column of meta data ends no reading."""
+    seconds = pyarrow.array([0, -(10**11), 10**12], pyarrow.timestamp("s"))
+    nested = pyarrow.StructArray.from_arrays([seconds], ["when"])
+    first, early, late = rows_of(iter([pyarrow.RecordBatch.from_arrays([seconds, nested], ["when", "meta"])]))
+    assert first["when"].year == 1970
+    for odd in (early, late):
+        assert isinstance(odd["when"], str)
+        assert odd["meta"] == {"when": odd["when"]}

@@ -88,7 +88,6 @@ def test_generators_by_import_path(recipe):
     ("changes", "message"),
     [
         ({"columns": {"x": "questions"}}, "questions.*mean question"),
-        ({"extract": {"answer": "(zzz)"}}, r"row 0 .*answer"),
         ({"source": "none.jsonl"}, "none.jsonl"),
         ({"source": "no.such.module:f"}, "module"),
         ({"source": "cascade_rl.data.procedural:additon"}, "addition"),
@@ -386,3 +385,112 @@ def test_a_saved_data_set_with_bytes_that_are_not_utf_8(recipe, tmp_path):
     prompts = to_prompts(load_rows(source, recipe), source, refusals=refusals)
     assert [prompt.id for prompt in prompts] == ["set:0", "set:2"]
     assert "row 1" in refusals.faults[0]
+
+
+# --- One odd row ends nothing -------------------------------------------------------------------------------------------------
+
+
+def test_a_row_that_extract_does_not_fit_is_left_out(recipe, tmp_path):
+    rows = [
+        {"prompt": "a", "response": "#### 1"},
+        {"prompt": "b", "response": "none"},
+        {"prompt": "c", "response": "#### 3"},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for pattern in (r"####\s*(\d)", r"####\s*(\d)|(none)"):
+        source = DataSource(source="rows.jsonl", extract={"response": pattern}, repeat=2)
+        for read in (to_prompts, to_conversations):
+            refusals = Refusals()
+            made = list(read(load_rows(source, recipe), source, refusals=refusals))
+            assert [one.id for one in made] == [f"rows.jsonl:{n}" for n in (0, 2, 3, 5)]
+            assert refusals.count == 2
+            assert all(word in refusals.faults[0] for word in ("row 1", "response", "extract", "'none'"))
+
+
+def test_a_pattern_that_fits_no_row_stops_with_the_first(recipe):
+    source = DataSource(source="rows.jsonl", extract={"answer": "(zzz)"}, prompt="{question}")
+    refusals = Refusals()
+    assert to_prompts(load_rows(source, recipe), source, refusals=refusals) == []
+    with pytest.raises(CascadeError, match=r"row 0 .*answer"):
+        refusals.refuse_all(2)
+
+
+GENERATORS = """\
+class Custom(Exception): pass
+def broken(split):
+    yield {"prompt": "a"}
+    raise Custom("gone")
+def texts(split): return ["a", "b"]
+def pairs(split): return [[("prompt", "a")]]
+def numbered(split): return [{1: "a"}]
+def nothing(split): return None
+def fine(split): return iter([{"prompt": "a"}])
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("broken", ["Custom", "gone", "made_rows.py:4"]),
+        ("texts", ["row 0", "'a'"]),
+        ("pairs", ["row 0"]),
+        ("numbered", ["row 0"]),
+        ("nothing", ["NoneType"]),
+    ],
+)
+def test_what_a_generator_may_do_wrong_is_named(recipe, tmp_path, monkeypatch, name, words):
+    import sys
+
+    monkeypatch.delitem(sys.modules, "made_rows", raising=False)
+    (tmp_path / "made_rows.py").write_text(GENERATORS)
+    assert load_rows(DataSource(source="made_rows:fine"), recipe) == [{"prompt": "a"}]
+    with pytest.raises(CascadeError) as caught:
+        load_rows(DataSource(source=f"made_rows:{name}"), recipe)
+    assert all(word in str(caught.value) for word in [f"made_rows:{name}", *words])
+
+
+@pytest.mark.parametrize("name", [".rows:f", "rows.:f", "a..b:f"])
+def test_a_name_that_is_no_generator_is_none_anywhere(recipe, name):
+    """Check and reader agree (``recipe.paths.is_generator``)."""
+    from cascade_rl.recipe.paths import is_generator
+
+    assert not is_generator(name)
+    assert "generator" not in fingerprint(DataSource(source=name), recipe)
+    assert columns_of(DataSource(source=name), recipe) is None
+
+
+def test_a_split_that_a_saved_data_set_lacks_is_named(recipe, tmp_path):
+    import datasets
+
+    datasets.DatasetDict({"test": datasets.Dataset.from_list(ROWS)}).save_to_disk(str(tmp_path / "saved"))
+    assert load_rows(DataSource(source="saved", split="test"), recipe) == ROWS
+    with pytest.raises(CascadeError, match="'train'.*test"):
+        load_rows(DataSource(source="saved"), recipe)
+    (tmp_path / "saved" / "test" / "state.json").write_text("{")
+    with pytest.raises(CascadeError, match="saved"):
+        load_rows(DataSource(source="saved", split="test"), recipe)
+
+
+def test_objects_a_line_in_a_json_file_are_named_as_such(recipe, tmp_path):
+    (tmp_path / "rows.json").write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    with pytest.raises(CascadeError, match=r"\.jsonl"):
+        load_rows(DataSource(source="rows.json"), recipe)
+
+
+def test_rows_of_a_generator_may_come_from_pandas(recipe, tmp_path, monkeypatch):
+    """Its tables hold lists as arrays of numpy, and marks of absence that are neither true nor false."""
+    import sys
+
+    code = """\
+    import numpy, pandas
+    def rows(split):
+        talk = numpy.array([{"role": "user", "content": "a"}], dtype=object)
+        yield {"messages": talk, "image": pandas.NA, "reasoning": pandas.NaT, "n": numpy.int64(3), "tests": numpy.array([[1, 2]])}
+    """
+    monkeypatch.delitem(sys.modules, "pandas_rows", raising=False)
+    (tmp_path / "pandas_rows.py").write_text("".join(line[4:] + "\n" for line in code.splitlines()))
+    source = DataSource(source="pandas_rows:rows")
+    (prompt,) = to_prompts(load_rows(source, recipe), source)
+    assert prompt.messages == ({"role": "user", "content": "a"},)
+    assert prompt.columns == {"n": 3, "tests": [[1, 2]]}
+    assert type(prompt.columns["n"]) is int

@@ -480,3 +480,211 @@ def test_every_special_token_of_a_native_tokenizer_is_broken_up():
     assert special not in (*row.prompt_ids, *row.completion_ids)
     assert "a [ INST] b" in template.prompt_text(messages[:1])
     assert template._tokenizer.decode(row.completion_ids).startswith("<think>\nc [ INST]\n</think>")
+
+
+# --- What answers nothing, weights, and templates of other makers -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        [{"role": "system", "content": "S"}],
+        [],
+        [assistant("Welcome.")],
+        [{"role": "system", "content": "S"}, user(" \n")],
+        [{"role": "developer", "content": "S"}],
+    ],
+)
+def test_a_greeting_before_any_question_is_history_only(opening):
+    template = make()
+    messages = [*opening, assistant("hi there"), user("go"), assistant("ok")]
+    assert trained(template, messages) == ["ok<|im_end|>"]
+    (row,) = template.training_rows(messages)
+    assert "hi there<|im_end|>\n" in template._tokenizer.decode(row.prompt_ids)
+    for turns in ("each", "last"):
+        with pytest.raises(CascadeError, match="train"):
+            template.training_rows(messages[: len(opening) + 1], turns=turns)
+
+
+def test_an_answer_to_a_tool_alone_is_trained():
+    messages = [{"role": "system", "content": "S"}, assistant(tool_calls=[CALL]), {"role": "tool", "content": "3"},
+                assistant("three")]  # fmt: skip
+    assert trained(make(), messages) == ["three<|im_end|>"]
+
+
+@pytest.mark.parametrize("weight", [0.5, 2, -1, "0", "true", [1]])
+@pytest.mark.parametrize("key", ["weight", "train", "training", "loss"])
+def test_a_weight_between_all_and_nothing_is_refused(key, weight):
+    messages = [user("a"), assistant("A", **{key: weight}), user("b"), assistant("B")]
+    with pytest.raises(CascadeError, match=f"message 1.*{key}"):
+        make().training_rows(messages)
+    assert trained(make(), messages, turns="last") == ["B<|im_end|>"]  # there it is history
+    assert make().prompt_ids(messages[:3])
+
+
+def test_both_parts_of_a_turn_have_one_weight():
+    call = {"role": "function_call", "content": json.dumps(CALL["function"])}
+    for weights, count in (((1, None), 1), ((0, 0), 0), ((None, None), 1)):
+        parts = [assistant("Sure.", weight=weights[0]), {**call, "weight": weights[1]}]
+        assert len(make().training_rows([user("a"), *parts, user("b"), assistant("B")])) == 1 + count
+    with pytest.raises(CascadeError, match="weight"):
+        make().training_rows([user("a"), assistant("Sure.", weight=0), call])
+
+
+@pytest.mark.parametrize("opening", ["<think>\n", "<think>"])
+@pytest.mark.parametrize("content", ["{{ m.content }}", "{{ m.content.split('</think>')[-1] }}"])
+def test_an_answer_without_thinking_closes_what_the_prompt_opened(opening, content):
+    """As Qwen3's template writes an answer without thinking: an empty block before it."""
+    text = CHATML.replace("{{ m.content }}", content).replace(
+        "<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n" + opening + "{% endif %}"
+    )
+    template = native(text)
+    for answer in ("yes", "\n\nyes", "Use <think> and </think>."):
+        (row,) = template.training_rows([user("go"), assistant(answer)])
+        whole = template._tokenizer.decode(row.prompt_ids + row.completion_ids)
+        said = answer.lstrip("\n").replace("<think>", "< think>").replace("</think>", "< /think>")
+        assert whole.endswith(f"{OPEN}<think>\n\n</think>\n\n{said}<|im_end|>")
+    for cut in ("hm\n</think>\n\nyes", "<think>\ncut off"):  # these begin within the thinking
+        (row,) = template.training_rows([user("go"), assistant(cut)])
+        whole = template._tokenizer.decode(row.prompt_ids + row.completion_ids)
+        assert whole.count("<think>") == 1
+        assert whole.count("</think>") == cut.count("</think>")
+
+
+ALWAYS_OPEN = CHATML.replace(
+    "{{ m.content }}", "{% if m.role == 'assistant' %}<think>\n{% endif %}{{ m.content }}"
+).replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n<think>\n{% endif %}")
+
+
+def test_a_template_that_opens_every_answer_gets_it_closed():
+    assert trained(native(ALWAYS_OPEN), [user("go"), assistant("yes")]) == ["\n</think>\n\nyes<|im_end|>"]
+    assert trained(native(ALWAYS_OPEN), [user("go"), assistant("hm\n</think>\n\nyes")]) == [
+        "hm\n</think>\n\nyes<|im_end|>"
+    ]
+
+
+def test_an_empty_answer_is_refused_whatever_a_template_adds():
+    for text in (ALWAYS_OPEN, CHATML.replace("{{ m.content }}", "[{{ m.content }}]")):
+        with pytest.raises(CascadeError, match="message 1"):
+            native(text).training_rows([user("go"), assistant(" \n")])
+
+
+def test_thinking_after_a_prompt_that_closed_it_is_refused():
+    """DeepSeek-V3.1 writes </think> before answers without thinking, in its prompt and in history."""
+    closing = CHATML.replace(
+        "{{ m.content }}", "{% if m.role == 'assistant' %}</think>{% endif %}{{ m.content.split('</think>')[-1] }}"
+    ).replace("<|im_start|>assistant\n{% endif %}", "<|im_start|>assistant\n</think>{% endif %}")
+    template = native(closing)
+    assert trained(template, [user("go"), assistant("yes")]) == ["yes<|im_end|>"]
+    for answer in (assistant("<think>\nhm\n</think>\n\nyes"), assistant("yes", reasoning="hm")):
+        with pytest.raises(CascadeError, match="thinking"):
+            template.training_rows([user("go"), answer])
+
+
+def test_a_form_of_its_own_has_no_room_for_reasoning():
+    """gpt-oss writes answers after a channel's name, which text of ours would leave out."""
+    channels = CHATML.replace("{{ m.content }}", "{% if m.role == 'assistant' %}[final]{% endif %}{{ m.content }}")
+    template = native(channels)
+    assert trained(template, [user("go"), assistant("yes")]) == ["[final]yes<|im_end|>"]
+    with pytest.raises(CascadeError, match="template"):
+        template.training_rows([user("go"), assistant("yes", reasoning="hm")])
+
+
+def test_a_long_blank_prompt_takes_no_time():
+    assert trained(native(CHATML), [user(" " * 300_000), user("x"), assistant("yes", reasoning="hm")])
+
+
+LLAMA = (
+    "<|begin_of_text|>{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content | trim }}"
+    "<|eot_id|>{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
+GEMMA = (
+    "<bos>{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+    "{{ m.content | trim }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+DEEPSEEK = (
+    "{% for m in messages %}{{ '<｜User｜>' if m.role == 'user' else '<｜Assistant｜>' }}{{ m.content }}"
+    "{{ '<｜end｜>' if m.role == 'assistant' else '' }}{% endfor %}{{ '<｜Assistant｜>' if add_generation_prompt }}"
+)
+
+
+def foreign(text, special, plain=(), eos=None):
+    """A native template over a tokenizer with these tokens more."""
+    from transformers import AddedToken
+
+    tokenizer = build_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
+    tokenizer.add_tokens([AddedToken(token, special=False) for token in plain])
+    tokenizer.chat_template, tokenizer.eos_token = text, eos or special[0]
+    template = Template(TemplateConfig(mode="native"), tokenizer)
+    template.install()
+    return template
+
+
+FOREIGN = {
+    "llama": (LLAMA, ("<|eot_id|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>"), ()),
+    "gemma": (GEMMA, ("<end_of_turn>", "<bos>", "<start_of_turn>"), ("<table>",)),
+    "deepseek": (DEEPSEEK, ("<｜end｜>",), ("<｜User｜>", "<｜Assistant｜>")),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_no_row_spells_a_token_of_a_template_of_its_own(name):
+    text, special, plain = FOREIGN[name]
+    template = foreign(text, special, plain)
+    tokens = [token for token in (*special, *plain) if token in text]
+    ids = {template._tokenizer.convert_tokens_to_ids(token) for token in tokens}
+    for token in tokens:
+        texts = [f"a{token}b", f"c{token}d"]
+        (row,) = template.training_rows([user(texts[0]), assistant(texts[1])])
+        (clean,) = template.training_rows([user("aTb"), assistant("cTd")])
+        assert [i for i in row.prompt_ids if i in ids] == [i for i in clean.prompt_ids if i in ids]
+        assert [i for i in row.completion_ids if i in ids] == [template._tokenizer.eos_token_id]
+
+
+def test_tokens_that_are_no_part_of_a_template_stay():
+    """Gemma has tokens for HTML, which are ordinary text."""
+    template = foreign(*FOREIGN["gemma"])
+    table = template._tokenizer.convert_tokens_to_ids("<table>")
+    (row,) = template.training_rows([user("<table>"), assistant("<table>")])
+    assert table in row.prompt_ids
+    assert table in row.completion_ids
+
+
+def test_names_and_roles_are_broken_up_where_a_template_writes_them():
+    text = CHATML.replace("{{ m.role }}", "{{ m.role }}{{ ' ' + m.name if m.name else '' }}")
+    prompt = native(text).prompt_text(
+        [{**user("go"), "name": "x<|im_end|>"}, {"role": "a<|im_start|>", "content": "b"}]
+    )
+    assert prompt.count("<|im_end|>") == 2
+    assert prompt.count("<|im_start|>") == 3
+
+
+def test_special_tokens_of_a_model_are_broken_up_in_our_template_too():
+    """SmolLM2 knows <filename>: as a token it would vanish when text is decoded without special tokens."""
+    tokenizer = build_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<filename>"]})
+    template = Template(TemplateConfig(), tokenizer)
+    template.install()
+    (row,) = template.training_rows([user("usage?"), assistant("run <filename>")])
+    assert tokenizer.decode(row.completion_ids) == "run < filename><|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "end"),
+    [
+        (GEMMA, ("<eos>", "<end_of_turn>", "<bos>", "<start_of_turn>"), "<end_of_turn>"),
+        (LLAMA, ("<|end_of_text|>", "<|eot_id|>", "<|begin_of_text|>"), "<|eot_id|>"),
+        (CHATML, ("<|stop|>",), "<|im_end|>"),
+        (CHATML.replace("<|im_end|>\n", "<|stop|>"), ("<|stop|>", "<|other|>"), "<|stop|>"),
+        (CHATML.replace("<|im_end|>", ""), ("<|stop|>",), "<|stop|>"),
+        ("{{ raise_exception('no') }}", ("<|stop|>",), "<|stop|>"),
+    ],
+)
+def test_a_turn_ends_as_the_models_own_template_ends_it(text, tokens, end):
+    """What is trained last, what generation stops at, and what history shows after an answer are one token."""
+    template = foreign(text, tokens)
+    assert template._tokenizer.eos_token == end
+    if "raise" not in text:
+        (row,) = template.training_rows([user("go"), assistant("yes")])
+        assert template._tokenizer.decode(row.completion_ids) == f"yes{end}"

@@ -77,18 +77,16 @@ def finish(process: subprocess.Popen, root: Path, timeout_s: float = 600) -> str
 
 
 def children(pid: int) -> list[int]:
-    """Stage processes below ``pid``, by /proc."""
-    found = []
+    """Stage processes of the supervisor ``pid``, by /proc: fresh ones below it, or forked ones below its warm process."""
+    parents, commands = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if parent == pid and b"cascade_rl.stages.worker" in command:
-                found.append(int(entry.name))
-    return found
+            with contextlib.suppress(OSError):
+                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                commands[int(entry.name)] = (entry / "cmdline").read_bytes()
+    warm = {each for each, parent in parents.items() if parent == pid and b"cascade_rl.stages.warm" in commands[each]}
+    fresh = [each for each, parent in parents.items() if parent == pid and b"stages.worker" in commands[each]]
+    return fresh + [each for each, parent in parents.items() if parent in warm and b"stages.warm" in commands[each]]
 
 
 def weights(root: Path, run: str = "tiny") -> dict[str, str]:

@@ -37,7 +37,7 @@ def test_two_steps_on_real_rows(tmp_path):
         "stages.gsm8k-rl.group_size": "4",
         "stages.gsm8k-rl.steps": "2",
         "stages.gsm8k-rl.warmup_steps": "0",
-        "stages.gsm8k-rl.rollout.max_new_tokens": "192",
+        "stages.gsm8k-rl.rollout.max_new_tokens": "64",
         "evaluate.after_each_stage": "[]",
     }
     arguments = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]

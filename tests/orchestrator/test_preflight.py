@@ -75,3 +75,19 @@ def test_a_refused_context_is_one_problem(folder, value):
 def test_a_context_too_short_for_the_stage_is_reported(folder):
     (found,) = problems(folder, "model_args.context=512")
     assert mentions(found, "stages.rl.rollout.max_new_tokens", "1024", "512")
+
+
+def test_rows_given_to_a_shipped_benchmark_are_checked(folder):
+    benchmark = "evaluate.after_each_stage=[{use: aime24, source: mine.jsonl}]"
+    (folder / "mine.jsonl").write_text(json.dumps({"question": "1+1?", "answer": 2}) + "\n")
+    (found, *_) = problems(folder, benchmark)
+    assert "evaluate.after_each_stage.0.source" in found
+    assert mentions(found, "problem", "mine.jsonl")
+
+
+def test_a_domain_that_is_a_number_has_its_reward(folder):
+    """Rows and recipe name domains by text, so 7 is '7'."""
+    (folder / "rl.jsonl").write_text(json.dumps({"prompt": "r", "domain": 7}) + "\n")
+    (folder / "dynamic.py").write_text("def score(response, answer): return 0.0\n")
+    found = problems(folder, "stages.rl.reward=null", "stages.rl.rewards={'7': {use: dynamic:score}}")
+    assert any(mentions(problem, "stages.rl.rewards.7", "`answer`") for problem in found)

@@ -364,7 +364,7 @@ def test_closing_while_workers_start(project):
     settings = RewardSettings(f"{project.module}:score", {}, 5.0, 0.0)
     try:
         with RewardPool(settings, [project.folder], 1) as one:
-            os.kill(one.pids[0], signal.SIGKILL)
+            os.killpg(one.pids[0], signal.SIGKILL)  # the worker and its supervisor
             future = one.submit(call("x"))
             assert wait_until((project.folder / "again").exists)  # the new worker takes an hour to start
     finally:

@@ -5,16 +5,23 @@ from __future__ import annotations
 import base64
 import json
 import pickle
+import re
 import subprocess
 import sys
 import time
 import zlib
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cascade_rl.recipe import BenchmarkConfig
+from cascade_rl.rewarding.binding import call_arguments
+from cascade_rl.rewarding.loading import load_reward
+from cascade_rl.rewarding.records import ScoreCall
 from rewards import code, code_tests
 from rewards.code import last_python_block, verify, verify_code_contests, verify_livecodebench
 from rewards.code_comparing import Tolerance, same_text, same_value
@@ -454,3 +461,19 @@ def test_rows_of_the_command_line_hold_long_integers(tmp_path):
         [*command, "--set", "mode=instruct"], cwd=tmp_path, capture_output=True, text=True, timeout=100
     )
     assert json.loads(done.stdout)["value"] == 1, done.stderr
+
+
+def test_a_benchmark_names_the_tolerance_of_floats():
+    """The one that docs/rewards.md shows, given a row of LiveCodeBench."""
+    page = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
+    (shown,) = [found for found in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "livecodebench" in found]
+    benchmark = BenchmarkConfig.model_validate(yaml.safe_load(shown)["evaluate"]["after_each_stage"][0])
+    reward = load_reward(benchmark.reward, [])
+    row = {
+        "public_test_cases": json.dumps([{"input": "", "output": "0.3333333 7", "testtype": "stdin"}]),
+        "private_test_cases": "[]",
+        "metadata": "{}",
+    }
+    for printed, value in (("0.33333334, 7", 1), ("0.3334, 7", 0), ("0.3333333, 7.0000001", 0)):
+        call = ScoreCall(block(f"print({printed})"), (), False, False, row)
+        assert reward.function(**call_arguments(reward, call)).value == value

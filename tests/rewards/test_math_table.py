@@ -33,3 +33,8 @@ def test_where_the_box_must_stand(answer, completion, thinking, instruct):
 @pytest.mark.parametrize(("answer", "boxed", "value"), cases("math_known_to_be_wrong"))
 def test_known_to_be_judged_wrongly(answer, boxed, value):
     assert judged(answer, boxed) != value
+
+
+@pytest.mark.parametrize(("answer", "boxed", "value"), cases("math_competitions"))
+def test_writings_of_competitions(answer, boxed, value):
+    assert judged(answer, boxed) == value

@@ -121,3 +121,38 @@ def test_an_edit_leaves_all_other_lines_as_they_were(before, middle, after):
     done = apply([Edit("f", "UNIQUE LINE", f"<{middle}>")], files)["f"]
     assert done.startswith(f"{before}\n<")
     assert done.endswith(f">\n{after}")
+
+
+# --- Golden patches as rows have them ---------------------------------------------------------------------------------
+
+
+def golden(patch, before, after):
+    """What the edit that makes ``after`` of all of ``before`` earns under ``patch``."""
+    answer = edit(before.removesuffix("\n"), after.removesuffix("\n"))
+    return similarity(answer, relevant_file_contents={"f": before}, golden_patch=f"--- a/f\n+++ b/f\n{patch}").value
+
+
+def test_lines_put_before_the_first_one_make_no_new_file():
+    """`git diff -U0` begins such a hunk as that of a new file: at line 0."""
+    assert golden("@@ -0,0 +1,2 @@\n+new\n+lines\n", "a\nb\n", "new\nlines\na\nb\n") == 1
+    assert golden("@@ -0,0 +1,2 @@\n+new\n+lines\n", "a\nb\n", "new\nlines\n") < 1
+
+
+def test_a_patch_that_lost_its_last_break_is_whole():
+    patch = "@@ -1,2 +1,2 @@\r\n a\r\n-b\r\n+c\r"
+    answer = edit("a\nb", "a\nc")
+    text = f"--- a/f\r\n+++ b/f\r\n{patch}"
+    assert similarity(answer, relevant_file_contents={"f": "a\r\nb\r\n"}, golden_patch=text).value == 1
+
+
+@pytest.mark.parametrize("blank", ["", " ", "    "])
+def test_context_of_blanks_may_be_stripped_from_a_patch(blank):
+    """At its end by ``strip()``, in its middle by editors that strip every line."""
+    before, after = f"a\n{blank}\nb\n{blank}\n", f"a\n{blank}\nc\n{blank}\n"
+    assert golden("@@ -1,4 +1,4 @@\n a\n\n-b\n+c", before, after) == 1
+
+
+def test_exact_context_goes_before_blank_lines_nearby():
+    """The hunk's line number is off by two; the empty line is the one it means, the line of blanks is nearer."""
+    before, after = "  \nx\n\nx\n", "  \nx\n\ny\n"
+    assert golden("@@ -2,2 +2,2 @@\n \n-x\n+y\n", before, after) == 1

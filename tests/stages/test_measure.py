@@ -16,11 +16,14 @@ from cascade_rl.store import Job, PlannedBenchmark
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.types import CascadeError
 
+GRADER = "def score(response): return 0.0\ndef exact(response, answer): return 0.0\n"
 
-def asked(tmp_path: Path, rows):
+
+def asked(tmp_path: Path, rows, reward="score"):
     """(number and text of each question, what was said)."""
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = BenchmarkConfig(name="b", data=[{"source": "rows.jsonl"}], reward={"use": "a:b"})
+    (tmp_path / "measured.py").write_text(GRADER)
+    config = BenchmarkConfig(name="b", data=[{"source": "rows.jsonl"}], reward={"use": f"measured:{reward}"})
     job = Job.model_validate(
         {"task": "evaluate", "run": "r", "name": "s", "identity": "i", "folder": tmp_path,
          "recipe_path": tmp_path / "r.yaml", "model": "x", "template": {}, "seed": 1, "dtype": "float32",
@@ -43,3 +46,10 @@ def test_odd_rows_are_named_and_the_others_keep_their_numbers(tmp_path):
     assert "3 of 5" in said
     with pytest.raises(CascadeError, match="row 0"):
         asked(tmp_path, odd)
+
+
+def test_a_reward_without_its_column_stops_before_an_engine(tmp_path):
+    """Rows of the hub are first read here."""
+    asked(tmp_path, [{"prompt": "a"}, {"prompt": "b", "answer": 1}], "exact")
+    with pytest.raises(CascadeError, match="benchmark b.*`answer`"):
+        asked(tmp_path, [{"prompt": "a", "anser": 1}], "exact")

@@ -1,4 +1,4 @@
-"""Run pytest on a file as nobody: ``python as_ordinary_user.py FILE``. Started by root.
+"""Run pytest on a file as nobody: ``python as_ordinary_user.py FILE [ARGUMENT ...]``. Started by root.
 
 The interpreter may live in a folder that only root can enter, so it, its packages and the project are shown under
 another path, in a mount namespace of this process's own.
@@ -43,7 +43,18 @@ def main() -> None:
         "PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": f"{root}/site:{root}/project",
     }  # fmt: skip
-    command = [executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", str(test)]
+    command = [
+        executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        str(test),
+        *sys.argv[2:],
+    ]
     os.execve(executable, command, environment)
 
 

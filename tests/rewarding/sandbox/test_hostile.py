@@ -350,8 +350,10 @@ def test_all_of_this_holds_for_an_ordinary_user() -> None:
     import sys
 
     runner = Path(__file__).with_name("as_ordinary_user.py")
+    # Bombs and forgeries of the other backend meet the same limits whoever starts it: its walls are what may differ.
+    chosen = ["-k", "not (other_backend and (bombs or forgeries))"]
     done = subprocess.run(
-        [sys.executable, str(runner), str(Path(__file__))], capture_output=True, text=True, timeout=600
+        [sys.executable, str(runner), str(Path(__file__)), *chosen], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
