@@ -63,7 +63,8 @@ class PackedModel(Root):
 
 
 def scores_of(outputs: Outputs) -> TokenScores:
-    return TokenScores(*outputs[1:])
+    logprobs, entropy, raw, is_top = outputs[1:]
+    return TokenScores(logprobs, entropy, raw, is_top)
 
 
 def decoder_layers(model: Any) -> list[torch.nn.Module]:

@@ -31,11 +31,11 @@ ScoreTerms = Callable[[Tensor], Tensor]
 
 def pair_sequences(chosen: Sequence[int], rejected: Sequence[int], label: str = "") -> list[TrainingSequence]:
     """The two sides of a pair, with the tokens that both begin with as their prompt; each keeps one of its own."""
-    both = [numpy.asarray(ids, numpy.int32) for ids in (chosen, rejected)]
+    both: list[numpy.ndarray] = [numpy.asarray(ids, numpy.int32) for ids in (chosen, rejected)]
     shortest = min(map(len, both)) - 1
     differ = numpy.flatnonzero(both[0][:shortest] != both[1][:shortest])
     common = int(differ[0]) if len(differ) else shortest
-    zeros = [numpy.zeros(len(ids) - common, numpy.float32) for ids in both]
+    zeros: list[numpy.ndarray] = [numpy.zeros(len(ids) - common, numpy.float32) for ids in both]
     return [
         TrainingSequence(ids[:common], ids[common:], none, none, label=label)
         for ids, none in zip(both, zeros, strict=True)

@@ -13,7 +13,7 @@ from cascade_rl.orchestrator.plan import evaluate_job, make_plan, stage_job
 from cascade_rl.orchestrator.rollback import without
 from cascade_rl.recipe import load_recipe
 from cascade_rl.stages.context import Context, StopFlag
-from cascade_rl.stages.trl_trainer import tokenised
+from cascade_rl.stages.offline.dataset import tokenised
 from cascade_rl.stages.unchanged import refuse_changes, refuse_changes_here, refuse_damage
 from cascade_rl.store import Job, Store
 from cascade_rl.store.checksums import publishing_checkpoint
