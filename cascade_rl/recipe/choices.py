@@ -44,9 +44,6 @@ NOT_FOR_TRL = ("tokens_per_micro_batch", "logprob_chunk_tokens", "lora", "max_sk
 def _trainer(stage: SftStage | RewardModelStage) -> Found:
     """Keys that the stage's trainer would not follow."""
     if stage.trainer is None:
-        if stage.micro_batch_size is not None:
-            message = "is for `trainer: trl`; micro-batches are cut by `tokens_per_micro_batch` here"
-            yield ("micro_batch_size",), message
         return
     ignored = [*NOT_FOR_TRL, *(["held_out"] if isinstance(stage, SftStage) else [])]
     for key in ignored:
@@ -82,13 +79,24 @@ def _support(stage: RolloutStage) -> Found:
         yield keys, "`kept` needs teachers in this process: one behind a `url` answers for the whole vocabulary alone"
 
 
-def notes(stage: StageConfig) -> list[str]:
-    """What a person should know about choices that are allowed, but do less than they seem to."""
-    if isinstance(stage, SftStage) and stage.packing and stage.trainer is None:
-        return [
+def _keys_of_trl(stage: SftStage | RewardModelStage) -> Iterator[str]:
+    """What earlier recipes set, and no longer acts where TRL does not train."""
+    if isinstance(stage, SftStage) and stage.packing:
+        yield (
             f"stage {stage.name}: rows are packed in any case, and `batch_size` counts rows. `packing` acts with "
             "`trainer: trl` alone, where `batch_size` counts sequences of packed rows"
-        ]
+        )
+    if stage.micro_batch_size is not None:
+        yield (
+            f"stage {stage.name}: micro-batches are cut by `tokens_per_micro_batch`; `micro_batch_size` acts with "
+            "`trainer: trl` alone"
+        )
+
+
+def notes(stage: StageConfig) -> list[str]:
+    """What a person should know about choices that are allowed, but do less than they seem to."""
+    if isinstance(stage, SftStage | RewardModelStage):
+        return [] if stage.trainer else list(_keys_of_trl(stage))
     if not isinstance(stage, RolloutStage) or (stage.rollout.top_p == 1.0 and stage.rollout.top_k == 0):
         return []
     mismatch = stage.mismatch

@@ -158,7 +158,6 @@ stages:
         ("evaluate_every: 5", "10: stages.rm.evaluate_every", "held_out"),
         ("centering: 0", "10: stages.rm.centering", "0"),
         ("{centering: 0.01, trainer: trl, lora: {rank: 4}}", "12: stages.rm.lora", "trl"),
-        ("micro_batch_size: 4", "10: stages.rm.micro_batch_size", "tokens_per_micro_batch"),
     ],
 )
 def test_keys_of_a_reward_model_that_do_nothing(problem, keys, where, words):
@@ -177,3 +176,12 @@ def test_keys_of_a_reward_model_stay_out_of_its_identity():
     assert {"centering", "lora", "trainer", "evaluate_every", "tokens_per_micro_batch"}.isdisjoint(plain)
     assert identity_fields(RewardModelStage(**keys, evaluate_every=3, tokens_per_micro_batch=64)) == plain
     assert identity_fields(RewardModelStage(**keys, centering=0.01)) == {**plain, "centering": 0.01}
+
+
+def test_a_micro_batch_size_of_earlier_recipes_is_told_not_refused(load):
+    (stage,) = load(PAIRS + "    micro_batch_size: 4\n").recipe.stages
+    (note,) = notes(stage)
+    assert "micro_batch_size" in note
+    assert "tokens_per_micro_batch" in note
+    (stage,) = load(PAIRS + "    micro_batch_size: 4\n    trainer: trl\n").recipe.stages
+    assert notes(stage) == []
