@@ -7,6 +7,7 @@ from typing import Any
 
 from cascade_rl.orchestrator.gates import Decision
 from cascade_rl.orchestrator.plan import Plan
+from cascade_rl.recipe import StageConfig
 from cascade_rl.store import StageFolder, differences
 from cascade_rl.types import CascadeError
 
@@ -32,9 +33,9 @@ def refuse_silent_changes(
         if old_record is None or old_record["status"] != "complete" or stage.folder.is_complete:
             continue
         redone.append(stage.name)
-        lines = [
-            line for line in differences(old_record.get("inputs", {}), stage.inputs) if not line.startswith("parent:")
-        ]
+        old_inputs, left_out = old_record.get("inputs", {}), ("parent:", "revision:")
+        lines = [line for line in differences(old_inputs, stage.inputs) if not line.startswith(left_out)]
+        lines += _revisions(stage.config, old_inputs.get("revision", 1))
         if old["parent"] != stage.parent:
             lines.append(f"starts from {stage.parent}, no longer from {old['parent']}")
             lines += _part_of_gates(old["parent"], stage.parent, was, decisions)
@@ -54,6 +55,16 @@ def refuse_silent_changes(
     raise CascadeError(
         f"{text}\nUse --accept-changes to go on, or --branch NAME for a new run that shares every stage still valid."
     )
+
+
+def _revisions(config: StageConfig, made_by: int) -> list[str]:
+    """Why a result of an earlier, or a later, revision of the stage's kind is not this stage's."""
+    now = config.revision()
+    if made_by == now:
+        return []
+    changes = [text for number, text in sorted(config.REVISIONS.items()) if made_by < number <= now]
+    why = "; ".join(changes) or "it was made by a later version of this package"
+    return [f"it was made by revision {made_by} of kind {config.kind}, which is at revision {now} now: {why}"]
 
 
 def _part_of_gates(

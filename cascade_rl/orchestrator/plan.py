@@ -232,6 +232,8 @@ def _plan_stage(
         "dtype": recipe.dtype,
         **reads.inputs,
     }
+    if config.revision() > 1:  # the first has no number, so that results from before there were any stay valid
+        inputs["revision"] = config.revision()
     identity = identity_of(inputs)
     folder = store.stage(config.name, identity)
     return PlannedStage(

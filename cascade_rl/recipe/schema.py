@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -39,6 +40,10 @@ from cascade_rl.recipe.problems import Misfit
 class StageConfig(OptimizerConfig):
     """Keys of every stage."""
 
+    REVISIONS: ClassVar[Mapping[int, str]] = {}
+    """Revisions of the kind after the first, each with what it computes otherwise. Raised when results change although
+    no key does, so that old results are not taken for new ones."""
+
     name: str = Name
     kind: str
     init: str | None = None
@@ -64,6 +69,11 @@ class StageConfig(OptimizerConfig):
     optimizer_state: Literal["fresh", "inherit"] = "fresh"
     """``inherit`` goes on with the parent's optimizer moments (same kind only); the step count starts at 0."""
 
+    @classmethod
+    def revision(cls) -> int:
+        """The revision of the kind that computes stages now; 1 is the first."""
+        return max(cls.REVISIONS, default=1)
+
 
 class LanguageModelStage(StageConfig):
     """Keys of stages that train a language model, and no reward model."""
@@ -81,6 +91,9 @@ class SftStage(LanguageModelStage):
     Rows are packed into micro-batches of ``tokens_per_micro_batch``; a row never sees another one.
     """
 
+    REVISIONS = {
+        2: "tool calls, tools and reasoning are trained as the template renders them, and no answer to nothing is",
+    }
     kind: Literal["sft"] = "sft"
     lr_schedule: Literal["constant", "cosine", "linear"] = "cosine"
     batch_size: int = Field(256, ge=1)

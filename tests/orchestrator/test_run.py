@@ -98,6 +98,17 @@ def test_finished_work_is_not_recomputed_silently(folder):
     assert "config.steps: 2 -> 5" in said[0]
 
 
+def test_a_result_of_an_earlier_revision_is_named(folder, monkeypatch):
+    plan, _ = go(folder)
+    complete(plan.stage("a"))
+    kind = type(plan.stage("a").config)
+    later = max(kind.REVISIONS, default=1) + 1
+    monkeypatch.setattr(kind, "REVISIONS", {**kind.REVISIONS, later: "weights are counted twice"})
+    with pytest.raises(CascadeError) as caught:
+        go(folder)
+    assert mentions(str(caught.value), f"revision {later - 1}", f"revision {later}", "counted twice")
+
+
 def test_an_unfinished_stage_may_change_freely(folder):
     plan, _ = go(folder)
     plan.stage("a").folder.begin({"name": "a", "inputs": {}}, {})
