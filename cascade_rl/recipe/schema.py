@@ -318,6 +318,7 @@ class RewardModelStage(StageConfig):
     does not start from it.
     """
 
+    REVISIONS = {2: "it is trained on packed pairs by the trainer of all other stages, no longer by TRL's"}
     kind: Literal["reward_model"] = "reward_model"
     lr_schedule: Literal["constant", "cosine", "linear"] = "cosine"
     batch_size: int = Field(256, ge=1)
