@@ -52,8 +52,8 @@ class TokenScores:
 
     @classmethod
     def empty(cls, count: int, device: torch.device, dtype: torch.dtype = torch.float32) -> TokenScores:
-        scores = (torch.empty(count, dtype=dtype, device=device) for _ in range(3))
-        return cls(*scores, torch.empty(count, dtype=torch.bool, device=device))
+        logprobs, entropy, raw = (torch.empty(count, dtype=dtype, device=device) for _ in range(3))
+        return cls(logprobs, entropy, raw, torch.empty(count, dtype=torch.bool, device=device))
 
 
 @torch.no_grad()

@@ -52,9 +52,10 @@ from cascade_rl.recipe.schema import (
 
 __all__ = [
     "KINDS", "BenchmarkByName", "BenchmarkConfig", "Curriculum", "DataSource", "DistillStage", "DynamicSampling",
-    "EarlyStopConfig", "EngineConfig", "EvaluateConfig", "EvaluationSampling", "Exclusion", "GateConfig", "GateException",
-    "LanguageModelStage", "LaunchConfig", "LoadedRecipe", "LoraConfig", "LossConfig", "MismatchConfig", "OptimizerConfig", "PairBenchmark",
-    "Place", "Problem", "Recipe", "RecipeError", "RewardConfig", "RewardModelStage", "RlStage", "RolloutStage",
-    "RopeScaling", "SamplingConfig", "SftLossConfig", "SftStage", "ShardingConfig", "Stage", "StageConfig", "TeacherConfig",
-    "TemplateConfig", "TrackingConfig", "TrackioConfig", "WandbConfig", "load_recipe",
+    "EarlyStopConfig", "EngineConfig", "EvaluateConfig", "EvaluationSampling", "Exclusion", "GateConfig",
+    "GateException", "LanguageModelStage", "LaunchConfig", "LoadedRecipe", "LoraConfig", "LossConfig",
+    "MismatchConfig", "OptimizerConfig", "PairBenchmark", "Place", "Problem", "Recipe", "RecipeError", "RewardConfig",
+    "RewardModelStage", "RlStage", "RolloutStage", "RopeScaling", "SamplingConfig", "SftLossConfig", "SftStage",
+    "ShardingConfig", "Stage", "StageConfig", "TeacherConfig", "TemplateConfig", "TrackingConfig", "TrackioConfig",
+    "WandbConfig", "load_recipe",
 ]  # fmt: skip

@@ -48,7 +48,9 @@ class Examples:
         prompt, completion = (
             self.table[name][self.indices[example]].values.to_numpy() for name in ("prompt_ids", "completion_ids")
         )
-        nothing = numpy.zeros(len(completion), numpy.float32)  # no engine drew these tokens, no reward judged them
+        nothing: numpy.ndarray = numpy.zeros(
+            len(completion), numpy.float32
+        )  # no engine drew these tokens, no reward judged them
         weight = rollout_weight(len(completion), aggregate)  # type: ignore[arg-type]
         return TrainingSequence(prompt, completion, nothing, nothing, weight)
 

@@ -14,8 +14,8 @@ OfflineStage = SftStage | RewardModelStage
 class Batches:
     """The batch of each step over ``count`` examples: one epoch's order after another, cut nowhere.
 
-    A batch that an epoch does not fill is filled from the next one. So every step has exactly ``size`` examples whatever
-    the number of ranks, and an epoch's end is no special case when a stage resumes.
+    A batch that an epoch does not fill is filled from the next one. So every step has exactly ``size`` examples
+    whatever the number of ranks, and an epoch's end is no special case when a stage resumes.
     """
 
     def __init__(self, count: int, size: int, seed: int) -> None:

@@ -1,7 +1,7 @@
 """What a kind of offline stage brings to the one loop (``loop.train``): its rows, its loss, its metrics.
 
-An *example* is what ``batch_size`` counts: a row of SFT, a pair of a reward model. Examples are numbered from 0; which of
-them a step trains on is decided by ``batches``, not by the method.
+An *example* is what ``batch_size`` counts: a row of SFT, a pair of a reward model. Examples are numbered from 0; which
+of them a step trains on is decided by ``batches``, not by the method.
 """
 
 from __future__ import annotations
