@@ -375,7 +375,7 @@ def scored_model(
     **sharding: Any,
 ) -> TrainedRewardModel:  # fmt: skip
     return TrainedRewardModel(
-        str(folder / "model"), OptimizerConfig(learning_rate=1e-3, grad_clip=0.5, weight_decay=0.1, warmup_steps=2),
+        str(folder / "model"), OptimizerConfig(learning_rate=1e-4, grad_clip=0.5, weight_decay=0.1, warmup_steps=2),
         ranks=ranks, dtype=dtype, pad_token_id=0, total_steps=9, gradient_checkpointing=gradient_checkpointing,
         sharding=ShardingConfig(**sharding), lora=lora, seed=4,
     )  # fmt: skip
