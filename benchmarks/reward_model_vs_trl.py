@@ -56,7 +56,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=6, help="counted, of each side")
     parser.add_argument("--batch", type=int, default=16, help="pairs per step")
     parser.add_argument("--hidden-size", type=int, default=256)
-    parser.add_argument("--micro-batch-tokens", type=int, default=2048, help="our tokens per forward pass")
+    parser.add_argument("--micro-batch-tokens", type=int, default=4096, help="our tokens per forward pass")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

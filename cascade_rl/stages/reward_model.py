@@ -6,8 +6,8 @@ classifier, as transformers, TRL and vLLM load it.
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import Any
 
 from cascade_rl.evals.registry import pairs_identity, resolve_pairs
 from cascade_rl.recipe import RewardModelStage
@@ -49,11 +49,7 @@ def run(context: Context) -> None:
     carry_out(context, config, model, method, steps)
     if apart:
         write_held_out(context, method.judged())
-
-    def write(*args: Any) -> None:
-        write_reward_model(model.model, tokenizer, template, *args)
-
-    publish(context, model, write)
+    publish(context, model, functools.partial(write_reward_model, model.model, tokenizer, template))
     if context.ranks.is_main:
         remove_tokenised(context)
     context.ranks.barrier()
