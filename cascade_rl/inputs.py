@@ -17,6 +17,7 @@ from cascade_rl.recipe import (
     DistillStage,
     RewardConfig,
     RlStage,
+    SftStage,
     StageConfig,
     TeacherConfig,
     TemplateConfig,
@@ -46,6 +47,8 @@ def stage_inputs(
     inputs: dict[str, Any] = {"data": data_inputs(config.data, recipe_path)}
     if config.exclude:
         inputs["exclude"] = [exclusion_inputs(exclusion, stages_data, recipe_path) for exclusion in config.exclude]
+    if isinstance(config, SftStage) and config.held_out_sources:
+        inputs["held_out"] = data_inputs(config.held_out_sources, recipe_path)
     if isinstance(config, DistillStage):
         teachers = {
             domain: _teacher(teacher, known, recipe_path) for domain, teacher in config.teachers_by_domain.items()

@@ -47,10 +47,13 @@ class TokenScores:
     """Of the distribution at the sampling temperature, nats."""
     raw_logprobs: Tensor
     """At temperature 1, over the whole vocabulary; where tokens were kept and the temperature is 1, over those."""
+    is_top: Tensor
+    """[T] bool: no other token is more probable. A tie counts as top."""
 
     @classmethod
     def empty(cls, count: int, device: torch.device, dtype: torch.dtype = torch.float32) -> TokenScores:
-        return cls(*(torch.empty(count, dtype=dtype, device=device) for _ in range(3)))
+        logprobs, entropy, raw = (torch.empty(count, dtype=dtype, device=device) for _ in range(3))
+        return cls(logprobs, entropy, raw, torch.empty(count, dtype=torch.bool, device=device))
 
 
 @torch.no_grad()
@@ -202,6 +205,7 @@ class _Head:
         if self._kept is not None:
             _keep_alone(table, self._kept[part])
         top = table.amax(1)
+        scores.is_top[part] = chosen >= top
         scores.logprobs[part] = chosen - top
         return table, top
 

@@ -63,7 +63,7 @@ def check_launch(loaded: LoadedRecipe, launch: Launch, world_size: int) -> Itera
 
 def _problems(stage: StageConfig, launch: Launch, world_size: int) -> Iterator[tuple[str, str]]:
     """(key of ``sharding``, message)."""
-    if not isinstance(stage, RolloutStage):
+    if getattr(stage, "trainer", None) == "trl":
         yield from _data_parallel_only(stage)
         return
     how = stage.sharding
@@ -85,21 +85,21 @@ def _problems(stage: StageConfig, launch: Launch, world_size: int) -> Iterator[t
 def _data_parallel_only(stage: StageConfig) -> Iterator[tuple[str, str]]:
     how = stage.sharding
     if how.strategy not in ("auto", "ddp"):
-        yield "strategy", f"{stage.kind} stages train data-parallel (TRL); leave it out or say ddp"
+        yield "strategy", "TRL's trainers are data-parallel here; leave it out, say ddp, or leave out `trainer: trl`"
     for key in ("offload_optimizer", "offload_parameters", "offload_activations", "offload_reference"):
         if getattr(how, key):
-            yield key, f"{stage.kind} stages train data-parallel (TRL), without offloading; leave it out"
+            yield key, "TRL's trainers do not offload here; leave it out, or leave out `trainer: trl`"
     if how.sequence_parallel > 1:
-        yield "sequence_parallel", f"{stage.kind} stages train data-parallel (TRL); leave it out"
+        yield "sequence_parallel", "TRL's trainers are data-parallel here; leave it out, or leave out `trainer: trl`"
 
 
-def _sequence_parallel(size: int, stage: RolloutStage, world_size: int) -> Iterator[tuple[str, str]]:
+def _sequence_parallel(size: int, stage: StageConfig, world_size: int) -> Iterator[tuple[str, str]]:
     if world_size % size:
         yield (
             "sequence_parallel",
             f"{size} does not divide the {world_size} ranks; start a multiple of {size}, or use 1",
         )
-    if stage.mismatch is not None and stage.mismatch.mask == "geometric":
+    if isinstance(stage, RolloutStage) and stage.mismatch is not None and stage.mismatch.mask == "geometric":
         yield (
             "sequence_parallel",
             "mask: geometric looks at whole rollouts, of which a rank has parts; use another mask",

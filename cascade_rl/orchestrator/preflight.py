@@ -60,6 +60,8 @@ def _check_content(loaded: LoadedRecipe) -> Iterator[Problem]:
         if isinstance(stage, SftStage):
             for index, source in enumerate(stage.data):
                 yield from _check_rows(loaded, source, (*keys, "data", index), answers=True)
+            for index, source in enumerate(stage.held_out_sources):
+                yield from _check_rows(loaded, source, (*keys, "held_out", index), answers=True)
         if isinstance(stage, RewardModelStage):
             yield from check_reward_model(loaded, stage, keys)
         if isinstance(stage, RlStage):

@@ -3,9 +3,11 @@
 from cascade_rl.recipe.learning import (
     Curriculum,
     DynamicSampling,
+    EarlyStopConfig,
     LoraConfig,
     LossConfig,
     MismatchConfig,
+    SftLossConfig,
     ShardingConfig,
     TeacherConfig,
 )
@@ -34,6 +36,7 @@ from cascade_rl.recipe.problems import Place, Problem, RecipeError
 from cascade_rl.recipe.schema import (
     KINDS,
     DistillStage,
+    LanguageModelStage,
     LaunchConfig,
     Recipe,
     RewardModelStage,
@@ -49,9 +52,10 @@ from cascade_rl.recipe.schema import (
 
 __all__ = [
     "KINDS", "BenchmarkByName", "BenchmarkConfig", "Curriculum", "DataSource", "DistillStage", "DynamicSampling",
-    "EngineConfig", "EvaluateConfig", "EvaluationSampling", "Exclusion", "GateConfig", "GateException",
-    "LaunchConfig", "LoadedRecipe", "LoraConfig", "LossConfig", "MismatchConfig", "OptimizerConfig", "PairBenchmark",
-    "Place", "Problem", "Recipe", "RecipeError", "RewardConfig", "RewardModelStage", "RlStage", "RolloutStage",
-    "RopeScaling", "SamplingConfig", "SftStage", "ShardingConfig", "Stage", "StageConfig", "TeacherConfig",
-    "TemplateConfig", "TrackingConfig", "TrackioConfig", "WandbConfig", "load_recipe",
+    "EarlyStopConfig", "EngineConfig", "EvaluateConfig", "EvaluationSampling", "Exclusion", "GateConfig",
+    "GateException", "LanguageModelStage", "LaunchConfig", "LoadedRecipe", "LoraConfig", "LossConfig",
+    "MismatchConfig", "OptimizerConfig", "PairBenchmark", "Place", "Problem", "Recipe", "RecipeError", "RewardConfig",
+    "RewardModelStage", "RlStage", "RolloutStage", "RopeScaling", "SamplingConfig", "SftLossConfig", "SftStage",
+    "ShardingConfig", "Stage", "StageConfig", "TeacherConfig", "TemplateConfig", "TrackingConfig", "TrackioConfig",
+    "WandbConfig", "load_recipe",
 ]  # fmt: skip

@@ -164,6 +164,8 @@ def _sources(stages: Stages, benchmarks: Sequence[Any]) -> Iterator[tuple[Keys, 
         for entry, benchmark in enumerate(stage.evaluate if isinstance(stage, RewardModelStage) else ()):
             for number, source in enumerate(benchmark.data if isinstance(benchmark, PairBenchmark) else ()):
                 yield ("stages", index, "evaluate", entry, "data", number), source
+        for number, source in enumerate(stage.held_out_sources if isinstance(stage, SftStage) else ()):
+            yield ("stages", index, "held_out", number), source
         for number, exclusion in enumerate(stage.exclude if stage else ()):
             for place, source in enumerate(exclusion.data):
                 yield ("stages", index, "exclude", number, "data", place), source

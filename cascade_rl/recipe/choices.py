@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cascade_rl.recipe.conditions import SPOKEN
 from cascade_rl.recipe.problems import Keys, suggestion
-from cascade_rl.recipe.schema import DistillStage, RlStage, RolloutStage, StageConfig
+from cascade_rl.recipe.schema import DistillStage, RewardModelStage, RlStage, RolloutStage, SftStage, StageConfig
 
 Found = Iterator[tuple[Keys, str]]
 """Key below the stage, message."""
@@ -15,6 +15,8 @@ Found = Iterator[tuple[Keys, str]]
 def contradictions(stage: StageConfig) -> Found:
     """What of a valid ``stage`` makes no sense together."""
     yield from _schedule(stage)
+    if isinstance(stage, SftStage | RewardModelStage):
+        yield from _trainer(stage)
     if isinstance(stage, RolloutStage):
         yield from _end(stage)
         yield from _support(stage)
@@ -32,6 +34,22 @@ def _schedule(stage: StageConfig) -> Found:
         for key in ("min_learning_rate", "lr_horizon_steps"):
             if getattr(stage, key):
                 yield (key,), "does nothing under `lr_schedule: constant`; name another schedule, or leave it out"
+
+
+NOT_FOR_TRL = ("tokens_per_micro_batch", "logprob_chunk_tokens", "lora", "max_skipped_steps", "stall_timeout_s", "loss",
+               "evaluate_every", "early_stop")  # fmt: skip
+"""Keys that TRL's trainers do not follow."""
+
+
+def _trainer(stage: SftStage | RewardModelStage) -> Found:
+    """Keys that the stage's trainer would not follow."""
+    if stage.trainer is None:
+        return
+    ignored = [*NOT_FOR_TRL, *(["held_out"] if isinstance(stage, SftStage) else [])]
+    for key in ignored:
+        field = type(stage).model_fields.get(key)
+        if field is not None and getattr(stage, key) != field.default:
+            yield (key,), "TRL's trainers do not follow it: leave it out, or leave out `trainer: trl`"
 
 
 def _end(stage: RolloutStage) -> Found:
@@ -61,8 +79,24 @@ def _support(stage: RolloutStage) -> Found:
         yield keys, "`kept` needs teachers in this process: one behind a `url` answers for the whole vocabulary alone"
 
 
+def _keys_of_trl(stage: SftStage | RewardModelStage) -> Iterator[str]:
+    """What earlier recipes set, and no longer acts where TRL does not train."""
+    if isinstance(stage, SftStage) and stage.packing:
+        yield (
+            f"stage {stage.name}: rows are packed in any case, and `batch_size` counts rows. `packing` acts with "
+            "`trainer: trl` alone, where `batch_size` counts sequences of packed rows"
+        )
+    if stage.micro_batch_size is not None:
+        yield (
+            f"stage {stage.name}: micro-batches are cut by `tokens_per_micro_batch`; `micro_batch_size` acts with "
+            "`trainer: trl` alone"
+        )
+
+
 def notes(stage: StageConfig) -> list[str]:
     """What a person should know about choices that are allowed, but do less than they seem to."""
+    if isinstance(stage, SftStage | RewardModelStage):
+        return [] if stage.trainer else list(_keys_of_trl(stage))
     if not isinstance(stage, RolloutStage) or (stage.rollout.top_p == 1.0 and stage.rollout.top_k == 0):
         return []
     mismatch = stage.mismatch

@@ -94,6 +94,23 @@ def checked_advantage(value: Any) -> Any:
     return value
 
 
+class SftLossConfig(Section):
+    """What the loss of SFT is averaged over, in the whole batch of a step: not per row, micro-batch or rank."""
+
+    aggregate: Literal["token", "sequence"] = "token"
+    """``token``: mean over all trained tokens of the step; ``sequence``: mean over the trained tokens of each row, then
+    over rows."""
+
+
+class EarlyStopConfig(Section):
+    """When the held-out loss ends a stage. Its checkpoint is that of the best measurement."""
+
+    patience: int = Field(3, ge=1)
+    """Measurements in a row without improvement after which the stage ends."""
+    min_delta: float = Field(0.0, ge=0.0)
+    """By how much the loss must be below the best so far to count as an improvement."""
+
+
 class MismatchConfig(Section):
     """What to do where the engine's probability of a token differs from the trainer's (training.md section 4)."""
 

@@ -12,9 +12,11 @@ from cascade_rl.recipe.learning import (
     AdvantageConfig,
     Curriculum,
     DynamicSampling,
+    EarlyStopConfig,
     LoraConfig,
     LossConfig,
     MismatchConfig,
+    SftLossConfig,
     ShardingConfig,
     TeacherConfig,
     checked_advantage,
@@ -62,8 +64,14 @@ class StageConfig(OptimizerConfig):
     after it."""
     rope_scaling: RopeScaling | None = None
     """Written over the parent's, and kept by the stages after this one. Default: the parent's."""
+    tokens_per_micro_batch: int = Field(16384, ge=1, json_schema_extra=NOT_IDENTITY)
+    """Tokens per forward-backward pass; a longer sequence gets a pass of its own."""
     gradient_checkpointing: bool = Field(False, json_schema_extra=NOT_IDENTITY)
     sharding: ShardingConfig = Field(ShardingConfig(), json_schema_extra=NOT_IDENTITY)
+    max_skipped_steps: int = Field(3, ge=0, json_schema_extra=NOT_IDENTITY)
+    """Steps in a row that may be skipped because loss or gradient is not finite before the stage stops."""
+    stall_timeout_s: float = Field(1800.0, gt=0.0, json_schema_extra=NOT_IDENTITY)
+    """When nothing has finished for so long, all ranks print what they wait for and the stacks of their threads."""
     optimizer_state: Literal["fresh", "inherit"] = "fresh"
     """``inherit`` goes on with the parent's optimizer moments (same kind only); the step count starts at 0."""
 
@@ -73,8 +81,21 @@ class StageConfig(OptimizerConfig):
         return max(cls.REVISIONS, default=1)
 
 
-class SftStage(StageConfig):
-    """Supervised fine-tuning on conversations, loss on assistant tokens only (TRL's SFTTrainer)."""
+class LanguageModelStage(StageConfig):
+    """Keys of stages that train a language model, and no reward model."""
+
+    lora: LoraConfig | None = None
+    """Default: all weights are trained."""
+    logprob_chunk_tokens: int | None = Field(None, ge=1, json_schema_extra=NOT_IDENTITY)
+    """Tokens whose vocabulary row is held in memory at once; default: as many as fit a quarter of a GiB (CPU) or one
+    GiB (GPU)."""
+
+
+class SftStage(LanguageModelStage):
+    """Supervised fine-tuning on conversations, loss on assistant tokens only.
+
+    Rows are packed into micro-batches of ``tokens_per_micro_batch``; a row never sees another one.
+    """
 
     REVISIONS = {
         2: "tool calls, tools and reasoning are trained as the template renders them, and no answer to nothing is",
@@ -93,20 +114,44 @@ class SftStage(StageConfig):
     turns: Literal["each", "last"] = "each"
     """``each``: a conversation becomes one training row per assistant turn, its history rendered as at inference;
     ``last``: only the last turn is trained."""
+    loss: SftLossConfig | None = None
+    """Default: the mean over all trained tokens of the step."""
+    held_out: int | list[DataSource] | None = None
+    """What the loss is measured on without being trained on: so many rows of ``data``, drawn by the seed, or rows of
+    other sources. Of a row that is drawn no copy is trained on, and no other turn of its conversation."""
+    evaluate_every: int | None = Field(None, ge=1)
+    """Steps between measurements of the loss on ``held_out``, written as ``eval/loss`` and ``eval/token_accuracy``.
+    Default: at the end alone."""
+    early_stop: EarlyStopConfig | None = None
+    """End the stage once the held-out loss does not improve any more. Needs ``held_out`` and ``evaluate_every``."""
+    trainer: Literal["trl"] | None = None
+    """``trl``: TRL's SFTTrainer, whole on each rank (one process or data-parallel). Default: the trainer of all other
+    stages."""
     packing: bool = False
-    """TRL's packing: rows fill sequences of ``max_length``, borders respected, and ``batch_size`` counts those
-    sequences. Without it batches are padding-free all the same and count rows."""
+    """With ``trainer: trl``, its packing: rows fill sequences of ``max_length``, borders respected, and ``batch_size``
+    counts those sequences. Else it changes nothing: rows are always packed, and ``batch_size`` counts rows."""
     micro_batch_size: int | None = Field(None, ge=1, json_schema_extra=NOT_IDENTITY)
-    """Rows per forward pass and rank; default: the whole share of the rank."""
+    """With ``trainer: trl``, rows per forward pass and rank; default: the whole share of the rank."""
 
     @model_validator(mode="after")
-    def _one_length(self) -> SftStage:
+    def _lengths_and_held_out(self) -> SftStage:
         if (self.epochs is None) == (self.steps is None):
             raise Misfit("steps", "give exactly one of `epochs` and `steps`")
+        if self.held_out in (0, []):
+            raise Misfit("held_out", "0 rows measure nothing: give a number of rows or data sources, or leave it out")
+        if self.evaluate_every is not None and self.held_out is None:
+            raise Misfit("evaluate_every", "there is nothing to measure: give `held_out` as well, or leave it out")
+        if self.early_stop is not None and self.evaluate_every is None:
+            raise Misfit("early_stop", "it looks at the held-out loss: give `held_out` and `evaluate_every` as well")
         return self
 
+    @property
+    def held_out_sources(self) -> list[DataSource]:
+        """The sources of ``held_out``, where it names some."""
+        return self.held_out if isinstance(self.held_out, list) else []
 
-class RolloutStage(StageConfig):
+
+class RolloutStage(LanguageModelStage):
     """Keys of stages that learn from what the policy itself samples."""
 
     modes: Literal["rows", "half", "thinking", "instruct"] = "rows"
@@ -128,23 +173,12 @@ class RolloutStage(StageConfig):
     """Tokens per completion of prompts answered without thinking; default: ``rollout.max_new_tokens``."""
     mismatch: MismatchConfig | None = None
     """Corrections where trainer and engine disagree about a token's probability; default: none, the gap is watched."""
-    lora: LoraConfig | None = None
-    """Default: all weights are trained."""
     max_prompt_tokens: int | None = Field(None, ge=1)
     """Longer prompts are dropped at load time, counted in the log."""
     engine: EngineConfig = Field(EngineConfig(), json_schema_extra=NOT_IDENTITY)
-    tokens_per_micro_batch: int = Field(16384, ge=1, json_schema_extra=NOT_IDENTITY)
-    """Tokens per forward-backward pass; a longer rollout gets a pass of its own."""
-    logprob_chunk_tokens: int | None = Field(None, ge=1, json_schema_extra=NOT_IDENTITY)
-    """Tokens whose vocabulary row is held in memory at once; default: as many as fit a quarter of a GiB (CPU) or one
-    GiB (GPU)."""
     max_logprob_gap: float | None = Field(None, gt=0.0, json_schema_extra=NOT_IDENTITY)
     """Largest mean |trainer - engine| log-prob per token before the stage stops; default 1e-3 in float32, 0.1 in
     half precision."""
-    max_skipped_steps: int = Field(3, ge=0, json_schema_extra=NOT_IDENTITY)
-    """Steps in a row that may be skipped because loss or gradient is not finite before the stage stops."""
-    stall_timeout_s: float = Field(1800.0, gt=0.0, json_schema_extra=NOT_IDENTITY)
-    """When nothing has finished for so long, all ranks print what they wait for and the stacks of their threads."""
 
     @model_validator(mode="after")
     def _halves_and_weights(self) -> RolloutStage:
@@ -312,13 +346,14 @@ class DistillStage(RolloutStage):
 
 
 class RewardModelStage(StageConfig):
-    """A scalar head on a language model, trained on preference pairs (Bradley-Terry; TRL's RewardTrainer).
+    """A scalar head on a language model, trained on preference pairs (Bradley-Terry).
 
     Rows bring ``chosen`` and ``rejected`` (conversations or texts) and, where these are answers only, ``prompt``; or
     HelpSteer3's ``context``, ``response1``, ``response2`` and ``overall_preference``. A side branch: the stage after it
     does not start from it.
     """
 
+    REVISIONS = {2: "it is trained on packed pairs by the trainer of all other stages, no longer by TRL's"}
     kind: Literal["reward_model"] = "reward_model"
     lr_schedule: Literal["constant", "cosine", "linear"] = "cosine"
     batch_size: int = Field(256, ge=1)
@@ -328,10 +363,21 @@ class RewardModelStage(StageConfig):
     """Optimizer steps; give either this or ``epochs``."""
     max_length: int = Field(4096, ge=2)
     """Longest conversation in tokens; pairs with a longer one are dropped, and counted in the log."""
+    centering: float | None = Field(None, gt=0.0)
+    """Adds the mean of ``centering`` * (chosen + rejected)^2 to the loss, which keeps scores near zero (TRL's
+    ``center_rewards_coefficient``; 0.01, say). Default: nothing is added."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters, and the scalar head as a whole. Default: all weights are trained."""
+    trainer: Literal["trl"] | None = None
+    """``trl``: TRL's RewardTrainer, whole on each rank (one process or data-parallel). Default: the trainer of all
+    other stages."""
     micro_batch_size: int | None = Field(None, ge=1, json_schema_extra=NOT_IDENTITY)
-    """Pairs per forward pass and rank; default: the whole share of the rank."""
+    """With ``trainer: trl``, pairs per forward pass and rank; default: the whole share of the rank."""
     held_out: int = Field(0, ge=0)
     """Pairs, drawn by the seed, that are not trained on but measured at the end."""
+    evaluate_every: int | None = Field(None, ge=1, json_schema_extra=NOT_IDENTITY)
+    """Steps between measurements of the held-out pairs, written as ``eval/loss``, ``eval/accuracy`` and
+    ``eval/margin``. Default: at the end alone."""
     template: TemplateConfig | None = None
     """Default: the recipe's for a model of this recipe, ``native`` for one from elsewhere."""
     evaluate: list[str | PairBenchmark] = Field([], json_schema_extra=NOT_IDENTITY)
@@ -341,6 +387,8 @@ class RewardModelStage(StageConfig):
     def _one_length(self) -> RewardModelStage:
         if (self.epochs is None) == (self.steps is None):
             raise Misfit("steps", "give exactly one of `epochs` and `steps`")
+        if self.evaluate_every is not None and not self.held_out:
+            raise Misfit("evaluate_every", "there is nothing to measure: give `held_out` as well, or leave it out")
         return self
 
 

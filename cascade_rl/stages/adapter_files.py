@@ -6,15 +6,16 @@ import torch
 
 from cascade_rl.stages.context import Context
 from cascade_rl.store.files import publishing
-from cascade_rl.training.policy import Policy
+from cascade_rl.training.lora import peft_task
+from cascade_rl.training.trained_model import TrainedModel
 
 MUCH = 0.1
 """Share of what was learned above which rounding is worth a warning."""
 
 
-def publish_adapter(context: Context, policy: Policy) -> None:
-    """Write ``adapter/``: A and B in float32 as peft reads them, on the weights the stage started from. A collective
-    call; call it before the checkpoint is published, which says that the work is done."""
+def publish_adapter(context: Context, policy: TrainedModel) -> None:
+    """Write ``adapter/``: A and B in float32 as peft reads them, and a reward model's head, on the weights the stage
+    started from. A collective call; call it before the checkpoint is published, which says that the work is done."""
     from peft import LoraConfig as PeftConfig
     from safetensors.torch import save_file
 
@@ -22,7 +23,7 @@ def publish_adapter(context: Context, policy: Policy) -> None:
     tensors = policy.adapter_state_dict()
     if context.ranks.is_main:
         settings = PeftConfig(
-            **policy.lora.peft_settings, base_model_name_or_path=context.job.checkpoint, task_type="CAUSAL_LM"
+            **policy.lora.peft_settings, **peft_task(policy.model), base_model_name_or_path=context.job.checkpoint
         )
         with publishing(context.job.place.adapter) as folder:
             save_file(tensors, folder / "adapter_model.safetensors")

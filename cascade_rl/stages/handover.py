@@ -98,14 +98,22 @@ def write_checkpoint(
     _write_and_read_back(model, tokenizer, contract_of(tokenizer, template), folder, dtype, weights)
 
 
-def write_reward_model(model: Any, tokenizer: Any, template: Template, folder: Path, dtype: str) -> None:
+def write_reward_model(
+    model: Any,
+    tokenizer: Any,
+    template: Template,
+    folder: Path,
+    dtype: str,
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write a one-label sequence classifier as ``write_checkpoint`` does a language model.
 
     The contract says what it is; configuration and tokenizer agree on the padding token, which tells transformers where
     a padded row ends, that is, which token's score counts.
     """
     model.config.pad_token_id = tokenizer.pad_token_id
-    _write_and_read_back(model, tokenizer, {**contract_of(tokenizer, template), "kind": "reward_model"}, folder, dtype)
+    contract = {**contract_of(tokenizer, template), "kind": "reward_model"}
+    _write_and_read_back(model, tokenizer, contract, folder, dtype, weights)
 
 
 def _write_and_read_back(

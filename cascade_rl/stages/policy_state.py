@@ -12,7 +12,7 @@ import torch
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.saving import Source
 from cascade_rl.training import state as states
-from cascade_rl.training.policy import Policy
+from cascade_rl.training.trained_model import TrainedModel
 from cascade_rl.types import CascadeError
 
 FILE = "state.pt"
@@ -44,7 +44,7 @@ def save_policy(
     context.saver.take(step, policy, write, published)
 
 
-def resume_policy(context: Context, policy: Policy, restore: Callable[[dict[str, Any]], object]) -> int | None:
+def resume_policy(context: Context, policy: TrainedModel, restore: Callable[[dict[str, Any]], object]) -> int | None:
     """Load the newest whole state, if there is one, ``restore`` what was saved as ``position``, and the random
     generators; returns the number of steps done, or None where there is no state. A collective call."""
     found = context.newest_state()

@@ -1,97 +1,77 @@
-"""The reward-model stage: TRL's RewardTrainer, Bradley-Terry on pairs of answers (P1 section 5).
+"""The reward-model stage: a scalar head on a language model, trained on pairs of answers (``pair_method``).
 
-loss = - mean log sigmoid(r(x, chosen) - r(x, rejected)); r is one number, a linear head on the last hidden state of the
-end-of-turn token of (question, answer), thinking left out.
-
-TRL trains; here rows become token ids through ``rewarding.judged``, which RLHF uses too, and states, order and stops
-are as in every stage (``trl_trainer``). What comes out is a plain one-label sequence classifier.
+Rows become token ids through ``rewarding.judged``, which RLHF uses too. What comes out is a plain one-label sequence
+classifier, as transformers, TRL and vLLM load it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-import pyarrow
-import torch
-from trl import RewardConfig as TrlRewardConfig
-from trl import RewardTrainer
+import functools
+import os
 
 from cascade_rl.evals.registry import pairs_identity, resolve_pairs
 from cascade_rl.recipe import RewardModelStage
-from cascade_rl.stages import trl_trainer
+from cascade_rl.recipe.launching import Launch
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.handover import load_tokenizer, write_reward_model
-from cascade_rl.stages.pairs import TokenPair, measure, measure_held_out, split, training_pairs
-from cascade_rl.stages.trl_trainer import Governed, ordered_rows, seed_of, steps_of, tokenised
-from cascade_rl.store.checksums import publishing_checkpoint
+from cascade_rl.stages.offline.batches import seed_of, steps_of
+from cascade_rl.stages.offline.dataset import remove_tokenised, tokenised
+from cascade_rl.stages.offline.held_out import split
+from cascade_rl.stages.offline.setup import carry_out
+from cascade_rl.stages.pair_method import PairMethod
+from cascade_rl.stages.pair_scores import measure, write_held_out
+from cascade_rl.stages.pairs import SCHEMA, StoredPairs, training_pairs
+from cascade_rl.stages.policies import checked, publish
 from cascade_rl.store.results import read_result
-from cascade_rl.training.reward_model import choose_padding, load_reward_model
-
-_IDS = pyarrow.list_(pyarrow.int64())
-SCHEMA = pyarrow.schema(
-    [("chosen_ids", _IDS), ("rejected_ids", _IDS), ("category", pyarrow.string()), ("key", pyarrow.string())]
-)
-
-
-class Trainer(Governed, RewardTrainer):
-    """RewardTrainer under our rules."""
-
-    def compute_loss(self, model: Any, inputs: dict, *args: Any, **kwargs: Any) -> Any:
-        positions, trained = inputs["input_ids"].numel(), int(inputs["attention_mask"].sum())
-        self.fed += torch.tensor([positions, trained, positions - trained])
-        return super().compute_loss(model, inputs, *args, **kwargs)
-
-    def step_metrics(self, logs: Mapping[str, Any]) -> dict[str, float | None]:
-        """Accuracy counts ties as wrong here, and as half at the end; margins and scores are means of the step."""
-        return {"accuracy": logs.get("accuracy"), "margin": logs.get("margin"), "score/mean": logs.get("mean_reward")}
-
-
-def trainer_arguments(context: Context, config: RewardModelStage, steps: int, work: Path) -> TrlRewardConfig:
-    """Our keys in TRL's words."""
-    return TrlRewardConfig(
-        **trl_trainer.common_arguments(context, config, steps, work),
-        max_length=None,  # longer pairs were dropped already
-        disable_dropout=True,
-    )
+from cascade_rl.training.reward_model import choose_padding
+from cascade_rl.training.scoring import TrainedRewardModel
 
 
 def run(context: Context) -> None:
     """Train the stage of ``context.job``, measure its held-out pairs, publish its checkpoint."""
-    job = context.job
-    config = job.stage_config()
+    config = context.job.stage_config()
     assert isinstance(config, RewardModelStage)
-    assert job.checkpoint is not None
-    tokenizer, template = load_tokenizer(job.checkpoint, job.template)
+    assert context.job.checkpoint is not None
+    if config.trainer == "trl":
+        from cascade_rl.stages.trl import reward_model as by_trl
+
+        by_trl.run(context, config)
+        return
+    tokenizer, template = load_tokenizer(context.job.checkpoint, context.job.template)
     choose_padding(tokenizer)
-    seed = seed_of(context, config)
-    pairs = tokenised(context, SCHEMA, training_pairs(context, config, tokenizer))
-    trained, apart = split(pairs["key"], config.held_out, seed)
+    pairs = StoredPairs(tokenised(context, SCHEMA, training_pairs(context, config, tokenizer)))
+    trained, apart = split(pairs.keys, range(len(pairs)), config.held_out, seed_of(context, config), "pairs")
     steps = steps_of(config, len(trained))
-    order = [trained[index] for index in ordered_rows(len(trained), config.batch_size, steps, seed)]
-    work = trl_trainer.working_folder(context)
-    found = context.newest_state()
-    trainer = Trainer(
-        model=load_reward_model(job.checkpoint, context.ranks.device, seed, tokenizer.pad_token_id),
-        args=trainer_arguments(context, config, steps, work),
-        train_dataset=pairs.select_columns(["chosen_ids", "rejected_ids"]).select(order),
-        processing_class=tokenizer,
-        context=context,
-        stage=config,
-        inherited_optimizer=None if found else job.parent_optimizer,
+    model = make_model(context, config, tokenizer.pad_token_id, steps)
+    method = PairMethod(
+        context, model, pairs, trained, apart, budget=config.tokens_per_micro_batch, centering=config.centering or 0.0
     )
-    trl_trainer.train(context, config, trainer, found, steps, len(trained))
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    carry_out(context, config, model, method, steps)
     if apart:
-        rows = pairs.select_columns(["chosen_ids", "rejected_ids", "category"]).select(apart)
-        measure_held_out(context, model, [TokenPair(**row) for row in rows], _batch(context, config))
+        write_held_out(context, method.judged())
+    publish(context, model, functools.partial(write_reward_model, model.model, tokenizer, template))
     if context.ranks.is_main:
-        # Last of all: where a checkpoint is, the stage is taken for finished.
-        with publishing_checkpoint(job.place) as folder:
-            write_reward_model(model, tokenizer, template, folder, context.dtype)
-        trl_trainer.remove_leftovers(context)
+        remove_tokenised(context)
     context.ranks.barrier()
+
+
+def make_model(context: Context, config: RewardModelStage, pad_token_id: int, steps: int) -> TrainedRewardModel:
+    """The model at the start of a stage of ``steps`` steps. A collective call."""
+    launch = Launch.from_environment(os.environ)
+    sharding = launch.resolve(config.sharding)
+    model = TrainedRewardModel(
+        context.job.checkpoint or "",
+        config,
+        ranks=context.ranks,
+        dtype=context.dtype,
+        pad_token_id=pad_token_id,
+        total_steps=steps,
+        gradient_checkpointing=config.gradient_checkpointing,
+        sharding=sharding,
+        lora=config.lora,
+        seed=seed_of(context, config),
+    )
+    return checked(context, model, launch, sharding)
 
 
 def measure_missing(context: Context) -> None:
@@ -101,14 +81,26 @@ def measure_missing(context: Context) -> None:
     assert isinstance(config, RewardModelStage)
     assert job.checkpoint is not None
     tokenizer, _ = load_tokenizer(job.checkpoint, job.template)
-    model = load_reward_model(job.checkpoint, context.ranks.device, seed_of(context, config), tokenizer.pad_token_id)
+    model = finished_model(context, config, tokenizer.pad_token_id)
     for benchmark in map(resolve_pairs, config.evaluate):
         result = read_result(job.place.evals / f"{benchmark.name}.json") or {}
         is_done = result.get("identity") == pairs_identity(benchmark, job.recipe_path)
         if not context.ranks.gather(is_done)[0]:  # the main rank's word, so that all agree
-            measure(context, model, tokenizer, benchmark, _batch(context, config))
+            measure(context, model, tokenizer, benchmark, config.tokens_per_micro_batch)
 
 
-def _batch(context: Context, config: RewardModelStage) -> int:
-    """Sequences per forward pass and rank: as many as in training."""
-    return 2 * (config.micro_batch_size or config.batch_size // context.ranks.world_size)
+def finished_model(context: Context, config: RewardModelStage, pad_token_id: int) -> TrainedRewardModel:
+    """The checkpoint of ``context.job``, to be measured. Weights are shared out by FSDP2 where any strategy shares them
+    out: without training it keeps no gradient and no moments, which ZeRO sets aside from the start."""
+    sharding = Launch.from_environment(os.environ).resolve(config.sharding)
+    strategy = "ddp" if sharding.strategy == "ddp" else "fsdp2"
+    return TrainedRewardModel(
+        context.job.checkpoint or "",
+        config,
+        ranks=context.ranks,
+        dtype=context.dtype,
+        pad_token_id=pad_token_id,
+        total_steps=1,
+        sharding=sharding.model_copy(update={"strategy": strategy, "offload_optimizer": False}),
+        seed=seed_of(context, config),
+    )

@@ -1,145 +1,181 @@
-"""The SFT stage: TRL's SFTTrainer on conversations, loss on assistant tokens only.
+"""The SFT stage: the mean of -log p over the trained tokens of a batch.
 
-TRL trains; here rows become token ids through the one renderer, and its checkpoints become our resumable states.
-Batches are padding-free: the rows of a micro-batch lie one after another and attention stays within each row.
+    loss = sum over trained tokens of w * -log p(token | the tokens before it in its row) / sum of w
+
+w is 1 (``loss.aggregate: token``), or 1 / n for a row of n trained tokens (``sequence``). Sum and divisor are those of
+the whole batch, never of a row, a micro-batch or a rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy
 import pyarrow
 import torch
-from trl import SFTConfig, SFTTrainer
+from torch import Tensor
 
-from cascade_rl.data.exclusion import SourceRows, load_stage_rows
-from cascade_rl.data.refusals import Refusals
-from cascade_rl.data.sources import to_conversations
-from cascade_rl.data.template import Template, TrainingRow
-from cascade_rl.recipe import SftStage
-from cascade_rl.stages import trl_trainer
+from cascade_rl.algorithms.logprobs import TokenScores
+from cascade_rl.algorithms.losses import rollout_weight
+from cascade_rl.recipe import SftLossConfig, SftStage
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.handover import load_tokenizer, write_checkpoint
-from cascade_rl.stages.trl_trainer import Governed, ordered_rows, seed_of, steps_of, tokenised
-from cascade_rl.store.checksums import publishing_checkpoint
-from cascade_rl.training.policy import load_model
-from cascade_rl.types import CascadeError
-
-IGNORED = -100
-"""Label of tokens that are not trained (torch's cross-entropy convention)."""
-_IDS = pyarrow.list_(pyarrow.int64())
-SCHEMA = pyarrow.schema([("input_ids", _IDS), ("labels", _IDS)])
-
-
-def training_rows(context: Context, config: SftStage, template: Template) -> Iterator[dict[str, list[int]]]:
-    """``input_ids`` and ``labels`` of every trained turn within ``max_length``; the log says how many were not.
-
-    Rows that cannot be read or rendered are left out and named in the log. Raises CascadeError when all are.
-    """
-    kept = long = total = 0
-    refusals = Refusals()
-    for part in load_stage_rows(config, context.job.recipe_path, context.job.stages_data, context.say):
-        total += len(part.rows)
-        for row in _rendered(part, config, template, refusals):
-            ids = [*row.prompt_ids, *row.completion_ids]
-            labels = [IGNORED] * len(row.prompt_ids) + list(row.completion_ids)
-            if len(ids) > config.max_length:
-                long += 1
-                if config.overlong == "drop" or len(row.prompt_ids) >= config.max_length:
-                    continue
-                ids, labels = ids[: config.max_length], labels[: config.max_length]
-            kept += 1
-            yield {"input_ids": ids, "labels": labels}
-    refusals.report(context.say, total)
-    refusals.refuse_all(total)
-    if long:
-        fate = "dropped" if config.overlong == "drop" else "cut"
-        context.say(f"{long} of {kept + long} training rows are longer than {config.max_length} tokens and were {fate}")
+from cascade_rl.stages.handover import load_tokenizer
+from cascade_rl.stages.offline.batches import seed_of, steps_of
+from cascade_rl.stages.offline.dataset import remove_tokenised, tokenised
+from cascade_rl.stages.offline.evaluation import remove_best
+from cascade_rl.stages.offline.held_out import split
+from cascade_rl.stages.offline.method import StepStats
+from cascade_rl.stages.offline.setup import carry_out
+from cascade_rl.stages.policies import make_policy, publish_policy
+from cascade_rl.stages.sft_rows import SCHEMA, held_out_rows, training_rows
+from cascade_rl.training.packing import MicroBatch, TrainingSequence
+from cascade_rl.training.policy import Policy
 
 
-def _rendered(part: SourceRows, config: SftStage, template: Template, refusals: Refusals) -> Iterator[TrainingRow]:
-    """The trained turns of a source's rows; all of a row or, where one of its turns is refused, none."""
-    for conversation in to_conversations(part.rows, part.source, part.numbers, refusals):
-        try:
-            rows = template.training_rows(
-                conversation.messages, conversation.thinking, config.turns, conversation.tools
-            )
-        except CascadeError as fault:
-            refusals.add(CascadeError(f"row {conversation.id}: {fault}"))
-        else:
-            yield from rows
+@dataclass(frozen=True)
+class Examples:
+    """Rows ``indices`` of a table of token ids (``sft_rows.SCHEMA``)."""
+
+    table: pyarrow.Table
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def sequence(self, example: int, aggregate: str) -> TrainingSequence:
+        """Example number ``example``, weighted as ``aggregate`` says."""
+        prompt, completion = (
+            self.table[name][self.indices[example]].values.to_numpy() for name in ("prompt_ids", "completion_ids")
+        )
+        nothing: numpy.ndarray = numpy.zeros(
+            len(completion), numpy.float32
+        )  # no engine drew these tokens, no reward judged them
+        weight = rollout_weight(len(completion), aggregate)  # type: ignore[arg-type]
+        return TrainingSequence(prompt, completion, nothing, nothing, weight)
 
 
-class Trainer(Governed, SFTTrainer):
-    """SFTTrainer under our rules."""
+class Sft:
+    """See ``offline.method.OfflineMethod``."""
+
+    def __init__(self, policy: Policy, config: SftStage, examples: Examples, held_out: Examples) -> None:
+        self._policy, self._budget = policy, config.tokens_per_micro_batch
+        self._aggregate = (config.loss or SftLossConfig()).aggregate
+        self._examples, self._held_out = examples, held_out
 
     @property
-    def keeps_order(self) -> bool:  # type: ignore[override]
-        """Not where TRL has packed the rows into others."""
-        return not self.args.packing
+    def count(self) -> int:
+        return len(self._examples)
 
-    def compute_loss(self, model: Any, inputs: dict, *args: Any, **kwargs: Any) -> Any:
-        mask = inputs.get("attention_mask")
-        padding = int((mask == 0).sum()) if mask is not None else 0
-        self.fed += torch.tensor([inputs["input_ids"].numel(), int((inputs["labels"] != IGNORED).sum()), padding])
-        return super().compute_loss(model, inputs, *args, **kwargs)
+    def rows(self, examples: Sequence[int]) -> list[MicroBatch]:
+        return self._packed(self._examples, examples)
 
-    def step_metrics(self, logs: Mapping[str, Any]) -> dict[str, float | None]:
-        return {"token_accuracy": logs.get("mean_token_accuracy"), "policy/entropy": logs.get("entropy")}
+    def update(self) -> SftUpdate:
+        return SftUpdate(self._policy)
+
+    def evaluate(self) -> dict[str, float]:
+        if not len(self._held_out):
+            return {}
+        sums = Sums(self._policy)
+        for row in self._packed(self._held_out, range(len(self._held_out))):
+            scores = self._policy.score(row)
+            sums.add(row, float(-(row.weights.to(scores.logprobs) * scores.logprobs).double().sum()), scores)
+        stats = sums.stats()
+        return {"eval/loss": stats.loss, "eval/token_accuracy": stats.metrics["token_accuracy"]}
+
+    def _packed(self, of: Examples, numbers: Sequence[int]) -> list[MicroBatch]:
+        """This rank hands in its share of the examples; which rank trains on which follows from their lengths."""
+        ranks = self._policy.ranks
+        mine = numbers[ranks.rank :: ranks.world_size]
+        return self._policy.rows([of.sequence(number, self._aggregate) for number in mine], self._budget)
 
 
-def trainer_arguments(context: Context, config: SftStage, steps: int | None, work: Path) -> SFTConfig:
-    """Our keys in TRL's words."""
-    return SFTConfig(
-        **trl_trainer.common_arguments(context, config, steps, work),
-        max_length=config.max_length if config.packing else None,  # rows were cut to it already
-        packing=config.packing,
-        padding_free=True,
-        dataset_kwargs={"skip_prepare_dataset": not config.packing},
-    )
+class Sums:
+    """What rows add up to, over all ranks once ``stats`` is called."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._ranks = policy.ranks
+        self._totals = torch.zeros(6, dtype=torch.float64)
+
+    def add(self, row: MicroBatch, loss: float, scores: TokenScores) -> None:
+        """A row whose weighted terms of the loss have the sum ``loss``."""
+        self._totals += torch.tensor(
+            [
+                loss,
+                float(row.weights.double().sum()),
+                float(scores.entropy.double().sum()),
+                float(scores.is_top.sum()),
+                len(row.targets),
+                row.input_ids.numel(),
+            ],
+            dtype=torch.float64,
+        )
+
+    def stats(self) -> StepStats:
+        """A collective call."""
+        loss, weight, entropy, top, tokens, positions = self._ranks.sum(self._totals.to(self._ranks.device)).tolist()
+        denominator = float(round(weight))  # 1 / n is rounded, and n of them add up to 1 nearly
+        return StepStats(
+            loss=loss / denominator,
+            denominator=denominator,
+            metrics={
+                "token_accuracy": top / tokens,
+                "policy/entropy": entropy / tokens,
+                "tokens/total": positions,
+                "tokens/trained": tokens,
+            },
+        )
+
+
+class SftUpdate:
+    """See ``offline.method.StepUpdate``."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy, self._sums = policy, Sums(policy)
+
+    def add(self, row: MicroBatch) -> None:
+        weights = row.weights.to(self._policy.ranks.device)
+
+        def terms(part: slice, logprobs: Tensor, entropy: Tensor, raw: Tensor) -> Tensor:
+            return -weights[part] * logprobs
+
+        self._sums.add(row, *self._policy.backward(row, terms))
+
+    def stats(self) -> StepStats:
+        return self._sums.stats()
+
+
+def examples_of(context: Context, config: SftStage) -> tuple[Examples, Examples]:
+    """(examples to train on, held-out examples). A collective call."""
+    assert context.job.checkpoint is not None
+    _, template = load_tokenizer(context.job.checkpoint, context.job.template)
+    table = tokenised(context, SCHEMA, training_rows(context, config, template))
+    drawn = config.held_out if isinstance(config.held_out, int) else 0
+    keys, owners = table["key"].to_pylist(), table["conversation"].to_pylist()
+    trained, apart = split(keys, owners, drawn, seed_of(context, config), "rows")
+    if not config.held_out_sources:
+        return Examples(table, trained), Examples(table, apart)
+    other = tokenised(context, SCHEMA, held_out_rows(context, config, template), "held-out")
+    return Examples(table, trained), Examples(other, range(len(other)))
 
 
 def run(context: Context) -> None:
     """Train the stage of ``context.job`` and publish its checkpoint."""
-    job = context.job
-    config = job.stage_config()
+    config = context.job.stage_config()
     assert isinstance(config, SftStage)
-    assert job.checkpoint is not None
-    tokenizer, template = load_tokenizer(job.checkpoint, job.template)
-    dataset = tokenised(context, SCHEMA, training_rows(context, config, template))
-    rows = len(dataset)
-    steps = config.steps
-    if not config.packing:
-        steps = steps_of(config, rows)
-        dataset = dataset.select(ordered_rows(rows, config.batch_size, steps, seed_of(context, config)))
-    model = load_model(Path(job.checkpoint), context.ranks.device)
-    work = trl_trainer.working_folder(context)
-    found = context.newest_state()
-    trainer = Trainer(
-        model=model,
-        args=trainer_arguments(context, config, steps, work),
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        context=context,
-        stage=config,
-        inherited_optimizer=None if found else job.parent_optimizer,
-    )
-    steps = steps or _packed_steps(trainer, config)
-    trl_trainer.train(context, config, trainer, found, steps, None if config.packing else rows)
+    assert context.job.checkpoint is not None
+    if config.trainer == "trl":
+        from cascade_rl.stages.trl import sft as by_trl
+
+        by_trl.run(context, config)
+        return
+    tokenizer, template = load_tokenizer(context.job.checkpoint, context.job.template)
+    examples, held_out = examples_of(context, config)
+    steps = steps_of(config, len(examples))
+    policy = make_policy(context, config, steps)
+    done = carry_out(context, config, policy, Sft(policy, config, examples, held_out), steps)
+    publish_policy(context, policy, tokenizer, template)
     if context.ranks.is_main:
-        with publishing_checkpoint(job.place) as folder:
-            write_checkpoint(
-                trainer.accelerator.unwrap_model(trainer.model), tokenizer, template, folder, context.dtype
-            )
-        trl_trainer.remove_leftovers(context)
+        remove_best(done)
+        remove_tokenised(context)
     context.ranks.barrier()
-
-
-def _packed_steps(trainer: Trainer, config: SftStage) -> int:
-    """Optimizer steps of ``config.epochs`` passes over packed sequences, as the trainer counts them."""
-    batches = len(trainer.get_train_dataloader())
-    per_epoch = max(1, -(-batches // trainer.args.gradient_accumulation_steps))
-    assert config.epochs is not None
-    return -(-int(per_epoch * config.epochs * 1000) // 1000)

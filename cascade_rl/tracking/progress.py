@@ -102,5 +102,10 @@ def summary(kind: str, metrics: Mapping[str, Any]) -> str:
         parts.append(f"loss {metrics['loss']:.3f}")
     rate = metrics["time/tokens_per_s"]
     parts.append(f"{rate / 1000:.1f}k tok/s" if rate >= 1000 else f"{rate:.0f} tok/s")
-    parts += [f"{key.removeprefix('eval/')} {100 * value:.1f}%" for key, value in metrics.items() if "eval/" in key]
+    parts += [_measured(key.removeprefix("eval/"), value) for key, value in metrics.items() if key.startswith("eval/")]
     return "  ".join(parts)
+
+
+def _measured(name: str, value: float) -> str:
+    """Benchmarks and accuracies are shares; a held-out loss, margin or score is not."""
+    return f"held-out {name} {value:.3f}" if name in ("loss", "margin", "score/mean") else f"{name} {100 * value:.1f}%"

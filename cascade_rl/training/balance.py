@@ -1,8 +1,8 @@
 """Which rank trains on which sequences, in which rows: equal work, equally many rows, whoever generated what.
 
 ``plan`` is pure: lengths in, rows of every rank out. ``balanced_rows`` carries it out: each rank hands in what it
-generated and gets its share. Sequences are put into one order by their content first, so the plan does not depend on
-who generated what, nor does the update beyond float rounding.
+generated or read and gets its share. Sequences are put into one order by their content first, so the plan does not
+depend on who handed in what, nor does the update beyond float rounding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy
 
 from cascade_rl.training.packing import MicroBatch, TrainingSequence, assign_rows, pack_row, training_sequence
 from cascade_rl.training.ranks import Ranks
-from cascade_rl.training.sharing import bundles, shared_row
+from cascade_rl.training.sharing import bundles, shared_row, shared_tokens
 from cascade_rl.training.ulysses import cut
 
 Rows = list[list[int]]
@@ -42,7 +42,7 @@ class TokenCost:
         tokens before it, half of L on average: 2 N L + 2 layers heads head_dim L^2 FLOP of a forward pass."""
         config = model.config.get_text_config()
         matrices = sum(p.numel() for p in model.parameters() if p.dim() > 1)
-        if not config.tie_word_embeddings:
+        if not config.tie_word_embeddings or model.get_output_embeddings() is None:
             matrices -= model.get_input_embeddings().weight.numel()  # is looked up, not multiplied
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return cls(float(matrices), float(config.num_hidden_layers * config.num_attention_heads * width))
@@ -140,54 +140,68 @@ def balanced_rows(
     cost: Callable[[int], float],
     budget: int,
     *,
+    unit: int = 1,
     together: int = 1,
     share_prompts: bool = False,
+    make: Callable[[Sequence[TrainingSequence]], MicroBatch] | None = None,
 ) -> list[MicroBatch]:
     """This rank's rows out of what all ranks hand in. A collective call; equally many rows on every rank.
 
+    ``unit``: so many consecutive sequences stay together, in their order, in one row (2 for pairs).
     ``together``: so many neighbouring ranks share each row's tokens, so that it may have so many times ``budget``.
     ``share_prompts``: neighbours with one prompt have it in common (``sharing.shared_row``).
+    ``make``: what makes a row of sequences. Default: ``shared_row`` or ``pack_row``.
     """
-    known = ranks.gather([(_key(s.prompt_ids), _key(s), len(s.prompt_ids), len(s)) for s in sequences])
+    units = [sequences[start : start + unit] for start in range(0, len(sequences), unit)]
+    known = ranks.gather(
+        [(_key(u[0].prompt_ids), _unit_key(u), [(len(s.prompt_ids), len(s)) for s in u]) for u in units]
+    )
     everything = sorted(
-        (prompt, key, rank, place, before, length)
+        (prompt, key, rank, number, sizes)
         for rank, those in enumerate(known)
-        for place, (prompt, key, before, length) in enumerate(those)
+        for number, (prompt, key, sizes) in enumerate(those)
     )
     if not everything:
         return []
     parts, budget = ranks.world_size // together, budget * together
     planned = _planned(everything, parts, budget, cost, share_prompts)
     home = {index: part for part, rows in enumerate(planned) for row in rows for index in row}
-    outgoing: list[list[tuple[int, TrainingSequence]]] = [[] for _ in range(ranks.world_size)]
-    for index, (_, _, rank, place, _, _) in enumerate(everything):
+    outgoing: list[list[tuple[int, list[TrainingSequence]]]] = [[] for _ in range(ranks.world_size)]
+    for index, (_, _, rank, number, _) in enumerate(everything):
         if rank == ranks.rank:
             for other in range(home[index] * together, (home[index] + 1) * together):
-                outgoing[other].append((index, _compact(sequences[place])))
-    received = {index: _whole(s) for part in _exchange(ranks, outgoing) for index, s in part}
-    make = shared_row if share_prompts else pack_row
-    rows = [make([received[index] for index in row] or [NOTHING]) for row in planned[ranks.rank // together]]
+                outgoing[other].append((index, [_compact(s) for s in units[number]]))
+    received = {index: [_whole(s) for s in those] for part in _exchange(ranks, outgoing) for index, those in part}
+    make = make or (shared_row if share_prompts else pack_row)
+    rows = [make([s for index in row for s in received[index]] or [NOTHING]) for row in planned[ranks.rank // together]]
     return rows if together == 1 else [cut(row, ranks.rank % together, together) for row in rows]
 
 
 def _planned(
-    everything: Sequence[tuple[bytes, bytes, int, int, int, int]],
+    everything: Sequence[tuple[bytes, bytes, int, int, list[tuple[int, int]]]],
     parts: int,
     budget: int,
     cost: Callable[[int], float],
     share_prompts: bool,
 ) -> list[Rows]:
-    """``plan`` of all sequences; where prompts are shared, those with one prompt stay together if they can."""
-    prompts, _, _, _, before, lengths = (list(column) for column in zip(*everything, strict=True))
-    if not share_prompts:
-        return plan(lengths, parts, budget, cost)
-    units = bundles(prompts, before, lengths, parts, budget)
-    tokens = [before[unit[0]] + sum(lengths[i] - before[i] for i in unit) for unit in units]
+    """``plan`` of all units; where prompts are shared, single sequences with one prompt stay together if they can."""
+    prompts, _, _, _, sizes = (list(column) for column in zip(*everything, strict=True))
+    before = [of[0][0] for of in sizes]
+    bundled = [[index] for index in range(len(sizes))]
+    if share_prompts and all(len(of) == 1 for of in sizes):
+        bundled = bundles(prompts, before, [length for ((_, length),) in sizes], parts, budget)
+    lengths = [[length for index in bundle for _, length in sizes[index]] for bundle in bundled]
+    tokens = [
+        shared_tokens(before[bundle[0]], those) if share_prompts else sum(those)
+        for bundle, those in zip(bundled, lengths, strict=True)
+    ]
     # Attention is that of whole sequences, shared or not: what is saved is linear in the tokens left out.
-    saved = [sum(lengths[i] for i in unit) - count for unit, count in zip(units, tokens, strict=True)]
-    costs = [sum(cost(lengths[i]) for i in unit) - less * cost(1) for unit, less in zip(units, saved, strict=True)]
+    costs = [
+        sum(cost(length) for length in those) - (sum(those) - count) * cost(1)
+        for those, count in zip(lengths, tokens, strict=True)
+    ]
     planned = plan(tokens, parts, budget, cost, costs)
-    return [[[i for unit in row for i in units[unit]] for row in rows] for rows in planned]
+    return [[[index for bundle in row for index in bundled[bundle]] for row in rows] for rows in planned]
 
 
 NOTHING = training_sequence([0], [], [], 0.0)
@@ -208,6 +222,10 @@ def _key(what: TrainingSequence | numpy.ndarray) -> bytes:
         digest.update(value.tobytes() if isinstance(value, numpy.ndarray) else repr(value).encode())
         digest.update(b"|")
     return digest.digest()
+
+
+def _unit_key(unit: Sequence[TrainingSequence]) -> bytes:
+    return _key(unit[0]) if len(unit) == 1 else b"".join(_key(sequence) for sequence in unit)
 
 
 def _compact(sequence: TrainingSequence) -> TrainingSequence:

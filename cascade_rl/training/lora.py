@@ -27,16 +27,33 @@ BASE, A, B = "base_layer.weight", f"lora_A.{ADAPTER}.weight", f"lora_B.{ADAPTER}
 Weights = Iterable[tuple[str, Tensor]]
 
 
+SCORE = "score"
+"""Module and peft name of a classifier's head: trained as a whole, since it may be fresh."""
+
+
 def wrap_model(model: Any, config: LoraConfig, seed: int) -> None:
-    """Put adapters on ``model``, in place, and freeze all else. A is drawn from ``seed``, alike on every rank; B is 0,
-    so that the policy starts as what it was. Raises CascadeError when ``target_modules`` names nothing in it."""
+    """Put adapters on ``model``, in place, and freeze all else but a classifier's head. A is drawn from ``seed``, alike
+    on every rank; B is 0, so that the model starts as what it was. Raises CascadeError when ``target_modules`` names
+    nothing in it."""
     from peft import LoraConfig as PeftConfig
     from peft import inject_adapter_in_model
 
     _check_targets(model, config.target_modules)
+    head = getattr(model, SCORE, None)
+    # Not as one of peft's modules_to_save: these are copies, under names that no checkpoint has.
+    settings = config.peft_settings if head is None else {**config.peft_settings, "exclude_modules": [SCORE]}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        inject_adapter_in_model(PeftConfig(**config.peft_settings), model, ADAPTER)
+        inject_adapter_in_model(PeftConfig(**settings), model, ADAPTER)
+    if head is not None:
+        head.requires_grad_(True)
+
+
+def peft_task(model: Any) -> dict[str, Any]:
+    """What an ``adapter_config.json`` says of the kind of ``model``, as keys of peft's ``LoraConfig``."""
+    if getattr(model, SCORE, None) is None:
+        return {"task_type": "CAUSAL_LM"}
+    return {"task_type": "SEQ_CLS", "modules_to_save": [SCORE]}
 
 
 def _check_targets(model: Any, wanted: str | list[str]) -> None:
@@ -53,7 +70,7 @@ def _check_targets(model: Any, wanted: str | list[str]) -> None:
             hint = suggestion(one, short, "their names end in")
             kind = type(model).__name__
             raise CascadeError(f"lora.target_modules: {one!r} is {what} of no linear layer of {kind}; {hint}")
-        if any(model.get_submodule(name) is model.get_output_embeddings() for name in matched):
+        if any(name == SCORE or model.get_submodule(name) is model.get_output_embeddings() for name in matched):
             raise CascadeError(f"lora.target_modules: {one!r} is the head, which has no adapter; leave it out")
 
 
@@ -94,10 +111,12 @@ def for_checkpoint(weights: Weights, config: LoraConfig | None) -> Iterator[tupl
 
 
 def adapter_weights(weights: Weights) -> Iterator[tuple[str, Tensor]]:
-    """A and B alone, by the names of a peft checkpoint (``adapter_model.safetensors``)."""
+    """A and B alone, and a classifier's head, by the names of a peft checkpoint (``adapter_model.safetensors``)."""
     for name, tensor in weights:
         module, kind = split_name(name)
-        if kind in (A, B):
+        if name == f"{SCORE}.weight":
+            yield f"base_model.model.{name}", tensor
+        elif kind in (A, B):
             yield f"base_model.model.{module}.{kind.replace(f'.{ADAPTER}', '')}", tensor
 
 

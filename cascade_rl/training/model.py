@@ -1,12 +1,7 @@
-"""The causal LM of a policy as one module, called with a packed row: what sharding hooks onto.
-
-ZeRO-3 and FSDP2 gather weights when the module that owns them is called, so nothing may reach for a weight beside such
-a call: the head too is a module that is called, with hidden states and what the loss needs, and never gives logits.
-"""
+"""The causal LM of a policy as one module, called with a packed row (``root.Root``). Its head never gives logits."""
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +14,9 @@ from cascade_rl.training.attention import choose_attention
 from cascade_rl.training.forward import hidden_and_head
 from cascade_rl.training.fused_layers import fuse_layers
 from cascade_rl.training.generation import clean_generation, inherited_generation
-from cascade_rl.training.offloading import activations_on_cpu
 from cascade_rl.training.packing import MicroBatch
+from cascade_rl.training.root import Outputs, Root
 from cascade_rl.types import CascadeError
-
-Outputs = tuple[Tensor | None, Tensor, Tensor, Tensor]
-"""(loss | None, log-probs [N], entropy [N], raw log-probs [N]); plain tensors, since hooks look into outputs."""
 
 
 class FusedHead(torch.nn.Linear):
@@ -45,17 +37,16 @@ class FusedHead(torch.nn.Linear):
             loss, scores = None, chunked_logprobs(hidden, self.weight, targets, **keys)
         else:
             loss, scores = fused_token_loss(hidden, self.weight, targets, terms, **keys)
-        return loss, scores.logprobs, scores.entropy, scores.raw_logprobs
+        return loss, scores.logprobs, scores.entropy, scores.raw_logprobs, scores.is_top
 
 
-class PackedModel(torch.nn.Module):
-    """``model`` as a function of a packed row. Its own name is in front of every parameter's (``model.``)."""
+class PackedModel(Root):
+    """``model`` as a function of a packed row: (loss | None, log-probs [N], entropy [N], raw log-probs [N], is top
+    [N])."""
 
     def __init__(self, model: Any, *, half: bool, chunk_tokens: int | None, offload_activations: bool = False) -> None:
-        super().__init__()
-        self.model = model
-        self._half, self._chunk_tokens = half, chunk_tokens
-        self._offload = offload_activations
+        super().__init__(model, half=half, offload_activations=offload_activations)
+        self._chunk_tokens = chunk_tokens
         head = model.get_output_embeddings()
         if type(head) is not torch.nn.Linear or head.bias is not None:
             raise CascadeError(
@@ -64,8 +55,7 @@ class PackedModel(torch.nn.Module):
         head.__class__ = FusedHead  # parameters and names stay
 
     def forward(self, batch: MicroBatch, terms: Terms | None = None) -> Outputs:
-        offloading = self._offload and terms is not None
-        with activations_on_cpu(batch.input_ids.shape[1]) if offloading else contextlib.nullcontext():
+        with self._offloading(batch, terms):
             hidden, _ = hidden_and_head(self.model, batch, half=self._half)
         return self.model.get_output_embeddings()(
             hidden, batch.targets, batch.kept, terms, batch.temperature, self._chunk_tokens
@@ -73,8 +63,8 @@ class PackedModel(torch.nn.Module):
 
 
 def scores_of(outputs: Outputs) -> TokenScores:
-    _, logprobs, entropy, raw = outputs
-    return TokenScores(logprobs, entropy, raw)
+    logprobs, entropy, raw, is_top = outputs[1:]
+    return TokenScores(logprobs, entropy, raw, is_top)
 
 
 def decoder_layers(model: Any) -> list[torch.nn.Module]:

@@ -91,6 +91,19 @@ class MicroBatch:
         return MicroBatch(**moved)
 
     @property
+    def is_cut(self) -> bool:
+        """Whether these are a part of the row's tokens (``ulysses.cut``)."""
+        return int(self.cu_seq_lens[-1]) != self.input_ids.shape[1]
+
+    @property
+    def sequence_lengths(self) -> Tensor:
+        """[segments] tokens that each segment sees, those of its prefix included."""
+        own = torch.diff(self.cu_seq_lens)
+        if not self.prefixes:
+            return own
+        return own + torch.tensor([last - first for first, last in self.prefixes], device=own.device)
+
+    @property
     def lengths(self) -> Tensor:
         """[sequences] trained tokens of each sequence, in row order."""
         if self.trained is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cascade_rl.training.fused_layers import fuse_layers
 from cascade_rl.types import CascadeError
 
 HEAD = "score.weight"
@@ -23,12 +24,24 @@ class FloatHead(torch.nn.Linear):
     """
 
     def forward(self, input: Tensor) -> Tensor:
+        wide = torch.promote_types(torch.promote_types(input.dtype, self.weight.dtype), torch.float32)
         with torch.autocast(input.device.type, enabled=False):
-            return torch.nn.functional.linear(input.float(), self.weight.float())
+            return torch.nn.functional.linear(input.to(wide), self.weight.to(wide))
 
 
-def load_reward_model(checkpoint: str, device: torch.device, seed: int, pad_token_id: int) -> Any:
+def load_reward_model(
+    checkpoint: str,
+    device: torch.device,
+    seed: int,
+    pad_token_id: int,
+    *,
+    attention: str = "sdpa",
+    keep_on_cpu: bool = False,
+) -> Any:
     """``checkpoint`` as a float32 one-label classifier on ``device``, dropout off.
+
+    ``attention``: of transformers' implementations; the default takes padded rows on any device, for packed ones see
+    ``choose_attention``. With ``keep_on_cpu`` its weights wait there for whoever cuts them into shards.
 
     A causal language model gets a fresh head, drawn from ``seed`` (normal, the model's own initializer range; the same
     on every machine); a one-label classifier keeps its own. ``pad_token_id`` tells it where padded rows end. Raises
@@ -41,8 +54,7 @@ def load_reward_model(checkpoint: str, device: torch.device, seed: int, pad_toke
         model, report = AutoModelForSequenceClassification.from_pretrained(
             checkpoint,
             dtype=torch.float32,
-            # Rows are padded: torch's attention takes the mask, on any device and in any precision.
-            attn_implementation="sdpa",
+            attn_implementation=attention,
             output_loading_info=True,
             **({} if is_classifier else {"num_labels": 1}),
         )
@@ -70,7 +82,9 @@ def load_reward_model(checkpoint: str, device: torch.device, seed: int, pad_toke
             module.p = 0.0
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.0
-    return model.to(device)
+    if attention != "sdpa":
+        fuse_layers(model, device)
+    return model if keep_on_cpu else model.to(device)
 
 
 def _is_classifier(checkpoint: str) -> bool:

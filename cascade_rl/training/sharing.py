@@ -57,6 +57,12 @@ def parted(group: Sequence[Item], prompt_length: int, tokens: int) -> list[list[
     return [[item] for item in group]
 
 
+def shared_tokens(prompt_length: int, lengths: Sequence[int]) -> int:
+    """Tokens that a group of one prompt takes in a ``shared_row``; ``lengths`` include the prompt."""
+    (first, *others) = parted(range(len(lengths)), prompt_length, sum(lengths))
+    return sum(lengths) if others else sum(lengths) - prompt_length * (len(first) - 1)
+
+
 def shared_row(sequences: Sequence[TrainingSequence]) -> MicroBatch:
     """``pack_row``, but neighbours with one prompt share its tokens."""
     siblings = [list(group) for _, group in itertools.groupby(sequences, key=lambda s: s.prompt_ids.tobytes())]

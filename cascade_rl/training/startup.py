@@ -13,11 +13,11 @@ import torch.distributed as dist
 
 from cascade_rl.recipe import ShardingConfig
 from cascade_rl.recipe.launching import Launch
-from cascade_rl.training.policy import Policy
+from cascade_rl.training.trained_model import TrainedModel
 from cascade_rl.types import CascadeError
 
 
-def check_running(policy: Policy, launch: Launch, how: ShardingConfig) -> None:
+def check_running(policy: TrainedModel, launch: Launch, how: ShardingConfig) -> None:
     """Compare ``policy`` as it is with ``how`` it was to be sharded and how it was launched. A collective call.
 
     Raises CascadeError, on all ranks alike, with every difference.
@@ -31,7 +31,7 @@ def check_running(policy: Policy, launch: Launch, how: ShardingConfig) -> None:
         raise CascadeError(f"what runs is not what was asked for:\n{lines}\nNothing has been trained.")
 
 
-def _world(policy: Policy, launch: Launch) -> Iterator[str]:
+def _world(policy: TrainedModel, launch: Launch) -> Iterator[str]:
     ranks = policy.ranks
     world = dist.get_world_size() if dist.is_initialized() else 1
     if world != ranks.world_size:
@@ -42,7 +42,7 @@ def _world(policy: Policy, launch: Launch) -> Iterator[str]:
         yield f"ranks: {ranks.world_size} processes, but not as many different ranks"
 
 
-def _strategy(policy: Policy, launch: Launch, how: ShardingConfig) -> Iterator[str]:
+def _strategy(policy: TrainedModel, launch: Launch, how: ShardingConfig) -> Iterator[str]:
     strategy, place = policy.sharding.marks()
     if strategy != how.strategy:
         yield f"strategy: {how.strategy} by the recipe, {strategy} by what the parameters are"
@@ -56,7 +56,7 @@ def _strategy(policy: Policy, launch: Launch, how: ShardingConfig) -> Iterator[s
         yield f"optimizer: AdamW by the recipe, {type(policy.optimizer).__name__} runs"
 
 
-def _shares(policy: Policy, how: ShardingConfig, shares: list[int]) -> Iterator[str]:
+def _shares(policy: TrainedModel, how: ShardingConfig, shares: list[int]) -> Iterator[str]:
     """All weights are on some rank, and sharded ones in fair shares."""
     if sum(shares) != policy.trained_weights:
         yield f"weights: {policy.trained_weights} are trained, ranks keep {sum(shares)} between them"

@@ -43,6 +43,19 @@ class Together:
         groups = [dist.new_group(list(range(first, first + size))) for first in range(0, ranks.world_size, size)]
         return cls(ranks.rank % size, size, groups[ranks.rank // size])
 
+    def completed(self, own: Tensor, before: int, count: int) -> Tensor:
+        """All ``count`` numbers of which this rank has ``own``, from number ``before`` on: the others' as constants.
+
+        A collective call of the group, where ``count`` is not 0.
+        """
+        if count == 0:
+            return own
+        known = own.new_zeros(count)
+        mine = torch.arange(before, before + len(own), device=own.device)
+        known[mine] = own.detach()
+        dist.all_reduce(known, group=self.group)
+        return known.index_copy(0, mine, own)
+
 
 def cut(row: MicroBatch, rank: int, size: int) -> MicroBatch:
     """The ``rank``-th of ``size`` equal parts of ``row``: its tokens, and what of the trained ones they predict.

@@ -17,7 +17,7 @@ name: demo
 model: tiny-qwen3
 dtype: float32
 stages:
-  - {name: a, kind: sft, data: [{source: rows.jsonl}], learning_rate: 1e-3, steps: 2, batch_size: 4}
+  - {name: a, kind: sft, data: [{source: rows.jsonl}], learning_rate: 1e-3, steps: 2, batch_size: 4, trainer: trl}
   - {name: c, kind: rl, data: [{source: rows.jsonl}], reward: {use: "mine:score"}, learning_rate: 1e-6, steps: 2}
 """
 
@@ -56,9 +56,9 @@ def test_what_fits_together_is_fine(problems):
         (Launch(), "stages.c.sharding={offload_parameters: true}", "offload_parameters", "ddp whole"),
         (Launch("zero2", offload_parameters=True), "seed=1", "offload_parameters", "zero2 whole"),
         (Launch(), "stages.c.sharding={sequence_parallel: 3}", "sequence_parallel", "3 divide 2"),
-        (Launch(), "stages.a.sharding={strategy: fsdp2}", "sharding.strategy", "sft data-parallel"),
-        (Launch(), "stages.a.sharding={offload_activations: true}", "offload_activations", "sft offloading"),
-        (Launch(), "stages.a.sharding={sequence_parallel: 2}", "sequence_parallel", "sft data-parallel"),
+        (Launch(), "stages.a.sharding={strategy: fsdp2}", "sharding.strategy", "trl data-parallel"),
+        (Launch(), "stages.a.sharding={offload_activations: true}", "offload_activations", "trl offload"),
+        (Launch(), "stages.a.sharding={sequence_parallel: 2}", "sequence_parallel", "trl data-parallel"),
     ],
 )
 def test_what_does_not_is_told_with_its_key(problems, launch, override, where, words):
@@ -98,3 +98,13 @@ def test_children_learn_what_was_asked_and_see_nothing_of_accelerate(monkeypatch
     assert not [key for key in environment if key.startswith(("ACCELERATE_", "FSDP_"))]
     assert dataclasses.astuple(Launch.from_environment(environment))[:1] == ("fsdp2",)
     assert Launch.from_environment(environment) == Launch.from_environment(os.environ)
+
+
+@pytest.mark.parametrize("kind", ["sft", "reward_model"])
+def test_offline_stages_are_sharded_as_others_are(problems, kind):
+    stage = ("stages.a.trainer=null", f"stages.a.kind={kind}")
+    assert problems(Launch("zero3"), *stage) == []
+    sharding = "stages.a.sharding={strategy: fsdp2, sequence_parallel: 2, offload_parameters: true}"
+    assert problems(Launch(), *stage, sharding) == []
+    (problem,) = problems(Launch(), *stage, "stages.a.sharding={sequence_parallel: 3}")
+    assert mentions(problem, "stages.a.sharding.sequence_parallel", "3", "2")

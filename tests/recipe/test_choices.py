@@ -138,3 +138,50 @@ SEVERAL = {"updates_per_batch": 2, "loss": {"clip_high": 0.2}}
 )
 def test_raw_ratios_under_truncated_sampling_are_told(stage, count):
     assert len(notes(stage)) == count
+
+
+PAIRS = """
+name: pairs
+model: tiny-qwen3
+stages:
+  - name: rm
+    kind: reward_model
+    data: [{source: pairs.jsonl}]
+    learning_rate: 2e-6
+    steps: 20
+"""
+
+
+@pytest.mark.parametrize(
+    ("keys", "where", "words"),
+    [
+        ("evaluate_every: 5", "10: stages.rm.evaluate_every", "held_out"),
+        ("centering: 0", "10: stages.rm.centering", "0"),
+        ("{centering: 0.01, trainer: trl, lora: {rank: 4}}", "12: stages.rm.lora", "trl"),
+    ],
+)
+def test_keys_of_a_reward_model_that_do_nothing(problem, keys, where, words):
+    inner = keys[1:-1] if keys.startswith("{") else keys
+    text = PAIRS + "".join(f"    {line.strip()}\n" for line in _split(inner))
+    says(problem(text), f"recipe.yaml:{where}", *words.split())
+
+
+def test_keys_of_a_reward_model_stay_out_of_its_identity():
+    """Where they are not set, or say how it runs rather than what it computes."""
+    from cascade_rl.recipe import RewardModelStage
+    from cascade_rl.store.identity import identity_fields
+
+    keys = {"name": "rm", "data": [{"source": "pairs.jsonl"}], "learning_rate": 1e-6, "steps": 1, "held_out": 4}
+    plain = identity_fields(RewardModelStage(**keys))
+    assert {"centering", "lora", "trainer", "evaluate_every", "tokens_per_micro_batch"}.isdisjoint(plain)
+    assert identity_fields(RewardModelStage(**keys, evaluate_every=3, tokens_per_micro_batch=64)) == plain
+    assert identity_fields(RewardModelStage(**keys, centering=0.01)) == {**plain, "centering": 0.01}
+
+
+def test_a_micro_batch_size_of_earlier_recipes_is_told_not_refused(load):
+    (stage,) = load(PAIRS + "    micro_batch_size: 4\n").recipe.stages
+    (note,) = notes(stage)
+    assert "micro_batch_size" in note
+    assert "tokens_per_micro_batch" in note
+    (stage,) = load(PAIRS + "    micro_batch_size: 4\n    trainer: trl\n").recipe.stages
+    assert notes(stage) == []

@@ -14,10 +14,13 @@ from cascade_rl.recipe import DataSource, RewardModelStage, TemplateConfig
 from cascade_rl.recipe.measuring import PairBenchmark
 from cascade_rl.stages.context import Context, StopFlag
 from cascade_rl.stages.handover import CONTRACT, install_contract, load_tokenizer, write_reward_model
-from cascade_rl.stages.pairs import TokenPair, judge, measure, scores, split, training_pairs
+from cascade_rl.stages.offline.held_out import split
+from cascade_rl.stages.pair_scores import judge, measure
+from cascade_rl.stages.pairs import TokenPair, training_pairs
 from cascade_rl.store import Job
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.training.reward_model import choose_padding, load_reward_model
+from cascade_rl.training.scoring import WholeRewardModel
 from cascade_rl.types import CascadeError, Preempted
 
 CPU = torch.device("cpu")
@@ -107,15 +110,16 @@ def test_padding_is_never_what_a_conversation_ends_with():
 
 def test_held_out_pairs_and_their_copies_are_not_trained_on():
     keys = ["a", "b", "a", "c", "d", "b", "a"]
-    train, apart = split(keys, 2, seed=7)
+    rows = range(len(keys))
+    train, apart = split(keys, rows, 2, 7, "pairs")
     assert len(apart) == len({keys[i] for i in apart}) == 2
     assert {keys[i] for i in train}.isdisjoint(keys[i] for i in apart)
     assert {keys[i] for i in (*train, *apart)} == set("abcd")
-    assert split(keys, 2, seed=7) == (train, apart)
-    assert len({tuple(split(keys, 2, seed)[1]) for seed in range(20)}) > 1
-    assert split(keys, 0, seed=7) == (list(range(7)), [])
+    assert split(keys, rows, 2, 7, "pairs") == (train, apart)
+    assert len({tuple(split(keys, rows, 2, seed, "pairs")[1]) for seed in range(20)}) > 1
+    assert split(keys, rows, 0, 7, "pairs") == (list(range(7)), [])
     with pytest.raises(CascadeError, match="held_out.* 4 .* pairs"):
-        split(keys, 4, seed=7)
+        split(keys, rows, 4, 7, "pairs")
 
 
 def test_long_pairs_and_ties_are_left_out_and_counted(context, tmp_path):
@@ -130,29 +134,33 @@ def test_long_pairs_and_ties_are_left_out_and_counted(context, tmp_path):
     assert re.search("1 of 3 .*ties", said)
 
 
+def whole(checkpoint):
+    return WholeRewardModel(load_reward_model(str(checkpoint), CPU, 1, PAD), Ranks(0, 1, CPU), half=False)
+
+
 def test_a_score_does_not_depend_on_company(context, checkpoint):
-    model = load_reward_model(str(checkpoint), CPU, 1, PAD)
-    sequences = [[5, 6, 7], [9], [5, 6, 7, 8, 9, 10], [3, 4]]
-    alone = [scores(context, model, [each], 1)[0] for each in sequences]
-    assert scores(context, model, sequences, 3) == pytest.approx(alone, abs=1e-5)
-    assert model.training is False
+    pairs = [TokenPair([5, 6, 7], [9], "c"), TokenPair([5, 6, 7, 8, 9, 10], [3, 4], "d"), TokenPair([5], [6], "c")]
+    model = whole(checkpoint)
+    alone = [judge(context, model, [pair], 1)[0] for pair in pairs]
+    together = judge(context, model, pairs, 1000)
+    assert [pair.category for pair in together] == ["c", "d", "c"]
+    with torch.no_grad():
+        plain = load_reward_model(str(checkpoint), CPU, 1, PAD)
+        expected = [
+            plain(input_ids=torch.tensor([s])).logits.item() for p in pairs for s in (p.chosen_ids, p.rejected_ids)
+        ]
+    for judged in (alone, together):
+        assert [score for pair in judged for score in (pair.chosen, pair.rejected)] == pytest.approx(expected, abs=1e-5)
     context.stop.is_set = True
     with pytest.raises(Preempted):
-        scores(context, model, sequences, 3)
-
-
-def test_pairs_are_judged_in_their_own_order(context, checkpoint):
-    model = load_reward_model(str(checkpoint), CPU, 1, PAD)
-    (judged,) = judge(context, model, [TokenPair([5, 6, 7], [9], "c")], 2)
-    assert judged.category == "c"
-    assert [judged.chosen, judged.rejected] == pytest.approx(scores(context, model, [[5, 6, 7], [9]], 2))
+        judge(context, model, pairs, 1000)
 
 
 def test_a_benchmark_leaves_out_what_cannot_be_told_apart_or_read(context, checkpoint, tmp_path):
     good = {"prompt": "sum?", "chosen": "2", "rejected": "3", "category": "a"}
     data = rows(tmp_path, good, {**good, "rejected": "2"}, {**good, "chosen": "word " * 99})
     tokenizer, _ = load_tokenizer(checkpoint, TemplateConfig())
-    measure(context, load_reward_model(str(checkpoint), CPU, 1, PAD), tokenizer, PairBenchmark(name="p", data=data), 4)
+    measure(context, whole(checkpoint), tokenizer, PairBenchmark(name="p", data=data), 100)
     result = json.loads((context.job.place.evals / "p.json").read_text())
     assert (result["rows"], list(result["categories"]), len(result["identity"])) == (1, ["a"], 12)
     assert re.search("3 rows.* 1 .* 1 .* 64 positions", context.out.getvalue())
@@ -203,7 +211,35 @@ def test_pairs_without_a_difference_are_not_measured(context, tmp_path, checkpoi
     good = {"prompt": "sum?", "chosen": "2", "rejected": "3"}
     data = rows(tmp_path, {**good, "rejected": "2"}, good, {**good, "chosen": "\ud83d"}, {"prompt": "x"})
     benchmark = PairBenchmark(name="ours", data=data)
-    model = load_reward_model(str(checkpoint), CPU, 1, PAD)
-    measure(context, model, tokenizer, benchmark, 2)
+    measure(context, whole(checkpoint), tokenizer, benchmark, 100)
     assert json.loads((context.job.place.evals / "ours.json").read_text())["rows"] == 1
     assert "2 of 4" in context.out.getvalue()
+
+
+def test_an_adapter_is_what_peft_reads(context, checkpoint):
+    """Adapters and head together score as the merged checkpoint does."""
+    from peft import PeftModel
+
+    from cascade_rl.algorithms.bradley_terry import pair_losses
+    from cascade_rl.recipe import LoraConfig, OptimizerConfig
+    from cascade_rl.stages.adapter_files import publish_adapter
+    from cascade_rl.training.scoring import TrainedRewardModel, pair_sequences
+
+    model = TrainedRewardModel(
+        str(checkpoint), OptimizerConfig(learning_rate=1e-2), ranks=Ranks(0, 1, CPU), dtype="float32", pad_token_id=PAD,
+        total_steps=2, lora=LoraConfig(rank=2, alpha=4.0), seed=1,
+    )  # fmt: skip
+    for _ in range(2):
+        for row in model.rows(pair_sequences([5, 6, 7, 8], [5, 6, 9]), 100):
+            model.backward(row, lambda scores: pair_losses(scores).sum())
+        model.step()
+    publish_adapter(context, model)
+    base = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=1)
+    adapted = PeftModel.from_pretrained(base, context.job.place.adapter).eval()
+    plain = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=1)
+    plain.load_state_dict(model.whole_state_dict(torch.float32))
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        assert adapted(input_ids=ids).logits.item() == pytest.approx(plain(input_ids=ids).logits.item(), abs=1e-5)
+        (row,) = model.rows(pair_sequences([5, 6, 7, 8], [5, 6, 9]), 100)
+        assert model.score(row)[0].item() == pytest.approx(plain(input_ids=ids).logits.item(), abs=1e-5)

@@ -12,7 +12,7 @@ from cascade_rl.orchestrator.plan import make_plan, stage_job
 from cascade_rl.recipe import TemplateConfig, load_recipe
 from cascade_rl.stages.context import Context, StopFlag
 from cascade_rl.stages.prompts import load_prompts
-from cascade_rl.stages.sft import training_rows
+from cascade_rl.stages.sft_rows import training_rows
 from cascade_rl.store import Store
 from cascade_rl.training.ranks import Ranks
 
@@ -60,10 +60,7 @@ def test_sft_and_rl_prompts_are_disjoint(tmp_path, tokenizer, exclude):
         return Context(stage_job(plan, plan.stage(name)), Ranks(0, 1, torch.device("cpu")), StopFlag(), said)
 
     first, second = context("sft"), context("rl")
-    trained = [
-        tokenizer.decode([i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label == -100])
-        for row in training_rows(first, first.job.stage_config(), template)
-    ]
+    trained = [tokenizer.decode(row["prompt_ids"]) for row in training_rows(first, first.job.stage_config(), template)]
     prompts = [p.messages[0]["content"] for p in load_prompts(second, second.job.stage_config(), template).prompts]
     assert prompts == own
     assert not [prompt for prompt in prompts if any(prompt in text for text in trained)]

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade_rl.recipe import SftStage
-from cascade_rl.stages.trl_trainer import ordered_rows, train
+from cascade_rl.stages.offline.batches import ordered_rows
+from cascade_rl.stages.trl.trainer import train
 from cascade_rl.types import CascadeError
 from tests.stages.test_rl import make_context
 

@@ -175,3 +175,13 @@ def test_metrics_that_cannot_be_read_do_not_end_a_stage(tmp_path, capsys):
     sink = JsonlSink(tmp_path / "metrics.jsonl", 0)
     sink.log(1, {"loss": 1.0})
     assert capsys.readouterr().err.count("metrics.jsonl: ") == 1
+
+
+def test_held_out_losses_are_no_percentages():
+    out = io.StringIO()
+    progress = Progress("reward-model", "reward_model", 40, out)
+    progress.begin(0)
+    measured = {"eval/loss": 0.28, "eval/accuracy": 0.95, "eval/margin": 2.0125}
+    progress.step(1, {"loss": 0.5, "time/tokens_per_s": 3100.0, **measured})
+    for part in ("held-out loss 0.280", "accuracy 95.0%", "held-out margin 2.013"):
+        assert part in out.getvalue()

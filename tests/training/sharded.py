@@ -23,6 +23,8 @@ from cascade_rl.algorithms.losses import policy_gradient
 from cascade_rl.recipe import LoraConfig, ShardingConfig
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.recipe.parts import OptimizerConfig
+from cascade_rl.stages.pair_method import PairMethod
+from cascade_rl.stages.pairs import TokenPair
 from cascade_rl.stages.saving import Saver
 from cascade_rl.store.files import read_json
 from cascade_rl.training import state as states
@@ -32,6 +34,7 @@ from cascade_rl.training.packing import pack, training_sequence
 from cascade_rl.training.policy import NonFinite, Policy
 from cascade_rl.training.ranks import Ranks, join, leave
 from cascade_rl.training.reference import FrozenModel, WithoutAdapters
+from cascade_rl.training.scoring import TrainedRewardModel
 from cascade_rl.training.startup import check_running
 from cascade_rl.training.state import newest_valid, record_of
 from cascade_rl.training.update import Update
@@ -459,6 +462,98 @@ def learn(folder: Path, ranks: Ranks, prompts: int, updates: int) -> dict:
     if ranks.is_main:
         torch.save(weights(policy), folder / f"learned-{ranks.world_size}-{prompts}-{updates}.pt")
     return {"metrics": found}
+
+
+def scored_model(
+    folder: Path, ranks: Ranks, dtype: str = "float32", lora: LoraConfig | None = None, gradient_checkpointing: bool = False,
+    **sharding: Any,
+) -> TrainedRewardModel:  # fmt: skip
+    return TrainedRewardModel(
+        str(folder / "model"), OptimizerConfig(learning_rate=1e-4, grad_clip=0.5, weight_decay=0.1, warmup_steps=2),
+        ranks=ranks, dtype=dtype, pad_token_id=0, total_steps=9, gradient_checkpointing=gradient_checkpointing,
+        sharding=ShardingConfig(**sharding), lora=lora, seed=4,
+    )  # fmt: skip
+
+
+def some_pairs(count: int, seed: int = 1) -> list[tuple[list[int], list[int]]]:
+    """Pairs of uneven lengths, some of which have most of their tokens in common."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for index in range(count):
+        before, one, other = (
+            torch.randint(20, 300, (length,), generator=generator).tolist()
+            for length in (2 + 7 * (index % 3), 1 + 3 * index, 12 - index % 5)
+        )
+        made.append((before + one, before + other))
+    return made
+
+
+def pair_step(model: TrainedRewardModel, step: int) -> dict[str, float]:
+    """One step on seven pairs by the stage's own method; its metrics."""
+    pairs = [TokenPair(*sides, "") for sides in some_pairs(7, seed=step)]
+    context: Any = SimpleNamespace(ranks=model.ranks, stop=SimpleNamespace(is_set=False))
+    method = PairMethod(context, model, pairs, range(7), [0, 6], budget=60, centering=0.05)
+    model.begin_step(step)
+    update = method.update()
+    for row in method.rows(range(7)):
+        update.add(row)
+    stats = update.stats()
+    found = {**stats.metrics, "loss": stats.loss, "pairs": stats.denominator}
+    del found["tokens/total"]  # rows of nothing have a token
+    return {**found, "norm": model.step(stats.denominator), **method.evaluate()}
+
+
+def pairs(folder: Path, ranks: Ranks, ways: list[dict]) -> dict:
+    """Four steps in each way: their metrics, how far the weights are from those of the first run, whether a state after
+    two of them goes on in the same bits."""
+    found = []
+    for number, how in enumerate(ways):
+        model = scored_model(folder, ranks, **how)
+        state = folder / f"pairs-{ranks.world_size}-{number}"
+        metrics = [pair_step(model, step) for step in range(2)]
+        if ranks.is_main:
+            state.mkdir()
+        ranks.barrier()
+        model.save(state)
+        model.save_optimizer(state / "optimizer" if ranks.is_main else None)
+        ranks.barrier()
+        metrics += [pair_step(model, step) for step in range(2, 4)]
+        ours = model.whole_state_dict(torch.float32)
+        again = scored_model(folder, ranks, **how)
+        again.load(state)
+        resumed = [pair_step(again, step) for step in range(2, 4)]
+        theirs = again.whole_state_dict(torch.float32)
+        bitwise, moments, away = resumed == metrics[2:], 0.0, 0.0
+        if ranks.is_main:
+            assert ours is not None
+            assert theirs is not None
+            bitwise = bitwise and all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+            reference = folder / "pairs.pt"
+            if not reference.exists():
+                torch.save(ours, reference)
+            away = distance(torch.load(reference), ours)
+            kept = torch.load(state / "optimizer").values()
+            moments = sum(float(entry["exp_avg"].double().norm()) for entry in kept)
+        found.append(
+            {"metrics": metrics, "bitwise": bitwise, "state": str(state), "distance": away, "moments": moments}
+        )
+    return {"found": found}
+
+
+def pairs_resumed(folder: Path, ranks: Ranks, how: dict, state: str) -> dict:
+    """The last two of the four steps, from a state that others wrote; and its moments, inherited."""
+    model = scored_model(folder, ranks, **how)
+    model.load(Path(state))
+    metrics = [pair_step(model, step) for step in range(2, 4)]
+    whole = model.whole_state_dict(torch.float32)
+    heir = scored_model(folder, ranks, **how)
+    heir.inherit_optimizer(Path(state) / "optimizer")
+    heir.save_optimizer(folder / "pairs-inherited" if ranks.is_main else None)
+    if not ranks.is_main:
+        return {}
+    assert whole is not None
+    moments = sum(float(entry["exp_avg"].double().norm()) for entry in torch.load(folder / "pairs-inherited").values())
+    return {"metrics": metrics, "distance": distance(torch.load(folder / "pairs.pt"), whole), "moments": moments}
 
 
 if __name__ == "__main__":

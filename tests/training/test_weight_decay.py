@@ -5,7 +5,7 @@ import torch
 
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe.parts import OptimizerConfig
-from cascade_rl.stages.trl_trainer import inherit_moments, named_order
+from cascade_rl.stages.trl.trainer import inherit_moments, named_order
 from cascade_rl.training.model import load_model
 from cascade_rl.training.sharding.replicated import adamw, decay_groups
 from cascade_rl.types import CascadeError

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-
-import torch
-
-from cascade_rl.stages.adapter_files import publish_adapter
-from cascade_rl.stages.handover import write_checkpoint
 from cascade_rl.stages.onpolicy.loop import train
 from cascade_rl.stages.onpolicy.method import Method
 from cascade_rl.stages.onpolicy.run import RolloutRun
 from cascade_rl.stages.onpolicy.states import resume
 from cascade_rl.stages.onpolicy.weights import check_engine
-from cascade_rl.store.checksums import publishing_checkpoint
-from cascade_rl.store.files import publishing_file
+from cascade_rl.stages.policies import publish_policy
 
 
 def carry_out(run: RolloutRun, method: Method) -> None:
@@ -37,15 +30,5 @@ def carry_out(run: RolloutRun, method: Method) -> None:
 
 def publish(run: RolloutRun) -> None:
     """Publish the stage's result. The checkpoint comes last, since it says that the work is done. A collective call."""
-    context, ranks, folder = run.context, run.context.ranks, run.context.job.place
-    context.saver.settle()
-    if run.policy.lora is not None:
-        publish_adapter(context, run.policy)
-    if context.job.keep_optimizer:
-        with publishing_file(folder.optimizer) if ranks.is_main else contextlib.nullcontext() as file:
-            run.policy.save_optimizer(file)
-    weights = run.policy.whole_state_dict(torch.bfloat16 if context.dtype == "bfloat16" else torch.float32)
-    if ranks.is_main:
-        with publishing_checkpoint(folder) as checkpoint:
-            write_checkpoint(run.policy.model, run.tokenizer, run.template, checkpoint, context.dtype, weights)
-    ranks.barrier()
+    run.context.saver.settle()
+    publish_policy(run.context, run.policy, run.tokenizer, run.template)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from cascade_rl.inputs import search_path
 from cascade_rl.recipe import RolloutStage
 from cascade_rl.recipe.choices import notes
-from cascade_rl.recipe.launching import Launch
 from cascade_rl.rollout.engine import Engine
 from cascade_rl.stages.collect import Collector
 from cascade_rl.stages.context import Context
@@ -25,12 +22,11 @@ from cascade_rl.stages.onpolicy.reporting import Reporter
 from cascade_rl.stages.onpolicy.run import RolloutRun
 from cascade_rl.stages.onpolicy.scoring import GroupScorer
 from cascade_rl.stages.open_step import StepParts
+from cascade_rl.stages.policies import make_policy
 from cascade_rl.stages.prompts import Prompts, load_prompts
 from cascade_rl.stages.switching import Switch
 from cascade_rl.stages.unchanged import refuse_changes
 from cascade_rl.stages.watchdog import Watchdog
-from cascade_rl.training.policy import Policy
-from cascade_rl.training.startup import check_running
 
 
 @contextlib.contextmanager
@@ -43,7 +39,7 @@ def opened(context: Context, method: Method) -> Iterator[RolloutRun]:
     search = search_path(job.recipe_path)
     prompts = load_prompts(context, config, template)
     method.check_prompts(prompts.prompts, search)
-    policy = make_policy(context, config)
+    policy = make_policy(context, config, config.steps)
     seed = config.seed if config.seed is not None else job.seed
     feed = make_feed(context, config, method.options, prompts, seed)
     progress = context.progress(config.steps)
@@ -127,25 +123,3 @@ def make_journal(context: Context, prompts: Prompts) -> Journal:
         world_size=context.ranks.world_size,
         say=context.say,
     )
-
-
-def make_policy(context: Context, config: RolloutStage) -> Policy:
-    """The policy at the stage's start, its parent's optimizer included where it is inherited. A collective call."""
-    job, launch = context.job, Launch.from_environment(os.environ)
-    sharding = launch.resolve(config.sharding)
-    policy = Policy(
-        Path(job.checkpoint or ""),
-        config,
-        ranks=context.ranks,
-        dtype=context.dtype,
-        total_steps=config.steps,
-        gradient_checkpointing=config.gradient_checkpointing,
-        chunk_tokens=config.logprob_chunk_tokens,
-        sharding=sharding,
-        lora=config.lora,
-        seed=config.seed if config.seed is not None else job.seed,
-    )
-    check_running(policy, launch, sharding)
-    if job.parent_optimizer is not None:
-        policy.inherit_optimizer(job.parent_optimizer)
-    return policy

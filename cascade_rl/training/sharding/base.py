@@ -13,9 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from cascade_rl.algorithms.logprobs import Terms
-from cascade_rl.training.model import Outputs
 from cascade_rl.training.packing import MicroBatch
+from cascade_rl.training.root import Outputs, Terms
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's state, beside its step count."""

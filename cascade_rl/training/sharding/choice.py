@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from cascade_rl.recipe import OptimizerConfig, ShardingConfig
-from cascade_rl.training.model import PackedModel
 from cascade_rl.training.ranks import Ranks, ensure_group
+from cascade_rl.training.root import Root
 from cascade_rl.training.sharding.base import Sharding
 from cascade_rl.training.sharding.replicated import Replicated
 
 
-def make_sharding(
-    root: PackedModel, config: OptimizerConfig, ranks: Ranks, how: ShardingConfig, *, half: bool
-) -> Sharding:
+def make_sharding(root: Root, config: OptimizerConfig, ranks: Ranks, how: ShardingConfig, *, half: bool) -> Sharding:
     """``root`` spread over ``ranks``. What a strategy needs is imported only where it is used. A collective call."""
     if how.strategy != "ddp":
         ensure_group(ranks)

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cascade_rl.algorithms.logprobs import Terms
 from cascade_rl.recipe import OptimizerConfig
-from cascade_rl.training.model import Outputs, PackedModel, decoder_layers
+from cascade_rl.training.model import decoder_layers
 from cascade_rl.training.packing import MicroBatch
 from cascade_rl.training.ranks import Ranks
+from cascade_rl.training.root import Outputs, Root, Terms
 from cascade_rl.training.sharding.base import Piece, Weights
 from cascade_rl.training.sharding.gradients import clip_factor
 from cascade_rl.training.sharding.replicated import adamw
@@ -28,7 +28,7 @@ class FullyShardedRanks:
 
     needs_lockstep = True
 
-    def __init__(self, root: PackedModel, config: OptimizerConfig, ranks: Ranks, *, half: bool, offload: bool) -> None:
+    def __init__(self, root: Root, config: OptimizerConfig, ranks: Ranks, *, half: bool, offload: bool) -> None:
         self._ranks, self._clip, self._half = ranks, config.grad_clip, half
         self._root = _sharded(root, ranks, half=half, offload=offload)
         self.optimizer = adamw(
@@ -100,7 +100,7 @@ class FullyShardedRanks:
         return "fsdp2", parameters[0].to_local().device.type
 
 
-def _sharded(root: PackedModel, ranks: Ranks, *, half: bool, offload: bool) -> Any:
+def _sharded(root: Root, ranks: Ranks, *, half: bool, offload: bool) -> Any:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
 

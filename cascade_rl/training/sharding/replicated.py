@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cascade_rl.algorithms.logprobs import Terms
 from cascade_rl.recipe import OptimizerConfig
-from cascade_rl.training.model import Outputs, PackedModel
 from cascade_rl.training.packing import MicroBatch
 from cascade_rl.training.ranks import Ranks
+from cascade_rl.training.root import Outputs, Root, Terms
 from cascade_rl.training.sharding.base import Piece, Weights
 from cascade_rl.training.sharding.gradients import sum_gradients
 
@@ -24,7 +23,7 @@ class Replicated:
 
     needs_lockstep = False
 
-    def __init__(self, root: PackedModel, config: OptimizerConfig, ranks: Ranks, *, offload_optimizer: bool) -> None:
+    def __init__(self, root: Root, config: OptimizerConfig, ranks: Ranks, *, offload_optimizer: bool) -> None:
         self._root, self._ranks, self._clip = root, ranks, config.grad_clip
         self._names = [name for name, p in root.model.named_parameters() if p.requires_grad]
         self._parameters = [p for p in root.model.parameters() if p.requires_grad]

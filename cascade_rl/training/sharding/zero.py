@@ -15,11 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cascade_rl.algorithms.logprobs import Terms
 from cascade_rl.recipe import OptimizerConfig
-from cascade_rl.training.model import Outputs, PackedModel
 from cascade_rl.training.packing import MicroBatch
 from cascade_rl.training.ranks import Ranks
+from cascade_rl.training.root import Outputs, Root, Terms
 from cascade_rl.training.sharding.base import Piece, Weights
 from cascade_rl.training.sharding.gradients import buckets
 from cascade_rl.training.sharding.replicated import adamw
@@ -35,7 +34,7 @@ class Zero:
 
     def __init__(
         self,
-        root: PackedModel,
+        root: Root,
         config: OptimizerConfig,
         ranks: Ranks,
         *,

@@ -1,4 +1,4 @@
-"""What stages that train through TRL share: order, schedule, states, stops and metrics as everywhere else in a run.
+"""What stages trained by TRL share: order, schedule, states, stops and metrics as everywhere else in a run.
 
 TRL's trainers are made for one run by hand: they shuffle by the loader, tie the schedule to the run's length, save into
 a folder of their own and end on SIGTERM. ``Governed`` and ``Bridge`` put our rules in these places; a stage adds its
@@ -7,80 +7,28 @@ own data and loss.
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow
 import torch
-from datasets import Dataset
 from transformers import TrainerCallback
 
-from cascade_rl.data.order import PromptSampler
-from cascade_rl.recipe import OptimizerConfig, RewardModelStage, SftStage
+from cascade_rl.recipe import OptimizerConfig
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.unchanged import refuse_changes_here
-from cascade_rl.store.files import disk_fault, publishing, publishing_file
+from cascade_rl.stages.offline.batches import OfflineStage, seed_of
+from cascade_rl.stages.offline.dataset import remove_tokenised
+from cascade_rl.store.files import disk_fault, publishing_file
 from cascade_rl.training.schedule import learning_rate_factor
 from cascade_rl.types import CascadeError, Preempted
 
-TrlStage = SftStage | RewardModelStage
 
-
-def ordered_rows(rows: int, batch_size: int, steps: int, seed: int) -> list[int]:
-    """Row indices of ``steps`` whole batches: one epoch's order after another, cut nowhere.
-
-    A batch that an epoch does not fill is filled from the next one. So every step has exactly ``batch_size`` rows
-    whatever the number of ranks, and an epoch's end is no special place to resume at.
-    """
-    sampler = PromptSampler("rows", rows, seed)
-    return sampler.next(batch_size * steps)
-
-
-def steps_of(config: TrlStage, rows: int) -> int:
-    """Optimizer steps of the stage over ``rows`` rows: its own number, or what its epochs come to."""
-    return config.steps or math.ceil(round(config.epochs * rows / config.batch_size, 6))  # type: ignore[operator]
-
-
-def seed_of(context: Context, config: TrlStage) -> int:
-    """The stage's own seed, or the recipe's."""
-    return config.seed if config.seed is not None else context.job.seed
-
-
-def tokenised(context: Context, schema: pyarrow.Schema, rows: Iterator[Mapping[str, Any]]) -> Dataset:
-    """``rows`` written once by the main rank as an Arrow file, mapped into memory by all. A collective call.
-
-    Raises CascadeError when there is not one row, or a file has changed while it was read.
-    """
-    path = context.job.place.path / "data" / "rows.arrow"
-    if context.ranks.is_main and not path.exists():
-        with publishing(path.parent) as folder:
-            if _write_arrow(folder / path.name, schema, rows) == 0:
-                raise CascadeError(
-                    f"stage {context.job.name} has no rows to train on; raise max_length or check its data"
-                )
-            refuse_changes_here(context.job)
-    context.ranks.barrier()
-    return Dataset.from_file(str(path))
-
-
-def _write_arrow(path: Path, schema: pyarrow.Schema, rows: Iterator[Mapping[str, Any]], batch_rows: int = 1000) -> int:
-    """Write rows as an Arrow stream, a batch in memory at a time; returns their number."""
-    count = 0
-    with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, schema) as writer:
-        while batch := list(itertools.islice(rows, batch_rows)):
-            writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
-            count += len(batch)
-    return count
-
-
-def common_arguments(context: Context, config: TrlStage, steps: int | None, work: Path) -> dict[str, Any]:
+def common_arguments(context: Context, config: OfflineStage, steps: int | None, work: Path) -> dict[str, Any]:
     """Our keys in the words that all of TRL's configurations share."""
     share = config.batch_size // context.ranks.world_size
     micro = config.micro_batch_size or share
@@ -163,7 +111,7 @@ class Governed:
     """Rows come in the order they lie in."""
 
     def __init__(
-        self, *args: Any, context: Context, stage: TrlStage, inherited_optimizer: Path | None, **kwargs: Any
+        self, *args: Any, context: Context, stage: OfflineStage, inherited_optimizer: Path | None, **kwargs: Any
     ) -> None:
         self._context = context
         self._stage: OptimizerConfig = stage
@@ -242,7 +190,7 @@ class Bridge(TrainerCallback):
     """Between TRL's trainer and ours: metrics, states, stops."""
 
     def __init__(
-        self, context: Context, config: TrlStage, trainer: Trainable, steps: int, first_step: int, rows: int | None
+        self, context: Context, config: OfflineStage, trainer: Trainable, steps: int, first_step: int, rows: int | None
     ) -> None:
         self._rows = rows
         self._context = context
@@ -320,7 +268,12 @@ def working_folder(context: Context) -> Path:
 
 
 def train(
-    context: Context, config: TrlStage, trainer: Trainable, found: tuple[int, Path] | None, steps: int, rows: int | None
+    context: Context,
+    config: OfflineStage,
+    trainer: Trainable,
+    found: tuple[int, Path] | None,
+    steps: int,
+    rows: int | None,
 ) -> None:
     """All steps, from the state ``found``; keeps the optimizer where a later stage inherits it.
 
@@ -332,7 +285,7 @@ def train(
     if found:
         context.say(f"going on from step {first_step} of {steps}")
     if asked := Launch.from_environment(os.environ).strategy:
-        context.say(f"data-parallel, the whole model on each rank: {asked} is for stages with rollouts")
+        context.say(f"data-parallel, the whole model on each rank: TRL's trainers do not follow {asked}")
     bridge = Bridge(context, config, trainer, steps, first_step, rows)
     trainer.add_callback(bridge)
     context.note_start(first_step)
@@ -355,5 +308,5 @@ def train(
 
 def remove_leftovers(context: Context) -> None:
     """What a finished stage needs no more: TRL's working folder and the tokenised rows."""
-    for leftover in (".trainer", "data"):
-        shutil.rmtree(context.job.place.path / leftover, ignore_errors=True)
+    shutil.rmtree(context.job.place.path / ".trainer", ignore_errors=True)
+    remove_tokenised(context)

@@ -1,0 +1,50 @@
+"""From the opening of an offline stage to its last step."""
+
+from __future__ import annotations
+
+from cascade_rl.recipe.choices import notes
+from cascade_rl.stages.context import Context
+from cascade_rl.stages.offline.batches import Batches, OfflineStage, seed_of
+from cascade_rl.stages.offline.early_stop import EarlyStop
+from cascade_rl.stages.offline.evaluation import load_best
+from cascade_rl.stages.offline.loop import train
+from cascade_rl.stages.offline.method import OfflineMethod
+from cascade_rl.stages.offline.run import OfflineRun
+from cascade_rl.stages.offline.states import resume
+from cascade_rl.stages.watchdog import Watchdog
+from cascade_rl.training.trained_model import TrainedModel
+
+
+def carry_out(
+    context: Context, config: OfflineStage, policy: TrainedModel, method: OfflineMethod, steps: int
+) -> OfflineRun:
+    """Resume and train from the step reached, all ``steps`` or until the held-out loss ends it. ``policy`` then has the
+    weights to publish. A collective call."""
+    for note in notes(config):
+        context.say(note)
+    with Watchdog(context.job.place.logs, context.ranks.rank, config.stall_timeout_s, context.say_anywhere) as watchdog:
+        run = OfflineRun(
+            context=context,
+            config=config,
+            policy=policy,
+            batches=Batches(method.count, config.batch_size, seed_of(context, config)),
+            count=method.count,
+            steps=steps,
+            watchdog=watchdog,
+            early_stop=EarlyStop(getattr(config, "early_stop", None)),
+            progress=context.progress(steps),
+        )
+        first_step = resume(run)
+        run.tracker = context.tracker(first_step)
+        context.note_start(first_step)
+        try:
+            if run.progress:
+                run.progress.begin(first_step)
+            train(run, method, first_step)
+        finally:
+            for sink in (run.progress, run.tracker):
+                if sink:
+                    sink.close()
+        context.saver.settle()
+        load_best(run, run.done)
+    return run
