@@ -98,8 +98,8 @@ class SftStage(LanguageModelStage):
     """
 
     REVISIONS = {
-        2: "it is trained by the trainer of all other stages, and tool calls, tools and reasoning as the template renders "
-        "them; no answer to nothing is trained",
+        2: "the trainer is that of all other stages; tool calls, tools and reasoning are trained as the template "
+        "renders them, and no answer to nothing is",
     }
     kind: Literal["sft"] = "sft"
     lr_schedule: Literal["constant", "cosine", "linear"] = "cosine"
