@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+import safetensors.torch
 import torch
 
 from cascade_rl.models import tiny_qwen3
@@ -188,3 +189,44 @@ def test_a_parents_odd_generation_settings_do_not_end_it(checkpoint, tmp_path, g
     place, _ = train(tmp_path / "s", parent, {"steps": 1})
     saved = json.loads((place.checkpoint / "generation_config.json").read_text())
     assert saved["eos_token_id"] == settings["eos_token_id"]
+
+
+def weights_of(place):
+    return safetensors.torch.load_file(place.checkpoint / "model.safetensors")
+
+
+@pytest.mark.parametrize("budget", [16384, 40])
+def test_both_trainers_learn_the_same(checkpoint, tmp_path, budget):
+    """Rows of uneven lengths: loss, norm, rate, accuracy and entropy of each step, and the weights at the end."""
+    uneven = {**SOURCE, "args": {"rows": 6, "digits": [1, 5], "solved": True}}
+    keys = {"steps": STEPS, "data": [uneven], "max_length": 200, "weight_decay": 0.1}
+    ours, _ = train(tmp_path / "ours", checkpoint, {**keys, "tokens_per_micro_batch": budget})
+    theirs, _ = train(tmp_path / "trl", checkpoint, {**keys, "trainer": "trl"})
+    for a, b in zip(metrics(ours), metrics(theirs), strict=True):
+        for name in ("loss", "grad_norm", "token_accuracy", "policy/entropy"):
+            assert a[name] == pytest.approx(b[name], rel=2e-4), (a["step"], name)
+        for name in ("step", "epoch", "learning_rate", "tokens/trained"):
+            assert a[name] == pytest.approx(b[name]), (a["step"], name)
+    same, other = weights_of(ours), weights_of(theirs)
+    assert same.keys() == other.keys()
+    assert max(float((same[name] - other[name]).abs().max()) for name in same) < 2e-5
+
+
+def test_held_out_rows_are_measured_and_not_trained(checkpoint, tmp_path):
+    place, _ = train(tmp_path / "s", checkpoint, {"steps": STEPS, "held_out": 2, "evaluate_every": 2, "data": [SOURCE]})
+    rows = metrics(place)
+    assert [row["step"] for row in rows if "eval/loss" in row] == [2, 4]
+    assert rows[-1]["epoch"] == pytest.approx(STEPS * 3 / 4)  # 4 of 6 rows are trained on
+    assert rows[3]["eval/loss"] < rows[1]["eval/loss"]
+
+
+def test_early_stop_ends_with_the_best_weights(checkpoint, tmp_path):
+    """A rate at which the held-out loss gets worse: the checkpoint is that of the measurement before."""
+    keys = {"learning_rate": 1.0, "warmup_steps": 0, "held_out": 2, "evaluate_every": 1, "lr_schedule": "constant"}
+    stopped, said = train(tmp_path / "s", checkpoint, {**keys, "steps": 30, "early_stop": {"patience": 2}})
+    losses = [row["eval/loss"] for row in metrics(stopped)]
+    best = losses.index(min(losses)) + 1
+    assert len(losses) == best + 2 < 30
+    assert f"step {best}" in said
+    whole, _ = train(tmp_path / "best", checkpoint, {**keys, "steps": best})
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(stopped).values(), weights_of(whole).values(), strict=True))
