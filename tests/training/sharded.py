@@ -17,15 +17,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow
 import torch
 
 from cascade_rl.algorithms.losses import policy_gradient
-from cascade_rl.recipe import LoraConfig, ShardingConfig
+from cascade_rl.recipe import LoraConfig, SftStage, ShardingConfig
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.recipe.parts import OptimizerConfig
 from cascade_rl.stages.pair_method import PairMethod
 from cascade_rl.stages.pairs import TokenPair
 from cascade_rl.stages.saving import Saver
+from cascade_rl.stages.sft import Examples, Sft
 from cascade_rl.store.files import read_json
 from cascade_rl.training import state as states
 from cascade_rl.training.balance import balanced_rows
@@ -503,32 +505,70 @@ def pair_step(model: TrainedRewardModel, step: int) -> dict[str, float]:
     return {**found, "norm": model.step(stats.denominator), **method.evaluate()}
 
 
-def pairs(folder: Path, ranks: Ranks, ways: list[dict]) -> dict:
+def sft_model(folder: Path, ranks: Ranks, lora: dict | None = None, **sharding: Any) -> Policy:
+    return Policy(
+        folder / "model", OptimizerConfig(learning_rate=1e-4, grad_clip=0.5, weight_decay=0.1, warmup_steps=2),
+        ranks=ranks, dtype="float32", total_steps=9, gradient_checkpointing=False, chunk_tokens=16,
+        sharding=ShardingConfig(**sharding), lora=None if lora is None else LoraConfig(**lora), seed=4,
+    )  # fmt: skip
+
+
+def sft_step(policy: Policy, step: int) -> dict[str, float]:
+    """One step of SFT on nine rows of uneven lengths by the stage's own method; its metrics."""
+    made = sequences(9, seed=step)
+    table = pyarrow.table(
+        {name: [getattr(s, name).tolist() for s in made] for name in ("prompt_ids", "completion_ids")}
+    )
+    source = {"source": "x", "prompt": "y"}
+    config = SftStage.model_validate(
+        {"name": "s", "data": [source], "learning_rate": 1e-4, "steps": 4, "tokens_per_micro_batch": 60}
+    )
+    method = Sft(policy, config, Examples(table, range(9)), Examples(table, [0, 8]))
+    policy.begin_step(step)
+    update = method.update()
+    for row in method.rows(range(9)):
+        update.add(row)
+    stats = update.stats()
+    found = {**stats.metrics, "loss": stats.loss, "tokens": stats.denominator}
+    del found["tokens/total"]  # rows of nothing have a token
+    return {**found, "norm": policy.step(stats.denominator), **method.evaluate()}
+
+
+KINDS: dict[str, tuple[Any, Any]] = {"pairs": (scored_model, pair_step), "sft": (sft_model, sft_step)}
+
+
+def sft(folder: Path, ranks: Ranks, ways: list[dict]) -> dict:
+    """``pairs``, but of SFT."""
+    return pairs(folder, ranks, ways, "sft")
+
+
+def pairs(folder: Path, ranks: Ranks, ways: list[dict], kind: str = "pairs") -> dict:
     """Four steps in each way: their metrics, how far the weights are from those of the first run, whether a state after
     two of them goes on in the same bits."""
+    make, take = KINDS[kind]
     found = []
     for number, how in enumerate(ways):
-        model = scored_model(folder, ranks, **how)
-        state = folder / f"pairs-{ranks.world_size}-{number}"
-        metrics = [pair_step(model, step) for step in range(2)]
+        model = make(folder, ranks, **how)
+        state = folder / f"{kind}-{ranks.world_size}-{number}"
+        metrics = [take(model, step) for step in range(2)]
         if ranks.is_main:
             state.mkdir()
         ranks.barrier()
         model.save(state)
         model.save_optimizer(state / "optimizer" if ranks.is_main else None)
         ranks.barrier()
-        metrics += [pair_step(model, step) for step in range(2, 4)]
+        metrics += [take(model, step) for step in range(2, 4)]
         ours = model.whole_state_dict(torch.float32)
-        again = scored_model(folder, ranks, **how)
+        again = make(folder, ranks, **how)
         again.load(state)
-        resumed = [pair_step(again, step) for step in range(2, 4)]
+        resumed = [take(again, step) for step in range(2, 4)]
         theirs = again.whole_state_dict(torch.float32)
         bitwise, moments, away = resumed == metrics[2:], 0.0, 0.0
         if ranks.is_main:
             assert ours is not None
             assert theirs is not None
             bitwise = bitwise and all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
-            reference = folder / "pairs.pt"
+            reference = folder / f"{kind}.pt"
             if not reference.exists():
                 torch.save(ours, reference)
             away = distance(torch.load(reference), ours)
