@@ -45,6 +45,9 @@ def _inherited_optimizer(stage: StageConfig, index: int, root: PlacedDict) -> It
     elif kind != stage.kind:
         what = f"stage {parent} is of kind {kind}, not {stage.kind}" if kind else f"{parent} has no optimizer state"
         yield "optimizer_state", f"an optimizer is inherited from a stage of the same kind only; {what}"
+    elif above.get("trainer") != getattr(stage, "trainer", None):
+        message = f"{parent} has another `trainer`, whose moments this stage cannot take over: use `fresh`, or the same"
+        yield "optimizer_state", message
 
 
 def _kinds_before(index: int, root: PlacedDict) -> dict[str | None, str | None]:

@@ -420,3 +420,10 @@ def test_an_empty_text_of_a_source_is_refused(problem, valid, key):
 def test_an_empty_source_of_a_benchmark_is_refused(problem, valid):
     found = problem(valid + "evaluate: {after_each_stage: [{use: aime24, source: ''}]}\n")
     says(found, "recipe.yaml:15: evaluate.after_each_stage.0.source", "empty")
+
+
+def test_an_optimizer_is_inherited_from_the_same_trainer_only(load, problems, valid):
+    own = "  - {name: sft-2, extends: sft-1, init: sft-1, optimizer_state: inherit"
+    assert load(valid + own + "}\n").recipe.stages[2].optimizer_state == "inherit"
+    found = [line for line in problems(valid + own + ", trainer: trl}\n") if "optimizer_state" in line]
+    says(found[0], "stages.sft-2.optimizer_state", "sft-1", "trainer")

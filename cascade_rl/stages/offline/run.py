@@ -81,12 +81,13 @@ def record(run: OfflineRun, done: int, metrics: dict[str, float]) -> None:
     call."""
     run.done = done
     seconds = run.trace.now - run.trace.seconds("evaluate")
-    times = {
+    more = {
+        "tokens/padding": 0,  # rows have none; TRL's trainers count theirs under this name
         "time/train_s": run.trace.seconds("train"),
         "time/step_s": seconds,
         "time/tokens_per_s": metrics["tokens/total"] / seconds,
     }
-    metrics = {**metrics, "epoch": done * run.config.batch_size / run.count, **times, **run.context.saver.metrics()}
+    metrics = {**metrics, "epoch": done * run.config.batch_size / run.count, **more, **run.context.saver.metrics()}
     lines = run.context.ranks.gather(run.trace.line(done, run.context.ranks.rank))
     if run.context.ranks.is_main:
         append_trace(run.context.job.place.trace, lines)
