@@ -426,4 +426,4 @@ def test_an_optimizer_is_inherited_from_the_same_trainer_only(load, problems, va
     own = "  - {name: sft-2, extends: sft-1, init: sft-1, optimizer_state: inherit"
     assert load(valid + own + "}\n").recipe.stages[2].optimizer_state == "inherit"
     found = [line for line in problems(valid + own + ", trainer: trl}\n") if "optimizer_state" in line]
-    says(found[0], "stages.sft-2.optimizer_state", "sft-1", "trainer")
+    says(found[0], "recipe.yaml:15: stages.sft-2.optimizer_state", "sft-1", "trainer")
