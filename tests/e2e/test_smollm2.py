@@ -33,7 +33,7 @@ def test_two_steps_on_real_rows(tmp_path):
             }
         ),
         "stages.gsm8k-rl.reward.use": "tests.e2e.digits:share",  # an untuned 135M model rarely boxes: here variance matters
-        "stages.gsm8k-rl.prompts_per_step": "2",
+        "stages.gsm8k-rl.prompts_per_step": "1",
         "stages.gsm8k-rl.group_size": "4",
         "stages.gsm8k-rl.steps": "2",
         "stages.gsm8k-rl.warmup_steps": "0",
