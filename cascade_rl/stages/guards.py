@@ -14,8 +14,8 @@ from cascade_rl.stages.onpolicy.method import Method, Sequences
 from cascade_rl.stages.onpolicy.records import archive
 from cascade_rl.stages.onpolicy.run import RolloutRun
 from cascade_rl.stages.onpolicy.states import save
+from cascade_rl.stages.skipping import step_or_skip
 from cascade_rl.training.packing import TrainingSequence
-from cascade_rl.training.policy import NonFinite
 from cascade_rl.training.update import UpdateStats
 from cascade_rl.types import CascadeError, Group, Rollout
 
@@ -131,25 +131,9 @@ def apply(run: RolloutRun, stats: UpdateStats, groups: Sequence[Group], step: in
     Raises CascadeError, state and rollouts on disk, once more than ``max_skipped_steps`` in a row were. A collective
     call.
     """
-    learning_rate = run.policy.learning_rate
-    norm, trouble = math.nan, ""
-    if not math.isfinite(stats.loss):
-        run.policy.discard()
-        trouble = f"the loss is {stats.loss}"
-    else:
-        try:
-            norm = run.policy.step(stats.denominator)
-        except NonFinite as error:
-            trouble = str(error)
-    run.skipped = run.skipped + 1 if trouble else 0
-    if run.skipped > run.config.max_skipped_steps:
-        raise stop_with_rollouts(
-            run,
-            groups,
-            step,
-            f"{trouble}; so was that of the {run.skipped - 1} steps before. The weights are as after the last good "
-            "one. Lower `learning_rate`, add `warmup_steps`, or look at the rollouts (`max_skipped_steps` bounds it).",
-        )
-    if trouble:
-        run.context.say(f"WARNING: step {step + 1}: {trouble}; its update is skipped, the weights stay as they are")
-    return {"learning_rate": learning_rate, "grad_norm": norm, "update/skipped": float(bool(trouble))}
+
+    def failure(what: str) -> CascadeError:
+        advice = "Lower `learning_rate`, add `warmup_steps`, or look at the rollouts (`max_skipped_steps` bounds it)."
+        return stop_with_rollouts(run, groups, step, f"{what} The weights are as after the last good one. {advice}")
+
+    return step_or_skip(run, stats, step, failure)

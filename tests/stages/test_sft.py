@@ -52,7 +52,11 @@ def train(folder, checkpoint, more=None, **keys):
          **keys}
     )  # fmt: skip
     out = io.StringIO()
-    sft.run(Context(job, Ranks(0, 1, torch.device("cpu")), StopFlag(), out))
+    context = Context(job, Ranks(0, 1, torch.device("cpu")), StopFlag(), out)
+    try:
+        sft.run(context)
+    finally:
+        context.saver.wait()  # as the process of a stage does
     return StageFolder(folder), out.getvalue()
 
 

@@ -24,7 +24,7 @@ def evaluate_if_due(run: OfflineRun, method: OfflineMethod, done: int) -> dict[s
     if done != run.steps and (every is None or done % every):
         return {}
     with run.trace.span("evaluate"):
-        run.phase("measuring the held-out loss")
+        run.reporter.finished("measuring the held-out loss")
         run.policy.model.eval()
         measured = method.evaluate()
         run.policy.model.train()

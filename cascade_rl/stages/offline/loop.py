@@ -21,7 +21,7 @@ def train(run: OfflineRun, method: OfflineMethod, first_step: int) -> None:
             update = method.update()
             for row in rows:
                 update.add(row)
-                run.phase("training")
+                run.reporter.finished("training")
             stats = update.stats()
             taken = take_step(run, stats, step)
         step += 1

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.offline.batches import Batches, OfflineStage
 from cascade_rl.stages.offline.early_stop import EarlyStop
 from cascade_rl.stages.offline.method import StepStats
-from cascade_rl.stages.watchdog import Watchdog
-from cascade_rl.tracking import Progress, Tracker
-from cascade_rl.tracking.trace import Trace, append_trace
-from cascade_rl.training.trained_model import NonFinite, TrainedModel
+from cascade_rl.stages.reporting import Reporter, write_down
+from cascade_rl.stages.skipping import step_or_skip
+from cascade_rl.tracking import Tracker
+from cascade_rl.tracking.trace import Trace
+from cascade_rl.training.trained_model import TrainedModel
 from cascade_rl.types import CascadeError
 
 
@@ -27,9 +27,8 @@ class OfflineRun:
     count: int
     """Examples in an epoch."""
     steps: int
-    watchdog: Watchdog
+    reporter: Reporter
     early_stop: EarlyStop
-    progress: Progress | None = None
     tracker: Tracker | None = None
     trace: Trace = field(default_factory=Trace)
     """Of the step in progress."""
@@ -37,12 +36,6 @@ class OfflineRun:
     """Steps done."""
     skipped: int = 0
     """Steps in a row whose update was skipped."""
-
-    def phase(self, text: str) -> None:
-        """Tell watchdog and progress line what goes on now; what came before it is done."""
-        self.watchdog.beat(text)
-        if self.progress:
-            self.progress.phase(text)
 
 
 def begin_step(run: OfflineRun, step: int) -> None:
@@ -56,24 +49,14 @@ def take_step(run: OfflineRun, stats: StepStats, step: int) -> dict[str, float]:
 
     Raises CascadeError once more than ``max_skipped_steps`` in a row were. A collective call.
     """
-    learning_rate, norm, trouble = run.policy.learning_rate, math.nan, ""
-    if not math.isfinite(stats.loss):
-        run.policy.discard()
-        trouble = f"the loss is {stats.loss}"
-    else:
-        try:
-            norm = run.policy.step(stats.denominator)
-        except NonFinite as error:
-            trouble = str(error)
-    run.skipped = run.skipped + 1 if trouble else 0
-    if run.skipped > run.config.max_skipped_steps:
-        raise CascadeError(
-            f"step {step + 1}: {trouble}; so was that of the {run.skipped - 1} steps before. The last saved state is "
-            "intact. Lower `learning_rate`, add `warmup_steps`, or look at the rows (`max_skipped_steps` bounds it)."
+
+    def failure(what: str) -> CascadeError:
+        return CascadeError(
+            f"step {step + 1}: {what} The last saved state is intact. Lower `learning_rate`, add `warmup_steps`, or "
+            "look at the rows (`max_skipped_steps` bounds it)."
         )
-    if trouble:
-        run.context.say(f"WARNING: step {step + 1}: {trouble}; its update is skipped, the weights stay as they are")
-    return {"learning_rate": learning_rate, "grad_norm": norm, "update/skipped": float(bool(trouble))}
+
+    return step_or_skip(run, stats, step, failure)
 
 
 def record(run: OfflineRun, done: int, metrics: dict[str, float]) -> None:
@@ -88,10 +71,4 @@ def record(run: OfflineRun, done: int, metrics: dict[str, float]) -> None:
         "time/tokens_per_s": metrics["tokens/total"] / seconds,
     }
     metrics = {**metrics, "epoch": done * run.config.batch_size / run.count, **more, **run.context.saver.metrics()}
-    lines = run.context.ranks.gather(run.trace.line(done, run.context.ranks.rank))
-    if run.context.ranks.is_main:
-        append_trace(run.context.job.place.trace, lines)
-    if run.tracker:
-        run.tracker.log(done, metrics)
-    if run.progress:
-        run.progress.step(done, metrics)
+    write_down(run, done, metrics)

@@ -11,6 +11,7 @@ from cascade_rl.stages.offline.loop import train
 from cascade_rl.stages.offline.method import OfflineMethod
 from cascade_rl.stages.offline.run import OfflineRun
 from cascade_rl.stages.offline.states import resume
+from cascade_rl.stages.reporting import Reporter, reporting
 from cascade_rl.stages.watchdog import Watchdog
 from cascade_rl.training.trained_model import TrainedModel
 
@@ -30,21 +31,12 @@ def carry_out(
             batches=Batches(method.count, config.batch_size, seed_of(context, config)),
             count=method.count,
             steps=steps,
-            watchdog=watchdog,
+            reporter=Reporter(watchdog, context.progress(steps)),
             early_stop=EarlyStop(getattr(config, "early_stop", None)),
-            progress=context.progress(steps),
         )
         first_step = resume(run)
-        run.tracker = context.tracker(first_step)
-        context.note_start(first_step)
-        try:
-            if run.progress:
-                run.progress.begin(first_step)
+        with reporting(run, first_step):
             train(run, method, first_step)
-        finally:
-            for sink in (run.progress, run.tracker):
-                if sink:
-                    sink.close()
         context.saver.settle()
         load_best(run, run.done)
     return run

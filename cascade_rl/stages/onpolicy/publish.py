@@ -8,23 +8,15 @@ from cascade_rl.stages.onpolicy.run import RolloutRun
 from cascade_rl.stages.onpolicy.states import resume
 from cascade_rl.stages.onpolicy.weights import check_engine
 from cascade_rl.stages.policies import publish_policy
+from cascade_rl.stages.reporting import reporting
 
 
 def carry_out(run: RolloutRun, method: Method) -> None:
     """Resume, check the engine, train from the step reached, publish the checkpoint. A collective call."""
     first_step = resume(run)
     check_engine(run)
-    run.tracker = run.context.tracker(first_step)
-    run.context.note_start(first_step)
-    progress = run.reporter.progress
-    try:
-        if progress:
-            progress.begin(first_step)
+    with reporting(run, first_step):
         train(run, method, first_step)
-    finally:
-        for sink in (progress, run.tracker):
-            if sink:
-                sink.close()
     publish(run)
 
 

@@ -8,7 +8,7 @@ from cascade_rl.rollout.archive import joined, rows_of, write_rollouts
 from cascade_rl.rollout.engine import Engine
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.onpolicy.run import RolloutRun
-from cascade_rl.tracking.trace import append_trace
+from cascade_rl.stages.reporting import write_down
 from cascade_rl.types import Group
 
 LANES = {
@@ -34,13 +34,7 @@ def record(
     if every and (step + 1) % every == 0 and step + 1 < run.config.steps:
         run.engine.load_weights(run.policy.named_weights(run.config.engine.sync_bucket_mib), version=step + 1)
         metrics |= run.benchmarks.values(run.engine)
-    lines = context.ranks.gather(run.trace.line(step + 1, context.ranks.rank))
-    if context.ranks.is_main:
-        append_trace(context.job.place.trace, lines)
-    if run.tracker:
-        run.tracker.log(step + 1, metrics)
-    if run.reporter.progress:
-        run.reporter.progress.step(step + 1, metrics)
+    write_down(run, step + 1, metrics)
     run.switch.observe(metrics)
 
 

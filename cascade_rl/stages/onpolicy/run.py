@@ -13,8 +13,8 @@ from cascade_rl.stages.context import Context
 from cascade_rl.stages.feed import Feed
 from cascade_rl.stages.journal import Journal
 from cascade_rl.stages.measure import Benchmarks
-from cascade_rl.stages.onpolicy.reporting import Reporter
 from cascade_rl.stages.prompts import Prompts
+from cascade_rl.stages.reporting import Reporter
 from cascade_rl.stages.switching import Switch
 from cascade_rl.tracking import Tracker
 from cascade_rl.tracking.trace import Trace

@@ -18,12 +18,12 @@ from cascade_rl.stages.journal import Journal
 from cascade_rl.stages.measure import Benchmarks
 from cascade_rl.stages.onpolicy.method import Method
 from cascade_rl.stages.onpolicy.options import RolloutOptions
-from cascade_rl.stages.onpolicy.reporting import Reporter
 from cascade_rl.stages.onpolicy.run import RolloutRun
 from cascade_rl.stages.onpolicy.scoring import GroupScorer
 from cascade_rl.stages.open_step import StepParts
 from cascade_rl.stages.policies import make_policy
 from cascade_rl.stages.prompts import Prompts, load_prompts
+from cascade_rl.stages.reporting import Reporter
 from cascade_rl.stages.switching import Switch
 from cascade_rl.stages.unchanged import refuse_changes
 from cascade_rl.stages.watchdog import Watchdog
