@@ -20,7 +20,6 @@ import argparse
 import shutil
 import tempfile
 import time
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -28,7 +27,9 @@ import torch
 from benchmarks.common import machine, machine_line, median, table, write_json
 from benchmarks.trainer import ALONE, load_policy, made_up_rollouts, plain_update
 from cascade_rl.models import tiny_qwen3
-from cascade_rl.stages.saving import Saver, save_together
+from cascade_rl.stages.saving import Saver
+from cascade_rl.store.files import sync_file
+from cascade_rl.training import state as states
 from cascade_rl.training.policy import Policy
 
 SIDES = ("at once", "background")
@@ -93,11 +94,18 @@ def measure(policy: Policy, folder: Path, turns: int) -> dict[str, Any]:
 
 def at_once(saver: Saver, policy: Policy, step: int) -> dict[str, float]:
     """Write, read again, publish."""
-    context: Any = SimpleNamespace(saver=saver)
     began = time.monotonic()
-    assert save_together(context, step, policy.save)
+    assert saver.save(step, lambda folder: written_and_read(policy, folder))
     seconds = time.monotonic() - began
     return {"stall": seconds, "until published": seconds}
+
+
+def written_and_read(policy: Policy, folder: Path) -> states.Manifest:
+    """A state's part, hashed by reading its files again."""
+    files = policy.save(folder)
+    for file in files:
+        sync_file(file)
+    return states.manifest_of(folder, files)
 
 
 def background(saver: Saver, policy: Policy, step: int) -> dict[str, float]:

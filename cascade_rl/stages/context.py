@@ -25,7 +25,7 @@ from cascade_rl.rollout.server_process import Served
 from cascade_rl.rollout.vllm_engine import VllmEngine
 from cascade_rl.stages.saving import Saver, warning_unsaved
 from cascade_rl.store import Job
-from cascade_rl.store.files import publishing, read_json, write_json
+from cascade_rl.store.files import read_json
 from cascade_rl.tracking import Progress, Tracker, make_tracker
 from cascade_rl.training import state as states
 from cascade_rl.training.ranks import Ranks
@@ -176,25 +176,6 @@ class Context:
     def saver(self) -> Saver:
         """What saves the states of the stage in the background."""
         return Saver(self.job.place.state, self.ranks, self.say, self.stop.seconds_since)
-
-    def save_state(self, step: int, write: Callable[[Path], object]) -> bool:
-        """Publish ``state/step-...`` as filled by ``write``, before this returns (main rank only; returns True there on
-        success).
-
-        A full disk pauses saving with a warning: the last good state stays, training goes on.
-        """
-        if not self.ranks.is_main:
-            return True
-        folder = self.job.place.state
-        try:
-            with publishing(states.step_folder(folder, step)) as temporary:
-                write(temporary)
-                write_json(temporary / states.MANIFEST, states.manifest_of(temporary))
-        except OSError as error:
-            self.warn_unsaved(step, error)
-            return False
-        states.drop_old(folder)
-        return True
 
     def warn_unsaved(self, step: int, error: OSError) -> None:
         """Say that ``error`` kept a state from being saved."""

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from cascade_rl.processes import grace_s
 from cascade_rl.stages.state_writer import PATIENCE_S, Fault, Writing, start_writing
-from cascade_rl.store.files import sync_file
 from cascade_rl.training import state as states
 from cascade_rl.training.host_memory import HostMemory, available_bytes
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.types import CascadeError, Preempted
 
 if TYPE_CHECKING:
-    from cascade_rl.stages.context import Context
+    pass
 
 LEAVING_S = 3.0
 """What a process needs of the grace period after its state is written."""
@@ -246,16 +245,3 @@ def warning_unsaved(step: int, why: str) -> str:
         f"WARNING: the state of step {step} could not be saved ({why}); the one before it stays. "
         "Free some disk space: until then a crash loses the steps since."
     )
-
-
-def save_together(context: Context, step: int, write: Callable[[Path], Iterable[Path]]) -> bool:
-    """Publish ``state/step-...``, of which ``write`` puts this rank's files into a folder and returns them, before this
-    returns. A collective call; all ranks get the same answer: whether the state is there."""
-
-    def part(folder: Path) -> states.Manifest:
-        files = list(write(folder))
-        for file in files:
-            sync_file(file)
-        return states.manifest_of(folder, files)
-
-    return context.saver.save(step, part)

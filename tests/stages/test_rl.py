@@ -12,6 +12,7 @@ from cascade_rl.types import CascadeError
 from tests.builders import group, make_context, sequences_of
 from tests.builders import rl_config as config
 from tests.e2e import cascade
+from tests.stages.test_saving import writing
 
 
 def members(of, settings):
@@ -93,12 +94,12 @@ def test_each_domains_grader_has_its_own_bound():
 def test_a_full_disk_pauses_saving_and_keeps_the_last_state(tmp_path, monkeypatch):
     out = io.StringIO()
     context = make_context(tmp_path, out)
-    assert context.save_state(1, lambda folder: (folder / "state.pt").write_text("one"))
+    assert context.saver.save(1, writing("one", "state.pt"))
 
     def full(_folder):
         raise OSError(28, "No space left on device")
 
-    assert not context.save_state(2, full)
+    assert not context.saver.save(2, full)
     assert cascade.unsaved(out.getvalue()) == [2]
     assert "No space left" in out.getvalue()
     step, folder = context.newest_state()
@@ -109,7 +110,7 @@ def test_only_whole_states_are_candidates_and_two_are_kept(tmp_path):
     out = io.StringIO()
     context = make_context(tmp_path, out)
     for step in (1, 2, 3):
-        context.save_state(step, lambda folder, step=step: (folder / "state.pt").write_text(f"state {step}"))
+        context.saver.save(step, writing(f"state {step}", "state.pt"))
     state = tmp_path / "state"
     assert sorted(p.name for p in state.iterdir()) == ["step-000002", "step-000003"]
     (state / "step-000003/state.pt").write_text("state 4")  # same size, other content

@@ -8,7 +8,6 @@ import pytest
 
 from cascade_rl.processes import grace_s
 from cascade_rl.stages import saving
-from cascade_rl.stages.saving import save_together
 from cascade_rl.stages.state_writer import Writing
 from cascade_rl.store.files import read_json
 from cascade_rl.training import state as states
@@ -23,31 +22,31 @@ def context(tmp_path):
     return make_context(tmp_path, io.StringIO())
 
 
-def writing(text):
-    def write(folder: Path) -> list[Path]:
-        (folder / "part.txt").write_text(text)
-        return [folder / "part.txt"]
+def writing(text, name="part.txt"):
+    def write(folder: Path) -> states.Manifest:
+        (folder / name).write_text(text)
+        return states.manifest_of(folder)
 
     return write
 
 
 def test_a_state_is_there_with_its_manifest_and_can_be_found(context):
-    assert save_together(context, 4, writing("four"))
+    assert context.saver.save(4, writing("four"))
     step, folder = states.newest_valid(context.job.place.state, read_json, print)
     assert (step, (folder / "part.txt").read_text()) == (4, "four")
 
 
 def test_a_full_disk_leaves_what_was_there_and_says_so(context):
-    assert save_together(context, 2, writing("two"))
+    assert context.saver.save(2, writing("two"))
 
     def full(folder):
         (folder / "half.txt").write_text("ha")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    assert not save_together(context, 4, full)
+    assert not context.saver.save(4, full)
     assert [path.name for path in context.job.place.state.iterdir()] == ["step-000002"]
     assert cascade.unsaved(context.out.getvalue()) == [4]
-    assert save_together(context, 4, writing("four"))
+    assert context.saver.save(4, writing("four"))
 
 
 def test_other_faults_are_not_taken_for_a_full_disk(context):
@@ -55,7 +54,7 @@ def test_other_faults_are_not_taken_for_a_full_disk(context):
         raise KeyError("no such thing")
 
     with pytest.raises(KeyError):
-        save_together(context, 2, broken)
+        context.saver.save(2, broken)
     assert not list(context.job.place.state.glob("step-*"))
 
 

@@ -355,20 +355,18 @@ def shares_together(folder: Path, ranks: Ranks, count: int) -> dict:
 
 def full_disk(folder: Path, ranks: Ranks) -> dict:
     """A state that one rank cannot write its part of, and one that all can."""
-    from cascade_rl.stages.saving import save_together
-
     place = folder / "state"
-    context: Any = SimpleNamespace(saver=Saver(place, ranks, lambda text: None, lambda: 0.0))
+    saver = Saver(place, ranks, lambda text: None, lambda: 0.0)
 
-    def write(folder: Path, full: bool) -> list[Path]:
+    def write(folder: Path, full: bool) -> states.Manifest:
         if full and ranks.rank == 1:
             raise OSError(errno.ENOSPC, "No space left on device")
         (folder / f"rank-{ranks.rank}.txt").write_text("part")
-        return [folder / f"rank-{ranks.rank}.txt"]
+        return states.manifest_of(folder, [folder / f"rank-{ranks.rank}.txt"])
 
-    full = ranks.gather(save_together(context, 2, lambda there: write(there, True)))
+    full = ranks.gather(saver.save(2, lambda there: write(there, True)))
     left = [path.name for path in place.iterdir()]
-    good = ranks.gather(save_together(context, 2, lambda there: write(there, False)))
+    good = ranks.gather(saver.save(2, lambda there: write(there, False)))
     manifest = json.loads((place / "step-000002" / states.MANIFEST).read_text())
     whole = manifest == states.manifest_of(place / "step-000002")
     assert newest_valid(place, read_json, print, ranks) == (2, place / "step-000002")

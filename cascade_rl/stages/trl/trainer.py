@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,9 @@ from cascade_rl.recipe.launching import Launch
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.offline.batches import OfflineStage, seed_of
 from cascade_rl.stages.offline.dataset import remove_tokenised
+from cascade_rl.stages.saving import no_files
 from cascade_rl.store.files import disk_fault, publishing_file
+from cascade_rl.training import state as states
 from cascade_rl.training.schedule import learning_rate_factor
 from cascade_rl.types import CascadeError, Preempted
 
@@ -245,17 +248,25 @@ class Bridge(TrainerCallback):
         """TRL has written ``checkpoint-N`` into its working folder: publish it as a state."""
         self._context.ranks.barrier()
         written = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if self._context.ranks.is_main and written.exists():
-            self._context.save_state(
-                state.global_step, lambda folder: [shutil.move(str(item), folder) for item in written.iterdir()]
+        if self._context.ranks.gather(written.exists())[0]:
+            self._context.saver.save(
+                state.global_step, partial(_moved, written) if self._context.ranks.is_main else no_files
             )
-            shutil.rmtree(written, ignore_errors=True)
+            if self._context.ranks.is_main:
+                shutil.rmtree(written, ignore_errors=True)
         self._context.ranks.barrier()
 
     def close(self) -> None:
         for sink in (self._progress, self._tracker):
             if sink:
                 sink.close()
+
+
+def _moved(written: Path, folder: Path) -> states.Manifest:
+    """Move all that is in ``written`` to ``folder``, as the main rank's part of a state."""
+    for item in written.iterdir():
+        shutil.move(str(item), folder)
+    return states.manifest_of(folder)
 
 
 def working_folder(context: Context) -> Path:
