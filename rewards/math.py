@@ -346,32 +346,28 @@ def _equal_as_functions(ours: str, theirs: str) -> bool:
 
 def _agree_where_real(ours: str, theirs: str) -> bool:
     """Whether two expressions with roots, angles or the like agree where both are real. Raises OutOfTime."""
-    if not (_REAL.search(ours) or _REAL.search(theirs)):
-        return False
-    gold, prediction = _parsed_reference(theirs), _parsed_prediction(ours)
-    if not prediction:
-        return False
-    from rewards.math_difference import equal_where_real
-
-    try:
-        return _BUDGET.run(equal_where_real, gold[0], prediction[0])
-    except Exception:
-        return False  # not of the kind that can be subtracted
+    return _compared_as_reals(ours, theirs, far_apart=False)
 
 
 def _are_far_apart(ours: str, theirs: str) -> bool:
     """Whether both are numbers with roots, angles or the like, and no rounding makes them equal. Raises OutOfTime."""
+    return _compared_as_reals(ours, theirs, far_apart=True)
+
+
+def _compared_as_reals(ours: str, theirs: str, *, far_apart: bool) -> bool:
+    """Whether two expressions, one of which at least has roots, angles or the like, are far apart, or else equal where
+    both are real. False for what cannot be evaluated. Raises OutOfTime."""
     if not (_REAL.search(ours) or _REAL.search(theirs)):
         return False
     gold, prediction = _parsed_reference(theirs), _parsed_prediction(ours)
     if not prediction:
         return False
-    from rewards.math_difference import are_far_apart
+    from rewards.math_difference import are_far_apart, equal_where_real
 
     try:
-        return _BUDGET.run(are_far_apart, gold[0], prediction[0])
+        return _BUDGET.run(are_far_apart if far_apart else equal_where_real, gold[0], prediction[0])
     except Exception:
-        return False  # not of the kind that can be evaluated
+        return False  # not of the kind that can be subtracted
 
 
 def _equal_by_parts(ours: str, theirs: str) -> bool | None:
