@@ -22,7 +22,7 @@ from cascade_rl.recipe.measuring import BenchmarkByName, BenchmarkConfig
 from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.recipe.problems import Keys
 from cascade_rl.recipe.schema import DistillStage, RewardModelStage, RlStage, RolloutStage, SftStage
-from cascade_rl.rewarding.binding import unbound
+from cascade_rl.rewarding.binding import unbound, without_domain
 from cascade_rl.rewarding.loading import load_reward
 from cascade_rl.types import CascadeError
 
@@ -121,12 +121,10 @@ def _check_domains(
     loaded: LoadedRecipe, stage: RolloutStage, keys: Keys, domains_known: Collection[str], what_for: str
 ) -> Iterator[Problem]:
     """Every row has a reward, or a teacher."""
-    known = ", ".join(domains_known)
     for index, source in enumerate(stage.data):
         domains = {source.domain} if source.domain else _domains(loaded, source)
         for domain in sorted(domains - set(domains_known), key=str):
-            what = f"are of domain {domain!r}" if domain else "have no `domain` (a key of their source, or a column)"
-            yield Problem.at(loaded, (*keys, "data", index), f"rows {what}; the stage has {what_for} for: {known}")
+            yield Problem.at(loaded, (*keys, "data", index), without_domain(domain, domains_known, what_for))
 
 
 def _domains(loaded: LoadedRecipe, source: DataSource) -> set[str]:

@@ -8,7 +8,7 @@ recipe's ``reward:`` section. ``**kwargs`` gets the columns and keys that no par
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from inspect import Parameter
 from typing import Any
 
@@ -99,6 +99,12 @@ def _missing(loaded: LoadedReward, columns: set[str]) -> Iterator[str]:
             f"{use} needs `{name}`, which is neither a column ({', '.join(sorted(columns)) or 'there are none'}) nor "
             "a key of this section" + (f"; map it with columns: {{{name}: {near}}}" if near else "")
         )
+
+
+def without_domain(domain: str, known: Collection[str], what: str) -> str:
+    """The sentence about rows of a ``domain`` for which a stage has no ``what`` (rewards, teachers)."""
+    rows = f"are of domain {domain!r}" if domain else "have no `domain` (a key of their source, or a column)"
+    return f"rows {rows}; the stage has {what} for: {', '.join(known)}"
 
 
 def _unused(loaded: LoadedReward) -> Iterator[str]:

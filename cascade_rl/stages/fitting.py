@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cascade_rl.recipe import RewardConfig, RlStage
 from cascade_rl.rewarding import load_reward
-from cascade_rl.rewarding.binding import unbound
+from cascade_rl.rewarding.binding import unbound, without_domain
 from cascade_rl.types import CascadeError, Prompt
 
 
@@ -27,10 +27,7 @@ def refuse_unfit(config: RlStage, prompts: Sequence[Prompt], search: Sequence[Pa
 def refuse_domains(stage: str, prompts: Iterable[Prompt], known: Collection[str], what: str) -> None:
     """Raise CascadeError naming a domain of ``prompts`` outside ``known``, those for which the stage has ``what``."""
     for domain in sorted({prompt.domain for prompt in prompts} - set(known)):
-        rows = (
-            f"rows are of domain {domain!r}" if domain else "rows have no `domain` (a key of their source, or a column)"
-        )
-        raise CascadeError(f"stage {stage}: {rows}; the stage has {what} for: {', '.join(known)}")
+        raise CascadeError(f"stage {stage}: {without_domain(domain, known, what)}")
 
 
 def refuse_unbound(where: str, reward: RewardConfig, prompts: Iterable[Prompt], search: Sequence[Path]) -> None:

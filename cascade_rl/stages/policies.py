@@ -44,7 +44,7 @@ def make_policy(context: Context, config: LanguageModelStage, steps: int) -> Pol
         chunk_tokens=config.logprob_chunk_tokens,
         sharding=sharding,
         lora=config.lora,
-        seed=config.seed if config.seed is not None else job.seed,
+        seed=job.stage_seed,
     )
     return checked(context, policy, launch, sharding)
 

@@ -14,7 +14,7 @@ from cascade_rl.recipe import RewardModelStage
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.handover import load_tokenizer, write_reward_model
-from cascade_rl.stages.offline.batches import seed_of, steps_of
+from cascade_rl.stages.offline.batches import steps_of
 from cascade_rl.stages.offline.dataset import remove_tokenised, tokenised
 from cascade_rl.stages.offline.held_out import split
 from cascade_rl.stages.offline.setup import carry_out
@@ -40,7 +40,7 @@ def run(context: Context) -> None:
     tokenizer, template = load_tokenizer(context.job.checkpoint, context.job.template)
     choose_padding(tokenizer)
     pairs = StoredPairs(tokenised(context, SCHEMA, training_pairs(context, config, tokenizer)))
-    trained, apart = split(pairs.keys, range(len(pairs)), config.held_out, seed_of(context, config), "pairs")
+    trained, apart = split(pairs.keys, range(len(pairs)), config.held_out, context.job.stage_seed, "pairs")
     steps = steps_of(config, len(trained))
     model = make_model(context, config, tokenizer.pad_token_id, steps)
     method = PairMethod(
@@ -69,7 +69,7 @@ def make_model(context: Context, config: RewardModelStage, pad_token_id: int, st
         gradient_checkpointing=config.gradient_checkpointing,
         sharding=sharding,
         lora=config.lora,
-        seed=seed_of(context, config),
+        seed=context.job.stage_seed,
     )
     return checked(context, model, launch, sharding)
 
@@ -102,5 +102,5 @@ def finished_model(context: Context, config: RewardModelStage, pad_token_id: int
         pad_token_id=pad_token_id,
         total_steps=1,
         sharding=sharding.model_copy(update={"strategy": strategy, "offload_optimizer": False}),
-        seed=seed_of(context, config),
+        seed=context.job.stage_seed,
     )

@@ -21,7 +21,7 @@ from cascade_rl.algorithms.losses import rollout_weight
 from cascade_rl.recipe import SftLossConfig, SftStage
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.handover import load_tokenizer
-from cascade_rl.stages.offline.batches import seed_of, steps_of
+from cascade_rl.stages.offline.batches import steps_of
 from cascade_rl.stages.offline.dataset import remove_tokenised, tokenised
 from cascade_rl.stages.offline.evaluation import remove_best
 from cascade_rl.stages.offline.held_out import split
@@ -150,13 +150,15 @@ def examples_of(context: Context, config: SftStage) -> tuple[Examples, Examples]
     assert context.job.checkpoint is not None
     _, template = load_tokenizer(context.job.checkpoint, context.job.template)
     table = tokenised(context, SCHEMA, training_rows(context, config, template))
-    drawn = config.held_out if isinstance(config.held_out, int) else 0
-    keys, owners = table["key"].to_pylist(), table["conversation"].to_pylist()
-    trained, apart = split(keys, owners, drawn, seed_of(context, config), "rows")
-    if not config.held_out_sources:
+    if isinstance(config.held_out, int):
+        keys, owners = table["key"].to_pylist(), table["conversation"].to_pylist()
+        trained, apart = split(keys, owners, config.held_out, context.job.stage_seed, "rows")
         return Examples(table, trained), Examples(table, apart)
+    everything = Examples(table, range(len(table)))
+    if not config.held_out_sources:
+        return everything, Examples(table, [])
     other = tokenised(context, SCHEMA, held_out_rows(context, config, template), "held-out")
-    return Examples(table, trained), Examples(other, range(len(other)))
+    return everything, Examples(other, range(len(other)))
 
 
 def run(context: Context) -> None:

@@ -85,6 +85,12 @@ class Job(BaseModel):
     def place(self) -> StageFolder:
         return StageFolder(self.folder)
 
+    @property
+    def stage_seed(self) -> int:
+        """The stage's own seed, or the recipe's."""
+        own = (self.stage or {}).get("seed")
+        return self.seed if own is None else own
+
     def stage_config(self) -> StageConfig:
         """The stage section, typed by its kind."""
         assert self.stage is not None

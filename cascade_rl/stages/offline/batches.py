@@ -6,7 +6,6 @@ import math
 
 from cascade_rl.data.order import epoch_order
 from cascade_rl.recipe import RewardModelStage, SftStage
-from cascade_rl.stages.context import Context
 
 OfflineStage = SftStage | RewardModelStage
 
@@ -42,8 +41,3 @@ def ordered_rows(count: int, size: int, steps: int, seed: int) -> list[int]:
 def steps_of(config: OfflineStage, count: int) -> int:
     """Optimizer steps of the stage over ``count`` examples: its own number, or what its epochs come to."""
     return config.steps or math.ceil(round(config.epochs * count / config.batch_size, 6))  # type: ignore[operator]
-
-
-def seed_of(context: Context, config: OfflineStage) -> int:
-    """The stage's own seed, or the recipe's."""
-    return config.seed if config.seed is not None else context.job.seed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cascade_rl.recipe.choices import notes
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.offline.batches import Batches, OfflineStage, seed_of
+from cascade_rl.stages.offline.batches import Batches, OfflineStage
 from cascade_rl.stages.offline.early_stop import EarlyStop
 from cascade_rl.stages.offline.evaluation import load_best
 from cascade_rl.stages.offline.loop import train
@@ -28,7 +28,7 @@ def carry_out(
             context=context,
             config=config,
             policy=policy,
-            batches=Batches(method.count, config.batch_size, seed_of(context, config)),
+            batches=Batches(method.count, config.batch_size, context.job.stage_seed),
             count=method.count,
             steps=steps,
             reporter=Reporter(watchdog, context.progress(steps)),

@@ -40,7 +40,7 @@ def opened(context: Context, method: Method) -> Iterator[RolloutRun]:
     prompts = load_prompts(context, config, template)
     method.check_prompts(prompts.prompts, search)
     policy = make_policy(context, config, config.steps)
-    seed = config.seed if config.seed is not None else job.seed
+    seed = job.stage_seed
     feed = make_feed(context, config, method.options, prompts, seed)
     progress = context.progress(config.steps)
     watchdog = Watchdog(job.place.logs, ranks.rank, config.stall_timeout_s, context.say_anywhere)

@@ -18,7 +18,7 @@ from trl import RewardTrainer
 from cascade_rl.recipe import RewardModelStage
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.handover import load_tokenizer, write_reward_model
-from cascade_rl.stages.offline.batches import ordered_rows, seed_of, steps_of
+from cascade_rl.stages.offline.batches import ordered_rows, steps_of
 from cascade_rl.stages.offline.dataset import written
 from cascade_rl.stages.offline.held_out import split
 from cascade_rl.stages.pair_scores import judge, write_held_out
@@ -59,7 +59,7 @@ def run(context: Context, config: RewardModelStage) -> None:
     assert job.checkpoint is not None
     tokenizer, template = load_tokenizer(job.checkpoint, job.template)
     choose_padding(tokenizer)
-    seed = seed_of(context, config)
+    seed = context.job.stage_seed
     pairs = Dataset.from_file(str(written(context, SCHEMA, training_pairs(context, config, tokenizer))))
     trained, apart = split(pairs["key"], range(len(pairs)), config.held_out, seed, "pairs")
     steps = steps_of(config, len(trained))

@@ -17,7 +17,7 @@ from trl import SFTConfig, SFTTrainer
 from cascade_rl.recipe import SftStage
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.handover import load_tokenizer, write_checkpoint
-from cascade_rl.stages.offline.batches import ordered_rows, seed_of, steps_of
+from cascade_rl.stages.offline.batches import ordered_rows, steps_of
 from cascade_rl.stages.offline.dataset import written
 from cascade_rl.stages.sft_rows import training_rows
 from cascade_rl.stages.trl import trainer as trl_trainer
@@ -77,7 +77,7 @@ def run(context: Context, config: SftStage) -> None:
     steps = config.steps
     if not config.packing:
         steps = steps_of(config, rows)
-        dataset = dataset.select(ordered_rows(rows, config.batch_size, steps, seed_of(context, config)))
+        dataset = dataset.select(ordered_rows(rows, config.batch_size, steps, context.job.stage_seed))
     model = load_model(Path(job.checkpoint), context.ranks.device)
     work = trl_trainer.working_folder(context)
     found = context.newest_state()

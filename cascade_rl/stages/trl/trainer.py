@@ -22,7 +22,7 @@ from transformers import TrainerCallback
 from cascade_rl.recipe import OptimizerConfig
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.offline.batches import OfflineStage, seed_of
+from cascade_rl.stages.offline.batches import OfflineStage
 from cascade_rl.stages.offline.dataset import remove_tokenised
 from cascade_rl.stages.saving import no_files
 from cascade_rl.store.files import disk_fault, publishing_file
@@ -35,7 +35,7 @@ def common_arguments(context: Context, config: OfflineStage, steps: int | None, 
     """Our keys in the words that all of TRL's configurations share."""
     share = config.batch_size // context.ranks.world_size
     micro = config.micro_batch_size or share
-    seed = seed_of(context, config)
+    seed = context.job.stage_seed
     return {
         "output_dir": str(work),
         "per_device_train_batch_size": micro,
