@@ -99,3 +99,23 @@ def run_of(folder=None, **keys):
     }
     assert not set(keys) - {*parts, "prompts", "published"}, "a misspelt part would be ignored"
     return SimpleNamespace(**{**parts, **keys})
+
+
+RL_RECIPE = """\
+name: demo
+model: tiny-qwen3
+template: {mode: instruct}
+stages:
+  - name: rl
+    kind: rl
+    data: [{source: rl.jsonl}]
+    reward: {use: "REWARD"}
+    learning_rate: 1e-6
+    steps: 2
+"""
+"""A recipe of one RL stage; more keys of it, or stages, may follow."""
+
+
+def rl_recipe(reward: str, more: str = "") -> str:
+    """``RL_RECIPE`` with ``reward`` as an import path."""
+    return RL_RECIPE.replace("REWARD", reward) + more

@@ -9,21 +9,10 @@ from cascade_rl.orchestrator.plan import make_plan
 from cascade_rl.orchestrator.preflight import preflight
 from cascade_rl.recipe import RecipeError, load_recipe
 from cascade_rl.store import Store
+from tests.builders import rl_recipe
 from tests.messages import mentions
 
-RECIPE = """\
-name: demo
-model: tiny-qwen3
-template: {mode: instruct}
-stages:
-  - name: rl
-    kind: rl
-    data: [{source: rl.jsonl}]
-    reward: {use: "own_methods:score"}
-    learning_rate: 1e-6
-    steps: 2
-    prompts_per_step: 4
-"""
+RECIPE = rl_recipe("own_methods:score", "    prompts_per_step: 4\n")
 CODE = """
 def score(response): return 0.0
 def loss(inputs, *, power: float = 1.0): return inputs.logprobs

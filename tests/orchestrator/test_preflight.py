@@ -7,21 +7,10 @@ import pytest
 
 from cascade_rl.orchestrator.preflight import preflight
 from cascade_rl.recipe import RecipeError, load_recipe
+from tests.builders import rl_recipe
 from tests.messages import mentions
 
-RECIPE = """\
-name: demo
-model: tiny-qwen3
-template: {mode: instruct}
-stages:
-  - name: rl
-    kind: rl
-    data: [{source: rl.jsonl}]
-    reward: {use: "dynamic:score"}
-    learning_rate: 1e-6
-    steps: 2
-    prompts_per_step: 4
-"""
+RECIPE = rl_recipe("dynamic:score", "    prompts_per_step: 4\n")
 CODE = """
 def score(response): return 0.0
 class Step:

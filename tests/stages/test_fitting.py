@@ -5,6 +5,7 @@ import pytest
 from cascade_rl.recipe import RlStage
 from cascade_rl.stages.fitting import refuse_domains, refuse_unbound, refuse_unfit
 from cascade_rl.types import CascadeError, Prompt
+from tests.builders import rl_recipe
 
 GRADER = "def score(response, answer, tolerance=0.0): return 0.0\ndef exact(response, reference): return 0.0\n"
 
@@ -58,24 +59,17 @@ def test_a_benchmarks_reward_is_asked_too(search):
         refuse_unbound("benchmark b", RewardConfig(**EXACT), [prompt(answer=1)], search)
 
 
-RECIPE = """\
-name: demo
-model: tiny-qwen3
-template: {mode: instruct}
-stages:
-  - name: rl
-    kind: rl
-    data: [{source: rl.jsonl}]
-    reward: {use: "fitting_grader:score"}
-    learning_rate: 1e-6
-    steps: 2
+RECIPE = rl_recipe(
+    "fitting_grader:score",
+    """\
   - name: distill
     kind: distill
     data: [{source: rl.jsonl}]
     teachers: {math: {model: "stage:rl"}}
     learning_rate: 1e-6
     steps: 2
-"""
+""",
+)
 
 
 @pytest.mark.parametrize(("name", "word"), [("rl", "`answer`"), ("distill", "domain.*math")])

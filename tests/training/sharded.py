@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import itertools
 import json
 import os
@@ -24,6 +25,7 @@ from cascade_rl.algorithms.losses import policy_gradient
 from cascade_rl.recipe import LoraConfig, SftStage, ShardingConfig
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.recipe.parts import OptimizerConfig
+from cascade_rl.stages.offline.method import OfflineMethod
 from cascade_rl.stages.pair_method import PairMethod
 from cascade_rl.stages.pairs import TokenPair
 from cascade_rl.stages.saving import Saver
@@ -39,6 +41,7 @@ from cascade_rl.training.reference import FrozenModel, WithoutAdapters
 from cascade_rl.training.scoring import TrainedRewardModel
 from cascade_rl.training.startup import check_running
 from cascade_rl.training.state import newest_valid, record_of
+from cascade_rl.training.trained_model import TrainedModel
 from cascade_rl.training.update import Update
 from cascade_rl.types import CascadeError
 
@@ -77,10 +80,11 @@ def policy_of(
     dtype: str = "float32",
     checkpointing: bool = False,
     lora: dict | None = None,
+    learning_rate: float = 1e-3,
     **sharding,
 ) -> Policy:
     return Policy(
-        folder / "model", OptimizerConfig(learning_rate=1e-3, grad_clip=0.5, weight_decay=0.1, warmup_steps=2),
+        folder / "model", OptimizerConfig(learning_rate=learning_rate, grad_clip=0.5, weight_decay=0.1, warmup_steps=2),
         ranks=ranks, dtype=dtype, total_steps=9, gradient_checkpointing=checkpointing, chunk_tokens=16,
         sharding=ShardingConfig(**sharding), lora=None if lora is None else LoraConfig(**lora), seed=4,
     )  # fmt: skip
@@ -488,27 +492,23 @@ def some_pairs(count: int, seed: int = 1) -> list[tuple[list[int], list[int]]]:
     return made
 
 
-def pair_step(model: TrainedRewardModel, step: int) -> dict[str, float]:
-    """One step on seven pairs by the stage's own method; its metrics."""
-    pairs = [TokenPair(*sides, "") for sides in some_pairs(7, seed=step)]
-    context: Any = SimpleNamespace(ranks=model.ranks, stop=SimpleNamespace(is_set=False))
-    method = PairMethod(context, model, pairs, range(7), [0, 6], budget=60, centering=0.05)
+def offline_step(model: TrainedModel, method: OfflineMethod, step: int) -> dict[str, float]:
+    """One step on all examples of ``method``, as the loop of offline stages makes it; its metrics."""
     model.begin_step(step)
     update = method.update()
-    for row in method.rows(range(7)):
+    for row in method.rows(range(method.count)):
         update.add(row)
     stats = update.stats()
-    found = {**stats.metrics, "loss": stats.loss, "pairs": stats.denominator}
+    found = {**stats.metrics, "loss": stats.loss, "denominator": stats.denominator}
     del found["tokens/total"]  # rows of nothing have a token
     return {**found, "norm": model.step(stats.denominator), **method.evaluate()}
 
 
-def sft_model(folder: Path, ranks: Ranks, lora: dict | None = None, **sharding: Any) -> Policy:
-    return Policy(
-        folder / "model", OptimizerConfig(learning_rate=1e-4, grad_clip=0.5, weight_decay=0.1, warmup_steps=2),
-        ranks=ranks, dtype="float32", total_steps=9, gradient_checkpointing=False, chunk_tokens=16,
-        sharding=ShardingConfig(**sharding), lora=None if lora is None else LoraConfig(**lora), seed=4,
-    )  # fmt: skip
+def pair_step(model: TrainedRewardModel, step: int) -> dict[str, float]:
+    """One step on seven pairs by the stage's own method; its metrics."""
+    pairs = [TokenPair(*sides, "") for sides in some_pairs(7, seed=step)]
+    context: Any = SimpleNamespace(ranks=model.ranks, stop=SimpleNamespace(is_set=False))
+    return offline_step(model, PairMethod(context, model, pairs, range(7), [0, 6], budget=60, centering=0.05), step)
 
 
 def sft_step(policy: Policy, step: int) -> dict[str, float]:
@@ -521,26 +521,16 @@ def sft_step(policy: Policy, step: int) -> dict[str, float]:
     config = SftStage.model_validate(
         {"name": "s", "data": [source], "learning_rate": 1e-4, "steps": 4, "tokens_per_micro_batch": 60}
     )
-    method = Sft(policy, config, Examples(table, range(9)), Examples(table, [0, 8]))
-    policy.begin_step(step)
-    update = method.update()
-    for row in method.rows(range(9)):
-        update.add(row)
-    stats = update.stats()
-    found = {**stats.metrics, "loss": stats.loss, "tokens": stats.denominator}
-    del found["tokens/total"]  # rows of nothing have a token
-    return {**found, "norm": policy.step(stats.denominator), **method.evaluate()}
+    return offline_step(policy, Sft(policy, config, Examples(table, range(9)), Examples(table, [0, 8])), step)
 
 
-KINDS: dict[str, tuple[Any, Any]] = {"pairs": (scored_model, pair_step), "sft": (sft_model, sft_step)}
+KINDS: dict[str, tuple[Any, Any]] = {
+    "pairs": (scored_model, pair_step),
+    "sft": (functools.partial(policy_of, learning_rate=1e-4), sft_step),
+}
 
 
-def sft(folder: Path, ranks: Ranks, ways: list[dict]) -> dict:
-    """``pairs``, but of SFT."""
-    return pairs(folder, ranks, ways, "sft")
-
-
-def pairs(folder: Path, ranks: Ranks, ways: list[dict], kind: str = "pairs") -> dict:
+def offline(folder: Path, ranks: Ranks, kind: str, ways: list[dict]) -> dict:
     """Four steps in each way: their metrics, how far the weights are from those of the first run, whether a state after
     two of them goes on in the same bits."""
     make, take = KINDS[kind]

@@ -171,39 +171,43 @@ def alike(ours, theirs):
         assert one == pytest.approx(other, rel=5e-6, abs=5e-6)
 
 
+STRATEGIES = [
+    *({"strategy": strategy} for strategy in ("ddp", "zero2", "zero3", "fsdp2")),
+    {"strategy": "fsdp2", "offload_optimizer": True, "offload_parameters": True},
+]
+
+
+def train_as_one_process_does(folder, kind, world, ways, bound, hidden_size=64):
+    """Steps of ``kind`` (``tests.training.sharded.KINDS``) on ``world`` ranks in each of ``ways``: those of one."""
+    tiny_qwen3.build(folder / "model", seed=3, hidden_size=hidden_size, layers=2, intermediate_size=96)
+    (alone,) = launch("offline", folder, 1, kind=kind, ways=[{"strategy": "ddp"}])["found"]
+    for how, found in zip(ways, launch("offline", folder, world, kind=kind, ways=ways)["found"], strict=True):
+        alike(found["metrics"], alone["metrics"])
+        assert found["distance"] < bound, how
+        assert found["bitwise"], how
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
 def test_every_strategy_trains_as_one_process_does(tmp_path, world):
-    tiny_qwen3.build(tmp_path / "model", seed=3, hidden_size=64, layers=2, intermediate_size=96)
-    (alone,) = launch("pairs", tmp_path, 1, ways=[{"strategy": "ddp"}])["found"]
-    ways = [{"strategy": strategy} for strategy in ("ddp", "zero2", "zero3", "fsdp2")]
-    ways.append({"strategy": "fsdp2", "offload_optimizer": True, "offload_parameters": True})
-    for how, found in zip(ways, launch("pairs", tmp_path, world, ways=ways)["found"], strict=True):
-        alike(found["metrics"], alone["metrics"])
-        assert found["distance"] < 1e-7, how
-        assert found["bitwise"], how
+    train_as_one_process_does(tmp_path, "pairs", world, STRATEGIES, 1e-7)
 
 
 @pytest.mark.slow
 def test_ranks_that_share_rows_train_as_one_process_does(tmp_path):
     """Ulysses: the ends of a pair's sides may lie on different ranks."""
-    tiny_qwen3.build(tmp_path / "model", seed=3, hidden_size=128, layers=2, intermediate_size=96)
-    (alone,) = launch("pairs", tmp_path, 1, ways=[{"strategy": "ddp"}])["found"]
     ways = [
         {"strategy": "ddp", "sequence_parallel": 2},
         {"strategy": "zero3", "sequence_parallel": 2},
         {"strategy": "fsdp2", "sequence_parallel": 2, "offload_activations": True},
     ]
-    for how, found in zip(ways, launch("pairs", tmp_path, 2, ways=ways)["found"], strict=True):
-        alike(found["metrics"], alone["metrics"])
-        assert found["distance"] < 5e-7, how
-        assert found["bitwise"], how
+    train_as_one_process_does(tmp_path, "pairs", 2, ways, 5e-7, hidden_size=128)
 
 
 @pytest.mark.slow
 def test_a_state_goes_on_with_other_ranks_and_strategies(tmp_path):
     tiny_qwen3.build(tmp_path / "model", seed=3, hidden_size=64, layers=2, intermediate_size=96)
-    (first,) = launch("pairs", tmp_path, 2, ways=[{"strategy": "zero3"}])["found"]
+    (first,) = launch("offline", tmp_path, 2, kind="pairs", ways=[{"strategy": "zero3"}])["found"]
     for world, strategy in ((1, "ddp"), (3, "fsdp2")):
         found = launch("pairs_resumed", tmp_path, world, how={"strategy": strategy}, state=first["state"])
         assert found["distance"] < 1e-7
