@@ -14,10 +14,7 @@ from cascade_rl.fingerprints import edges_hash
 from cascade_rl.recipe import (
     BenchmarkConfig,
     DataSource,
-    DistillStage,
     RewardConfig,
-    RlStage,
-    SftStage,
     StageConfig,
     TeacherConfig,
     TemplateConfig,
@@ -44,25 +41,28 @@ def stage_inputs(
     ``stages_data``: as for ``exclusion_inputs``. ``known``: identities of the stages before it, by name. Raises
     CascadeError for what cannot be found or read.
     """
-    inputs: dict[str, Any] = {"data": data_inputs(config.data, recipe_path)}
+    inputs: dict[str, Any] = {key: data_inputs(sources, recipe_path) for key, sources in config.data_lists.items()}
     if config.exclude:
         inputs["exclude"] = [exclusion_inputs(exclusion, stages_data, recipe_path) for exclusion in config.exclude]
-    if isinstance(config, SftStage) and config.held_out_sources:
-        inputs["held_out"] = data_inputs(config.held_out_sources, recipe_path)
-    if isinstance(config, DistillStage):
-        teachers = {
-            domain: _teacher(teacher, known, recipe_path) for domain, teacher in config.teachers_by_domain.items()
-        }
-        inputs["teacher"] = teachers if config.teachers else teachers[""]
-    if isinstance(config, RlStage):
-        rewards = {
-            domain: reward_inputs(reward.resolved(known), recipe_path)
-            for domain, reward in config.rewards_by_domain.items()
-        }
-        inputs["reward"] = rewards if config.rewards else rewards[""]
-        for what, (use, keys) in config.functions.items():
-            inputs[f"{what}_source"] = function_fingerprint(use, keys, search_path(recipe_path))
+    if teachers := config.teachers_by_domain:
+        inputs["teacher"] = _single({name: _teacher(each, known, recipe_path) for name, each in teachers.items()})
+    if rewards := config.rewards_by_domain:
+        inputs["reward"] = _single(
+            {name: reward_inputs(each.with_results(known), recipe_path) for name, each in rewards.items()}
+        )
+    for what, function in config.functions.items():
+        inputs[f"{what}_source"] = function_fingerprint(function.use, function.params, search_path(recipe_path))
+    said = {name for each in (*rewards.values(), *teachers.values()) for _, name in each.stage_references()}
+    if others := config.takes_from - said:
+        inputs["results"] = {name: known[name] for name in sorted(others)}
+    if config.CODE:  # a kind of another package
+        inputs["code"] = function_fingerprint(f"{config.CODE}:run", {}, search_path(recipe_path))
     return inputs
+
+
+def _single(by_domain: dict[str, Any]) -> Any:
+    """The inputs of a single reward or teacher, which has the empty name; else those of each domain."""
+    return by_domain[""] if set(by_domain) == {""} else by_domain
 
 
 def benchmark_inputs(

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cascade_rl.orchestrator.damage import verify_all
-from cascade_rl.orchestrator.plan import Plan, PlannedStage
-from cascade_rl.recipe import GateConfig, RewardModelStage, RlStage, RolloutStage, SftStage
+from cascade_rl.orchestrator.plan import Plan
+from cascade_rl.recipe import GateConfig
 from cascade_rl.store import StageFolder, Store
 from cascade_rl.store.inspection import finished_folders, metric_steps, stage_faults, steps_text
 from cascade_rl.store.locks import holder
@@ -32,7 +32,7 @@ def show_plan(plan: Plan, processes: int) -> None:
     rows = [
         (
             stage.name, stage.config.kind, stage.parent, stage.identity,
-            _state(stage.folder.status, stage.name in plan.rolled_back), arithmetic(stage, processes),
+            _state(stage.folder.status, stage.name in plan.rolled_back), stage.config.arithmetic(processes),
         )
         for stage in plan.stages
     ]  # fmt: skip
@@ -94,26 +94,6 @@ def _wanted(gate: GateConfig) -> str:
     least = f"at least {gate.min_value:g}" if gate.min_value is not None else ""
     exceptions = (f"but for {entry.name} after {', '.join(entry.stages)}" for entry in gate.exceptions)
     return ", ".join(filter(None, (drop, least, *exceptions)))
-
-
-def arithmetic(stage: PlannedStage, processes: int) -> str:
-    """What a step is made of, in rollouts or rows: the question every newcomer asks."""
-    config = stage.config
-    if isinstance(config, RolloutStage):
-        rollouts = config.prompts_per_step * config.group_size
-        updates = (config.updates_per_batch or 1) if isinstance(config, RlStage) else 1
-        return (
-            f"{config.steps} steps; each {config.prompts_per_step} prompts x {config.group_size} = {rollouts} rollouts "
-            f"of <= {config.longest_completion} tokens ({rollouts // processes} per rank), {updates} "
-            f"update{'s' * (updates > 1)}"
-        )
-    assert isinstance(config, SftStage | RewardModelStage)
-    length = f"{config.steps} steps" if config.steps else f"{config.epochs:g} epochs"
-    rows = "rows" if isinstance(config, SftStage) else "pairs"
-    return (
-        f"{length}; each {config.batch_size} {rows} of <= {config.max_length} tokens "
-        f"({config.batch_size // processes} per rank), 1 update"
-    )
 
 
 def status_of(store: Store, run: str) -> dict[str, Any]:

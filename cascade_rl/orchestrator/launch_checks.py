@@ -9,11 +9,10 @@ from pathlib import Path
 
 import yaml
 
-from cascade_rl.recipe import LoadedRecipe, Problem
+from cascade_rl.recipe import LoadedRecipe, Problem, StageConfig
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.recipe.problems import Keys
-from cascade_rl.recipe.schema import RolloutStage, StageConfig
 from cascade_rl.types import CascadeError
 
 
@@ -63,7 +62,7 @@ def check_launch(loaded: LoadedRecipe, launch: Launch, world_size: int) -> Itera
 
 def _problems(stage: StageConfig, launch: Launch, world_size: int) -> Iterator[tuple[str, str]]:
     """(key of ``sharding``, message)."""
-    if getattr(stage, "trainer", None) == "trl":
+    if stage.trained_by == "trl":
         yield from _data_parallel_only(stage)
         return
     how = stage.sharding
@@ -99,8 +98,5 @@ def _sequence_parallel(size: int, stage: StageConfig, world_size: int) -> Iterat
             "sequence_parallel",
             f"{size} does not divide the {world_size} ranks; start a multiple of {size}, or use 1",
         )
-    if isinstance(stage, RolloutStage) and stage.mismatch is not None and stage.mismatch.mask == "geometric":
-        yield (
-            "sequence_parallel",
-            "mask: geometric looks at whole rollouts, of which a rank has parts; use another mask",
-        )
+    if choice := stage.needs_whole_rollouts:
+        yield "sequence_parallel", f"{choice} looks at whole rollouts, of which a rank has parts; use another"

@@ -1,4 +1,4 @@
-"""What of a reward-model stage is wrong can be found without a device: in its pairs, its benchmarks, its parent."""
+"""What can be found wrong with a stage that learns from pairs without a device: in its pairs, benchmarks, parent."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cascade_rl.data.preferences import read_pairs, to_pairs
 from cascade_rl.evals.registry import resolve_pairs
 from cascade_rl.models import BUILT_IN
 from cascade_rl.orchestrator.row_checks import Reader, row_fault
-from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, RewardModelStage
+from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, StageConfig
 from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.recipe.problems import Keys
 from cascade_rl.types import CascadeError
 
 
-def check_reward_model(loaded: LoadedRecipe, stage: RewardModelStage, keys: Keys) -> Iterator[Problem]:
+def check_pairs(loaded: LoadedRecipe, stage: StageConfig, keys: Keys) -> Iterator[Problem]:
     """Everything that can be told before the stage starts; of hub data sets nothing, since they are not fetched."""
     for index, source in enumerate(stage.data):
         yield from _check_pairs(loaded, source, (*keys, "data", index), to_pairs)
@@ -31,9 +31,10 @@ def check_reward_model(loaded: LoadedRecipe, stage: RewardModelStage, keys: Keys
             yield Problem.at(loaded, at, message)
         scaling = stage.rope_scaling
         positions = scaling.positions if scaling else _json(folder / "config.json").get("max_position_embeddings")
-        if at != ("model",) and positions and stage.max_length > positions:  # of the recipe's model it is told anyway
-            message = f"{stage.max_length} is more than the {positions} positions of {stage.init}"
-            yield Problem.at(loaded, (*keys, "max_length"), message)
+        need = stage.longest_tokens()
+        if at != ("model",) and positions and need.tokens > positions:  # else `check_context` reports it
+            message = f"{need.tokens} is more than the {positions} positions of {stage.init}"
+            yield Problem.at(loaded, (*keys, *need.keys), message)
 
 
 def _check_pairs(loaded: LoadedRecipe, source: DataSource, keys: Keys, read: Reader) -> Iterator[Problem]:
@@ -41,9 +42,9 @@ def _check_pairs(loaded: LoadedRecipe, source: DataSource, keys: Keys, read: Rea
         yield Problem.at(loaded, keys, fault)
 
 
-def _check_evaluate(loaded: LoadedRecipe, stage: RewardModelStage, keys: Keys) -> Iterator[Problem]:
+def _check_evaluate(loaded: LoadedRecipe, stage: StageConfig, keys: Keys) -> Iterator[Problem]:
     names: list[str] = []
-    for index, entry in enumerate(stage.evaluate):
+    for index, entry in enumerate(stage.own_benchmarks):
         try:
             benchmark = resolve_pairs(entry)
         except CascadeError as error:
@@ -58,17 +59,17 @@ def _check_evaluate(loaded: LoadedRecipe, stage: RewardModelStage, keys: Keys) -
             yield from _check_pairs(loaded, source, (*keys, index, "data", number), read_pairs)
 
 
-def _check_template(loaded: LoadedRecipe, stage: RewardModelStage, keys: Keys) -> Iterator[Problem]:
+def _check_template(loaded: LoadedRecipe, stage: StageConfig, keys: Keys) -> Iterator[Problem]:
     """A model that this recipe trained or built keeps the template it was made with."""
     recipe = loaded.recipe
     names = [other.name for other in recipe.stages]
     ours = stage.init in names or (stage.init in (None, "model") and recipe.model in BUILT_IN)
-    if ours and stage.template is not None and stage.template != recipe.template:
+    if ours and stage.own_template is not None and stage.own_template != recipe.template:
         message = "its parent was made with the recipe's template and would be read in another; leave this key out"
         yield Problem.at(loaded, (*keys, "template"), message)
 
 
-def _parent_folder(loaded: LoadedRecipe, stage: RewardModelStage) -> Path | None:
+def _parent_folder(loaded: LoadedRecipe, stage: StageConfig) -> Path | None:
     """The parent's checkpoint where that is a folder named in the recipe."""
     if stage.init in [other.name for other in loaded.recipe.stages]:
         return None

@@ -5,7 +5,6 @@ No torch here: a plan is made in a second, by `check` as by every supervisor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +15,13 @@ from cascade_rl.inputs import benchmark_inputs, model_inputs, stage_inputs
 from cascade_rl.models import BUILT_IN, builder_fingerprint
 from cascade_rl.orchestrator.stage_inputs import config_inputs
 from cascade_rl.recipe import (
-    DistillStage,
     LoadedRecipe,
     Place,
     Recipe,
-    RewardModelStage,
-    RlStage,
-    Stage,
-    TeacherConfig,
+    StageConfig,
     TemplateConfig,
 )
-from cascade_rl.recipe.parts import stage_reference
+from cascade_rl.recipe.measuring import PairBenchmark
 from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.recipe.problems import nearest, suggestion
 from cascade_rl.store import Job, PlannedBenchmark, Reads, StageFolder, Store, identity_fields, identity_of
@@ -41,7 +36,7 @@ BASE = "model"
 class PlannedStage:
     """A stage, the parent it starts from, and the identity its result will have."""
 
-    config: Stage
+    config: StageConfig
     parent: str
     parent_identity: str
     parent_checkpoint: str
@@ -61,13 +56,7 @@ class PlannedStage:
     @property
     def sources(self) -> set[str]:
         """Whose results it takes: its parent's weights, a reward model's scores, teachers' log-probs."""
-        named: set[str | None] = {self.parent}
-        if isinstance(self.config, DistillStage):
-            named |= {teacher.stage for teacher in self.config.teachers_by_domain.values()}
-        if isinstance(self.config, RlStage):
-            rewards = self.config.rewards_by_domain.values()
-            named |= {stage_reference(value) for reward in rewards for value in reward.params.values()}
-        return {name for name in named if name is not None}
+        return {self.parent, *self.config.takes_from}
 
 
 @dataclass(frozen=True)
@@ -202,7 +191,7 @@ def _plan_base(loaded: LoadedRecipe, store: Store) -> PlannedBase:
 
 
 def _plan_stage(
-    config: Stage,
+    config: StageConfig,
     loaded: LoadedRecipe,
     store: Store,
     base: PlannedBase,
@@ -251,15 +240,12 @@ def _plan_stage(
     )
 
 
-def _reads(config: Stage, loaded: LoadedRecipe, known: dict[str, str]) -> Reads:
+def _reads(config: StageConfig, loaded: LoadedRecipe, known: dict[str, str]) -> Reads:
     """What the stage reads beside its parent. ``known``: identities of the stages before it."""
-    if isinstance(config, DistillStage):
-        place = loaded.place("stages", config.name, "teachers" if config.teachers else "teacher")
-        for teacher in config.teachers_by_domain.values():
-            if (
-                teacher.stage is None and teacher.model is not None
-            ):  # found here for the sake of its error, which names the line
-                _model(teacher.model, loaded, place, "the teacher's model", "a stage before this one (stage:NAME)")
+    for domain, teacher in config.teachers_by_domain.items():
+        if teacher.stage is None and teacher.model is not None:  # for the sake of its error, which names the line
+            place = loaded.place("stages", config.name, "teachers" if domain else "teacher")
+            _model(teacher.model, loaded, place, "the teacher's model", "a stage before this one (stage:NAME)")
     others = stages_data(config, loaded.recipe.stages)
     with recorded() as files:
         inputs = stage_inputs(config, others, known, loaded.path)
@@ -289,12 +275,10 @@ def _model(
 
 def template_of(stage: PlannedStage, loaded: LoadedRecipe) -> TemplateConfig:
     """The recipe's; a reward model may be another model, with a template of its own."""
-    if not isinstance(stage.config, RewardModelStage):
-        return loaded.recipe.template
-    if stage.config.template is not None:
-        return stage.config.template
+    if stage.config.own_template is not None:
+        return stage.config.own_template
     is_ours = stage.parent == BASE or stage.parent_folder is not None
-    return loaded.recipe.template if is_ours else TemplateConfig(mode="native")
+    return loaded.recipe.template if is_ours or not stage.config.OWN_TEMPLATE else TemplateConfig(mode="native")
 
 
 def stage_job(plan: Plan, stage: PlannedStage) -> Job:
@@ -324,25 +308,10 @@ def stage_job(plan: Plan, stage: PlannedStage) -> Job:
     )
 
 
-def _with_checkpoints(config: Stage, plan: Plan) -> Stage:
-    """``stage:NAME`` in rewards and teachers replaced by where that stage's result lies."""
+def _with_checkpoints(config: StageConfig, plan: Plan) -> StageConfig:
+    """``stage:NAME`` replaced by where that stage's result lies, and a teacher's path by where that leads from here."""
     results = {stage.name: str(stage.folder.checkpoint) for stage in plan.stages}
-    if isinstance(config, DistillStage):
-        teachers = {domain: _located(teacher, results, plan) for domain, teacher in config.teachers.items()}
-        only = config.teacher and _located(config.teacher, results, plan)
-        return config.model_copy(update={"teacher": only, "teachers": teachers})
-    if not isinstance(config, RlStage):
-        return config
-    rewards = {domain: reward.resolved(results) for domain, reward in config.rewards.items()}
-    return config.model_copy(update={"reward": config.reward and config.reward.resolved(results), "rewards": rewards})
-
-
-def _located(config: TeacherConfig, results: Mapping[str, str], plan: Plan) -> TeacherConfig:
-    """With the folder or hub id of its model, as the processes of the stage find it."""
-    if config.model is None or config.stage is not None:
-        return config.resolved(results)
-    path = resolve_path(config.model, plan.loaded.path)
-    return config.model_copy(update={"model": str(path) if path else config.model})
+    return config.with_results(results).with_models(lambda model: str(resolve_path(model, plan.loaded.path) or model))
 
 
 def base_job(plan: Plan) -> Job:
@@ -352,8 +321,8 @@ def base_job(plan: Plan) -> Job:
 
 def evaluate_job(plan: Plan, stage: PlannedStage | None) -> Job | None:
     """The order to measure a stage's checkpoint (None: the base model's) on what is not measured yet."""
-    if stage and isinstance(stage.config, RewardModelStage):
-        return _pairs_job(plan, stage, stage.config)
+    if stage and stage.config.MEASURED_ON == "pairs":
+        return _pairs_job(plan, stage, stage.config.own_benchmarks)
     folder = stage.folder if stage else plan.base.folder
     missing = [b for b in plan.benchmarks if read_result(folder.evals / f"{b.file_stem}.json") is None]
     if not missing:
@@ -370,9 +339,9 @@ def evaluate_job(plan: Plan, stage: PlannedStage | None) -> Job | None:
     return job.model_copy(update={"benchmarks": missing})
 
 
-def _pairs_job(plan: Plan, stage: PlannedStage, config: RewardModelStage) -> Job | None:
+def _pairs_job(plan: Plan, stage: PlannedStage, benchmarks: list[str | PairBenchmark]) -> Job | None:
     """The same of a reward model, which generates nothing and is measured on preference pairs."""
-    for benchmark in map(resolve_pairs, config.evaluate):
+    for benchmark in map(resolve_pairs, benchmarks):
         result = read_result(stage.folder.evals / f"{benchmark.name}.json")
         if result is None or result.get("identity") != pairs_identity(benchmark, plan.loaded.path):
             break
@@ -385,7 +354,7 @@ def _pairs_job(plan: Plan, stage: PlannedStage, config: RewardModelStage) -> Job
         identity=stage.identity,
         folder=stage.folder.path,
         checkpoint=str(stage.folder.checkpoint),
-        stage=config.model_dump(mode="json"),
+        stage=stage.config.model_dump(mode="json"),
         template=template_of(stage, plan.loaded),
     )
 

@@ -13,16 +13,15 @@ from cascade_rl.inputs import search_path
 from cascade_rl.models import BUILT_IN, argument_problems
 from cascade_rl.orchestrator.function_checks import check_functions
 from cascade_rl.orchestrator.launch_checks import check_launch, launch_of
-from cascade_rl.orchestrator.pair_checks import check_reward_model
+from cascade_rl.orchestrator.pair_checks import check_pairs
 from cascade_rl.orchestrator.row_checks import first_rows, row_fault
 from cascade_rl.orchestrator.selection import check_selection
-from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, RecipeError, RewardConfig
+from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, RecipeError, RewardConfig, StageConfig
 from cascade_rl.recipe.checks import check_context, check_files, check_structure, positions_of_stages
 from cascade_rl.recipe.measuring import BenchmarkByName, BenchmarkConfig
 from cascade_rl.recipe.paths import resolve_path
 from cascade_rl.recipe.problems import Keys
-from cascade_rl.recipe.schema import DistillStage, RewardModelStage, RlStage, RolloutStage, SftStage
-from cascade_rl.rewarding.binding import unbound, without_domain
+from cascade_rl.rewarding.binding import known_too_late, unbound, without_domain
 from cascade_rl.rewarding.loading import load_reward
 from cascade_rl.types import CascadeError
 
@@ -57,19 +56,15 @@ def _check_content(loaded: LoadedRecipe) -> Iterator[Problem]:
     """Rows can be read, and rewards find their columns in them."""
     for stage in loaded.recipe.stages:
         keys: Keys = ("stages", stage.name)
-        if isinstance(stage, SftStage):
-            for index, source in enumerate(stage.data):
-                yield from _check_rows(loaded, source, (*keys, "data", index), answers=True)
-            for index, source in enumerate(stage.held_out_sources):
-                yield from _check_rows(loaded, source, (*keys, "held_out", index), answers=True)
-        if isinstance(stage, RewardModelStage):
-            yield from check_reward_model(loaded, stage, keys)
-        if isinstance(stage, RlStage):
-            yield from _check_rl(loaded, stage, keys)
-        if isinstance(stage, DistillStage):
-            yield from _check_prompts(loaded, stage.data, keys)
-            if stage.teachers:
-                yield from _check_domains(loaded, stage, keys, stage.teachers, "teachers")
+        if stage.READS == "pairs":
+            yield from check_pairs(loaded, stage, keys)
+        else:
+            for key, sources in stage.data_lists.items():
+                for index, source in enumerate(sources):
+                    answers = stage.READS == "conversations"
+                    yield from _check_rows(loaded, source, (*keys, key, index), answers=answers)
+        yield from _check_rewards_and_teachers(loaded, stage, keys)
+        yield from check_functions(loaded, stage, keys)
     for index, entry in enumerate(loaded.recipe.evaluate.after_each_stage):
         keys = ("evaluate", "after_each_stage", index)
         try:
@@ -86,20 +81,18 @@ def _check_content(loaded: LoadedRecipe) -> Iterator[Problem]:
             yield from _check_reward(loaded, benchmark.data, benchmark.reward, (*keys, "source"))
 
 
-def _check_rl(loaded: LoadedRecipe, stage: RlStage, keys: Keys) -> Iterator[Problem]:
-    yield from _check_prompts(loaded, stage.data, keys)
-    if stage.reward is not None:
-        yield from _check_reward(loaded, stage.data, stage.reward, (*keys, "reward"))
-    for domain, reward in stage.rewards.items():
-        yield from _check_reward(loaded, stage.data, reward, (*keys, "rewards", domain), domain)
-    if stage.rewards:
-        yield from _check_domains(loaded, stage, keys, stage.rewards, "rewards")
-    if stage.dynamic_sampling is not None:
+def _check_rewards_and_teachers(loaded: LoadedRecipe, stage: StageConfig, keys: Keys) -> Iterator[Problem]:
+    for domain, reward in stage.rewards_by_domain.items():
+        inner = ("rewards", domain) if domain else ("reward",)
+        yield from _check_reward(loaded, stage.data, reward, (*keys, *inner), domain or None)
+    for known, what_for in ((stage.rewards_by_domain, "rewards"), (stage.teachers_by_domain, "teachers")):
+        if set(known) - {""}:
+            yield from _check_domains(loaded, stage, keys, known, what_for)
+    if stage.replaces_groups:
         yield from _check_dynamic_sampling(loaded, stage, keys)
-    yield from check_functions(loaded, stage, keys)
 
 
-def _check_dynamic_sampling(loaded: LoadedRecipe, stage: RlStage, keys: Keys) -> Iterator[Problem]:
+def _check_dynamic_sampling(loaded: LoadedRecipe, stage: StageConfig, keys: Keys) -> Iterator[Problem]:
     """Whether a group is flat must be known while others generate."""
     for domain, config in stage.rewards_by_domain.items():
         try:
@@ -107,18 +100,12 @@ def _check_dynamic_sampling(loaded: LoadedRecipe, stage: RlStage, keys: Keys) ->
         except CascadeError:
             continue  # reported by _check_reward
         if reward.has_combine and not reward.combines_groups_alone:
-            where = f"the reward {config.use}" + f" of domain {domain}" * bool(domain)
-            yield Problem.at(
-                loaded,
-                (*keys, "dynamic_sampling"),
-                f"it replaces groups without variance while others generate, but the values of {where} are known only "
-                "with all groups of the step (`combine`). Leave one of the two out; or, if `combine` looks at each "
-                "group by itself, say so with `combines_groups_alone = True` on the reward's class",
-            )
+            what = f"the reward {config.use}" + (f" of domain {domain}" if domain else "")
+            yield Problem.at(loaded, (*keys, "dynamic_sampling"), known_too_late(what))
 
 
 def _check_domains(
-    loaded: LoadedRecipe, stage: RolloutStage, keys: Keys, domains_known: Collection[str], what_for: str
+    loaded: LoadedRecipe, stage: StageConfig, keys: Keys, domains_known: Collection[str], what_for: str
 ) -> Iterator[Problem]:
     """Every row has a reward, or a teacher."""
     for index, source in enumerate(stage.data):

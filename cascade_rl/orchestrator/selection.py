@@ -8,10 +8,9 @@ from cascade_rl.data.questions import questions
 from cascade_rl.data.refusals import Refusals
 from cascade_rl.data.sources import Row, columns_of, load_keep
 from cascade_rl.orchestrator.row_checks import row_fault
-from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, Stage
+from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, StageConfig
 from cascade_rl.recipe.measuring import BenchmarkConfig
 from cascade_rl.recipe.problems import Keys, suggestion
-from cascade_rl.recipe.schema import RolloutStage
 from cascade_rl.types import CascadeError
 
 
@@ -41,19 +40,19 @@ def _check_keeps(loaded: LoadedRecipe, sources: list[DataSource], keys: Keys) ->
             yield Problem.at(loaded, (*keys, "data", index, "keep"), str(error))
 
 
-def _check_weights(loaded: LoadedRecipe, stage: Stage, keys: Keys) -> Iterator[Problem]:
+def _check_weights(loaded: LoadedRecipe, stage: StageConfig, keys: Keys) -> Iterator[Problem]:
     """Weights are of stages that sample, and give every source a prompt."""
     total = sum(source.weight or 0.0 for source in stage.data)
     for index, source in enumerate(stage.data):
         if source.weight is None:
             continue
         message = None
-        if not isinstance(stage, RolloutStage):
+        if stage.total_prompts is None:
             message = f"stages of kind {stage.kind} have no weights; `repeat` has rows occur more often in an epoch"
-        elif (prompts := stage.steps * stage.prompts_per_step * source.weight / total) < 1:
+        elif (prompts := stage.total_prompts * source.weight / total) < 1:
             message = (
-                f"gives {source.source} {prompts:.2g} of the stage's {stage.steps * stage.prompts_per_step} prompts "
-                f"({stage.steps} steps of {stage.prompts_per_step}): raise it, or leave the source out"
+                f"gives {source.source} {prompts:.2g} of the stage's {stage.total_prompts} prompts "
+                f"(`steps` x `{stage.rows_per_step()[0]}`): raise it, or leave the source out"
             )
         if message:
             yield Problem.at(loaded, (*keys, "data", index, "weight"), message)
@@ -76,7 +75,7 @@ def _questions(
             refusals.add(fault)
 
 
-def _check_column(loaded: LoadedRecipe, stage: Stage, column: str, keys: Keys) -> Iterator[Problem]:
+def _check_column(loaded: LoadedRecipe, stage: StageConfig, column: str, keys: Keys) -> Iterator[Problem]:
     """Some row has the column. Where a source is not at hand (on the hub), the stage itself finds out."""
     found: set[str] = set()
     for source in stage.data:

@@ -15,7 +15,6 @@ from cascade_rl.orchestrator.row_checks import first_rows
 from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, RecipeError, RewardConfig
 from cascade_rl.recipe.measuring import BenchmarkConfig
 from cascade_rl.recipe.problems import Keys
-from cascade_rl.recipe.schema import RlStage
 from cascade_rl.rewarding.binding import check_binding
 from cascade_rl.rewarding.loading import LoadedReward, load_reward
 from cascade_rl.rewarding.trial import ROWS, Trial, try_reward
@@ -63,9 +62,9 @@ def _try(one: _Tried, search: list, thinking: bool) -> Trial:
 
 def _asked(loaded: LoadedRecipe, finished: Collection[str]) -> Iterator[_Tried]:
     for stage in loaded.recipe.stages:
-        if isinstance(stage, RlStage) and stage.name not in finished:
+        if stage.name not in finished:
             for domain, reward in stage.rewards_by_domain.items():
-                keys = ("stages", stage.name, *(("rewards", domain) if stage.rewards else ("reward",)))
+                keys = ("stages", stage.name, *(("rewards", domain) if domain else ("reward",)))
                 yield from _of(loaded, keys, stage.data, reward, domain)
     for index, entry in enumerate(loaded.recipe.evaluate.after_each_stage):
         if isinstance(entry, BenchmarkConfig):

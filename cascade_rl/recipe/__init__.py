@@ -1,5 +1,17 @@
 """The recipe: one YAML file, typed, with errors that name file, line, key and the nearest valid key."""
 
+from cascade_rl.recipe.kinds import (
+    KINDS,
+    DistillStage,
+    LanguageModelStage,
+    OfflineStage,
+    RewardModelStage,
+    RlStage,
+    RolloutStage,
+    SftStage,
+    StageConfig,
+    find_kind,
+)
 from cascade_rl.recipe.learning import (
     Curriculum,
     DynamicSampling,
@@ -33,29 +45,14 @@ from cascade_rl.recipe.parts import (
     TemplateConfig,
 )
 from cascade_rl.recipe.problems import Place, Problem, RecipeError
-from cascade_rl.recipe.schema import (
-    KINDS,
-    DistillStage,
-    LanguageModelStage,
-    LaunchConfig,
-    Recipe,
-    RewardModelStage,
-    RlStage,
-    RolloutStage,
-    SftStage,
-    Stage,
-    StageConfig,
-    TrackingConfig,
-    TrackioConfig,
-    WandbConfig,
-)
+from cascade_rl.recipe.schema import LaunchConfig, Recipe, TrackingConfig, TrackioConfig, WandbConfig
 
 __all__ = [
     "KINDS", "BenchmarkByName", "BenchmarkConfig", "Curriculum", "DataSource", "DistillStage", "DynamicSampling",
     "EarlyStopConfig", "EngineConfig", "EvaluateConfig", "EvaluationSampling", "Exclusion", "GateConfig",
     "GateException", "LanguageModelStage", "LaunchConfig", "LoadedRecipe", "LoraConfig", "LossConfig",
-    "MismatchConfig", "OptimizerConfig", "PairBenchmark", "Place", "Problem", "Recipe", "RecipeError", "RewardConfig",
-    "RewardModelStage", "RlStage", "RolloutStage", "RopeScaling", "SamplingConfig", "SftLossConfig", "SftStage",
-    "ShardingConfig", "Stage", "StageConfig", "TeacherConfig", "TemplateConfig", "TrackingConfig", "TrackioConfig",
-    "WandbConfig", "load_recipe",
+    "MismatchConfig", "OfflineStage", "OptimizerConfig", "PairBenchmark", "Place", "Problem", "Recipe", "RecipeError",
+    "RewardConfig", "RewardModelStage", "RlStage", "RolloutStage", "RopeScaling", "SamplingConfig", "SftLossConfig",
+    "SftStage", "ShardingConfig", "StageConfig", "TeacherConfig", "TemplateConfig", "TrackingConfig", "TrackioConfig",
+    "WandbConfig", "find_kind", "load_recipe",
 ]  # fmt: skip

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from cascade_rl.recipe import references
-from cascade_rl.recipe.choices import contradictions
 from cascade_rl.recipe.data_checks import source_problems
 from cascade_rl.recipe.gate_checks import gate_problems
+from cascade_rl.recipe.kinds import StageConfig
 from cascade_rl.recipe.loaded import LoadedRecipe
-from cascade_rl.recipe.measuring import BenchmarkByName, BenchmarkConfig, PairBenchmark
-from cascade_rl.recipe.parts import DataSource
+from cascade_rl.recipe.measuring import BenchmarkByName, BenchmarkConfig
+from cascade_rl.recipe.parts import DataSource, sections_below
 from cascade_rl.recipe.paths import is_generator, is_hub_id, looks_like_path, resolve_path
 from cascade_rl.recipe.problems import Keys, Problem
-from cascade_rl.recipe.schema import DistillStage, RewardModelStage, RolloutStage, SftStage, StageConfig
 from cascade_rl.recipe.tree import PlacedDict, place_of, problem_at, stage_names
 
 Stages = Sequence[StageConfig | None]
@@ -37,12 +36,8 @@ def structure_problems(
     for index, stage in enumerate(stages):
         problems += references.parent(root, index, skipped)
         if stage is not None:
-            own = (
-                *references.of_stage(stage, index, root),
-                *_batches(stage, world_size),
-            )
-            for key, message in own:
-                problems.append(problem_at(root, ("stages", index, key), message))
+            for keys, message in (*references.of_stage(stage, index, root), *_batches(stage, world_size)):
+                problems.append(problem_at(root, ("stages", index, *keys), message))
     problems += inner_problems(stages, benchmarks, root)
     return [*problems, *gate_problems(stages, benchmarks, root, skipped)]
 
@@ -51,7 +46,7 @@ def inner_problems(stages: Stages, benchmarks: Sequence[Any], root: PlacedDict) 
     """What is wrong within a stage or benchmark, whatever others the recipe has: contradictions and data sources."""
     problems = []
     for index, stage in enumerate(stages):
-        for inner, message in contradictions(stage) if stage else ():
+        for inner, message in stage.contradictions() if stage else ():
             problems.append(problem_at(root, ("stages", index, *inner), message))
     for keys, source in _sources(stages, benchmarks):
         problems += [problem_at(root, (*keys, *inner), message) for inner, message in source_problems(source)]
@@ -99,7 +94,7 @@ def _models(loaded: LoadedRecipe) -> Iterator[tuple[Keys, str]]:
     for index, stage in enumerate(recipe.stages):
         if stage.init is not None and stage.init not in names:
             yield ("stages", index, "init"), stage.init
-        for domain, teacher in (stage.teachers_by_domain if isinstance(stage, DistillStage) else {}).items():
+        for domain, teacher in stage.teachers_by_domain.items():
             if teacher.model is not None and teacher.stage is None:
                 yield ("stages", index, *(("teachers", domain) if domain else ("teacher",)), "model"), teacher.model
 
@@ -108,31 +103,21 @@ def check_context(loaded: LoadedRecipe, context_tokens: int) -> list[Problem]:
     """No stage may need more positions than it has: the base model's, until a stage's ``rope_scaling`` says more."""
     problems = []
     positions = positions_of_stages(loaded, context_tokens)
-    keys: Keys
     for index, stage in enumerate(loaded.recipe.stages):
-        if isinstance(stage, RolloutStage):
-            prompt, new = stage.max_prompt_tokens, stage.longest_completion
-            key: tuple[str, ...] = ("rollout", "max_new_tokens")
-            if new != stage.rollout.max_new_tokens:
-                key = ("instruct_max_new_tokens",)
-            need, keys = (prompt or 1) + new, ("stages", index, *key)
-            what = f"max_prompt_tokens {prompt} + {key[-1]} {new} = {need}" if prompt else f"{new} and a prompt's"
-        else:
-            need, keys, what = stage.max_length, ("stages", index, "max_length"), f"{stage.max_length}"
+        inner, need, what = stage.longest_tokens()
         there = positions[stage.name]
         if there is not None and need > there:
             message = (
                 f"needs {what} positions, the model has {there} (RoPE scaling included): lower it, or give "
                 "the model more (`rope_scaling` of the stage, `context` of a built-in model)"
             )
-            problems.append(Problem.at(loaded, keys, message))
-        if isinstance(stage, DistillStage):
-            problems += _teachers_context(loaded, stage, positions, need)
+            problems.append(Problem.at(loaded, ("stages", index, *inner), message))
+        problems += _teachers_context(loaded, stage, positions, need)
     return problems
 
 
 def _teachers_context(
-    loaded: LoadedRecipe, stage: DistillStage, positions: Mapping[str, int | None], need: int
+    loaded: LoadedRecipe, stage: StageConfig, positions: Mapping[str, int | None], need: int
 ) -> Iterator[Problem]:
     """A teacher reads all that the student writes."""
     for domain, teacher in stage.teachers_by_domain.items():
@@ -157,18 +142,11 @@ def _benchmarks(loaded: LoadedRecipe) -> list[Any]:
 
 
 def _sources(stages: Stages, benchmarks: Sequence[Any]) -> Iterator[tuple[Keys, DataSource]]:
-    """Every data source with its keys: of stages and what they exclude, then of benchmarks defined in the recipe."""
+    """Every data source with its keys: of stages, then of benchmarks defined in the recipe."""
     for index, stage in enumerate(stages):
-        for number, source in enumerate(stage.data if stage else ()):
-            yield ("stages", index, "data", number), source
-        for entry, benchmark in enumerate(stage.evaluate if isinstance(stage, RewardModelStage) else ()):
-            for number, source in enumerate(benchmark.data if isinstance(benchmark, PairBenchmark) else ()):
-                yield ("stages", index, "evaluate", entry, "data", number), source
-        for number, source in enumerate(stage.held_out_sources if isinstance(stage, SftStage) else ()):
-            yield ("stages", index, "held_out", number), source
-        for number, exclusion in enumerate(stage.exclude if stage else ()):
-            for place, source in enumerate(exclusion.data):
-                yield ("stages", index, "exclude", number, "data", place), source
+        for keys, section in sections_below(stage):
+            if isinstance(section, DataSource):
+                yield ("stages", index, *keys), section
     for index, entry in enumerate(benchmarks):
         for number, source in enumerate(entry.data if isinstance(entry, BenchmarkConfig) else ()):
             yield ("evaluate", "after_each_stage", index, "data", number), source
@@ -205,17 +183,13 @@ def _unique_benchmarks(benchmarks: Sequence[Any], root: PlacedDict) -> Iterator[
             yield problem_at(root, keys, message)
 
 
-def _batches(stage: StageConfig, world_size: int | None) -> Iterator[tuple[str, str]]:
-    """Equal shares for all ranks. Without a world size only what no number of ranks can mend is told."""
-    key = "prompts_per_step" if isinstance(stage, RolloutStage) else "batch_size"
-    size, ranks = getattr(stage, key), world_size or 1
+def _batches(stage: StageConfig, world_size: int | None) -> Iterator[tuple[Keys, str]]:
+    """Equal shares for all ranks. Without a world size only what no number of ranks can make right is reported."""
+    (key, size), ranks = stage.rows_per_step(), world_size or 1
     if rest := size % ranks:
         options = [str(option) for option in (size - rest, size - rest + ranks) if option]
-        yield key, f"{size} does not divide over {ranks} ranks; use {' or '.join(options)}"
-    elif (
-        isinstance(stage, SftStage | RewardModelStage)
-        and stage.micro_batch_size
-        and (size // ranks) % stage.micro_batch_size
-    ):
-        share = f"the {size // ranks} rows of each of {ranks} ranks" if world_size else f"batch_size {size}"
-        yield "micro_batch_size", f"{stage.micro_batch_size} does not divide {share}"
+        yield (key,), f"{size} does not divide over {ranks} ranks; use {' or '.join(options)}"
+    elif stage.rows_per_pass is not None and (size // ranks) % stage.rows_per_pass[1]:
+        inner, rows = stage.rows_per_pass
+        share = f"the {size // ranks} rows of each of {ranks} ranks" if world_size else f"{key} {size}"
+        yield (inner,), f"{rows} does not divide {share}"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cascade_rl.recipe.kinds import StageConfig
 from cascade_rl.recipe.problems import Keys, Problem, suggestion
-from cascade_rl.recipe.schema import RewardModelStage, StageConfig
 from cascade_rl.recipe.tree import PlacedDict, PlacedList, problem_at, stage_names
 
 BASE = "model"
@@ -40,7 +40,7 @@ class _Chains:
     def __init__(self, stages: Sequence[StageConfig | None], root: PlacedDict) -> None:
         self.names = [name for name in stage_names(root) if name]
         self.by_name = {stage.name: stage for stage in stages if stage}
-        self.reward_models = [name for name, stage in self.by_name.items() if isinstance(stage, RewardModelStage)]
+        self.reward_models = [name for name, stage in self.by_name.items() if stage.MEASURED_ON == "pairs"]
         self.policies = [name for name in self.names if name not in self.reward_models]
         self.is_whole = None not in stages
 

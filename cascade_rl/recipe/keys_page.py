@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from cascade_rl.recipe.schema import KINDS, Recipe, RolloutStage, StageConfig
+from cascade_rl.recipe.kinds import KINDS, RolloutStage, StageConfig
+from cascade_rl.recipe.schema import Recipe
 from cascade_rl.type_words import expected, is_model, required_type
 
 HEAD = """# All keys of a recipe

@@ -249,7 +249,3 @@ class TeacherConfig(Section):
     def stage(self) -> str | None:
         """Name of the stage of this recipe that is the teacher, if it is one."""
         return stage_reference(self.model)
-
-    def resolved(self, results: Mapping[str, str]) -> TeacherConfig:
-        """With ``stage:NAME`` replaced by ``results[NAME]``."""
-        return self if self.stage is None else self.model_copy(update={"model": results[self.stage]})

@@ -11,10 +11,11 @@ from pathlib import Path
 from cascade_rl.recipe import references
 from cascade_rl.recipe.bases import read_with_bases
 from cascade_rl.recipe.checks import inner_problems, structure_problems
+from cascade_rl.recipe.kinds import StageConfig
 from cascade_rl.recipe.loaded import LoadedRecipe
 from cascade_rl.recipe.overrides import with_overrides
 from cascade_rl.recipe.problems import Problem, RecipeError
-from cascade_rl.recipe.schema import Recipe, RewardModelStage, StageConfig
+from cascade_rl.recipe.schema import Recipe
 from cascade_rl.recipe.stages import with_defaults, with_extends, without_skipped
 from cascade_rl.recipe.tree import PlacedDict, stage_names, stages_of
 from cascade_rl.recipe.validation import validate, validate_stages
@@ -74,7 +75,7 @@ def _with_parents(stages: Sequence[StageConfig | None], names: Sequence[str | No
     before: str | None = "model"
     for stage, name in zip(stages, names, strict=True):
         named.append(stage and stage.model_copy(update={"init": before if stage.init is None else stage.init}))
-        if not isinstance(stage, RewardModelStage):
+        if not (stage and stage.IS_SIDE_BRANCH):
             before = name
     return tuple(named)
 

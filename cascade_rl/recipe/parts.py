@@ -8,22 +8,76 @@ stage's identity, so finished work stays valid (see ``cascade_rl.store.identity`
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from cascade_rl.recipe.problems import Misfit
+from cascade_rl.recipe.problems import Keys, Misfit
 
 NOT_IDENTITY: dict[str, Any] = {"identity": False}
 NAME_PATTERN, NAME_LENGTH = r"^[a-z0-9][a-z0-9._-]*$", 64
 Name = Field(pattern=NAME_PATTERN, max_length=NAME_LENGTH)
 
 
+REFERENCE = "stage:"
+
+
+def stage_reference(value: Any) -> str | None:
+    """``reward-model`` for ``stage:reward-model``; None for anything else."""
+    return value.removeprefix(REFERENCE) if isinstance(value, str) and value.startswith(REFERENCE) else None
+
+
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors, values cannot change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    def stage_references(self) -> Iterator[tuple[Keys, str]]:
+        """Keys and name of each ``stage:NAME`` in this section and in those below it."""
+        for key in type(self).model_fields:
+            yield from _references(getattr(self, key), (key,))
+
+    def with_results(self, results: Mapping[str, str]) -> Self:
+        """A copy in which each ``stage:NAME`` is ``results[NAME]``, in the sections below it too."""
+        values = {key: getattr(self, key) for key in type(self).model_fields}
+        replaced = {key: _with_results(value, results) for key, value in values.items()}
+        return self.model_copy(update={key: new for key, new in replaced.items() if new is not values[key]})
+
+
+def _references(value: Any, keys: Keys) -> Iterator[tuple[Keys, str]]:
+    if isinstance(value, Section):
+        yield from (((*keys, *inner), name) for inner, name in value.stage_references())
+    elif isinstance(value, Mapping | list | tuple):
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _references(inner, (*keys, key))
+    elif (name := stage_reference(value)) is not None:
+        yield keys, name
+
+
+def _with_results(value: Any, results: Mapping[str, str]) -> Any:
+    """``value`` itself where it names no stage."""
+    if not any(True for _ in _references(value, ())):
+        return value
+    if isinstance(value, Section):
+        return value.with_results(results)
+    if isinstance(value, Mapping):
+        return {key: _with_results(inner, results) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_with_results(inner, results) for inner in value)
+    return results[stage_reference(value) or ""]
+
+
+def sections_below(value: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Section]]:
+    """Each section below ``value``, at any depth, with its keys."""
+    if isinstance(value, Section):
+        inner: Any = {key: getattr(value, key) for key in type(value).model_fields}
+    else:
+        inner = value if isinstance(value, Mapping) else dict(enumerate(value)) if isinstance(value, list) else {}
+    for key, each in inner.items():
+        if isinstance(each, Section):
+            yield (*keys, key), each
+        yield from sections_below(each, (*keys, key))
 
 
 class TemplateConfig(Section):
@@ -70,6 +124,10 @@ class DataSource(Section):
     weight: float | None = Field(None, gt=0.0)
     """Share of each step's prompts that come from this source, relative to the others' weights (RL; all sources have
     one, or none: then they are concatenated and shuffled)."""
+
+    def stage_references(self) -> Iterator[tuple[Keys, str]]:
+        """None: texts of a source, a prompt say, are no names of stages."""
+        yield from ()
 
 
 LEAST_TEMPERATURE = 0.01
@@ -149,14 +207,6 @@ class EngineConfig(Section):
         return self
 
 
-REFERENCE = "stage:"
-
-
-def stage_reference(value: Any) -> str | None:
-    """``reward-model`` for ``stage:reward-model``; None for anything else."""
-    return value.removeprefix(REFERENCE) if isinstance(value, str) and value.startswith(REFERENCE) else None
-
-
 class RewardConfig(Section):
     """A reward by import path; keys not listed here are handed to it as keyword arguments. ``stage:NAME`` as a value
     means the checkpoint of that stage of the recipe."""
@@ -178,16 +228,25 @@ class RewardConfig(Section):
     """Share of a step's calls that may fail by the grader's own fault before the stage stops."""
     workers: int | None = Field(None, ge=1, json_schema_extra=NOT_IDENTITY)
     """Worker processes per rank; default: one per core, shared between the ranks of a host."""
+    concurrency: int | None = Field(None, ge=1)
+    """Calls of an async reward that are under way at the same time. Default: 64."""
+    memory_limit_mib: int | None = Field(None, ge=0)
+    """Address space of a worker process in MiB; 0 sets no limit. Default: 4096."""
 
     @property
     def params(self) -> dict[str, Any]:
         """Keyword arguments for the reward itself."""
         return dict(self.model_extra or {})
 
-    def resolved(self, results: Mapping[str, str]) -> RewardConfig:
-        """With each ``stage:NAME`` among its keys replaced by ``results[NAME]``."""
-        names = {key: stage_reference(value) for key, value in self.params.items()}
-        return self.model_copy(update={key: results[name] for key, name in names.items() if name is not None})
+    def stage_references(self) -> Iterator[tuple[Keys, str]]:
+        """The reward's own keyword arguments that are ``stage:NAME``."""
+        for key, value in self.params.items():
+            if (name := stage_reference(value)) is not None:
+                yield (key,), name
+
+    def with_results(self, results: Mapping[str, str]) -> Self:
+        """A copy in which each keyword argument ``stage:NAME`` is ``results[NAME]``."""
+        return self.model_copy(update={str(keys[0]): results[name] for keys, name in self.stage_references()})
 
 
 class RopeScaling(Section):

@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from cascade_rl.recipe.kinds import KINDS, StageConfig
 from cascade_rl.recipe.problems import Keys, nearest
-from cascade_rl.recipe.schema import KINDS, Recipe, StageConfig
+from cascade_rl.recipe.schema import Recipe
 from cascade_rl.type_words import is_model, required_type
 
 Model = type[BaseModel]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from cascade_rl.recipe.kinds import find_kind, kind_names
 from cascade_rl.recipe.merging import merged
 from cascade_rl.recipe.problems import Problem, suggestion
-from cascade_rl.recipe.schema import KINDS
 from cascade_rl.recipe.tree import PlacedDict, PlacedList, problem_at, stage_names, stages_of
 
 NOT_INHERITED = ("name", "init", "extends", "skip")
@@ -77,13 +77,13 @@ def with_defaults(root: PlacedDict) -> tuple[PlacedDict, list[Problem]]:
     if not isinstance(defaults, PlacedDict):
         return root, [
             problem_at(
-                root, ("defaults",), f"must be a mapping from kinds of stages ({', '.join(KINDS)}) to their keys"
+                root, ("defaults",), f"must be a mapping from kinds of stages ({', '.join(kind_names())}) to their keys"
             )
         ]
     problems = []
     for kind, keys in defaults.items():
-        if kind not in KINDS:
-            message = f"there is no kind {kind!r}; {suggestion(kind, KINDS, 'kinds are')}"
+        if find_kind(kind) is None:
+            message = f"there is no kind {kind!r}; {suggestion(str(kind), kind_names(), 'kinds are')}"
             problems.append(problem_at(root, ("defaults", kind), message))
         elif keys is not None and not isinstance(keys, PlacedDict):
             problems.append(problem_at(root, ("defaults", kind), f"must be a mapping of keys, not {keys!r}"))

@@ -14,20 +14,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from cascade_rl.recipe.kinds import KINDS, StageConfig, find_kind, kind_names
 from cascade_rl.recipe.measuring import BenchmarkByName, BenchmarkConfig
 from cascade_rl.recipe.problems import Keys, Misfit, Problem, UnknownKey, suggestion
-from cascade_rl.recipe.schema import KINDS, Recipe, StageConfig
+from cascade_rl.recipe.schema import Recipe
 from cascade_rl.recipe.sections import field_at, unknown_key
 from cascade_rl.recipe.tree import PlacedDict, PlacedList, place_of, plain, problem_at, stages_of
 from cascade_rl.recipe.wording import mismatch
 from cascade_rl.type_words import expected, shown
-
-KINDS_ELSEWHERE = {
-    **dict.fromkeys(("grpo", "ppo", "rloo", "dapo", "rlhf", "rlvr"), "rl"),
-    **dict.fromkeys(("rm", "reward"), "reward_model"),
-    **dict.fromkeys(("opd", "mopd", "gkd"), "distill"),
-}
-"""Words for a stage's kind that people bring along."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +90,8 @@ class _Validator:
         """What is wrong with `defaults` by itself, whether or not a stage of that kind exists."""
         sections = self.root.get("defaults")
         for kind, section in sections.items() if isinstance(sections, PlacedDict) else ():
-            if kind in KINDS and isinstance(section, PlacedDict):
-                self.typed(KINDS[kind], plain(section), ("defaults", kind), _of_incomplete)
+            if (schema := find_kind(kind)) is not None and isinstance(section, PlacedDict):
+                self.typed(schema, plain(section), ("defaults", kind), _of_incomplete)
 
     def stages(self) -> Iterator[StageConfig | None]:
         """Each stage typed, or None for one with problems."""
@@ -116,15 +110,15 @@ class _Validator:
             self.report(keys, (), f"must be a mapping with name, kind and data, not {shown(stage)}")
             return None
         kind, incomplete = stage.get("kind"), "extends" in stage
-        if isinstance(kind, str) and kind in KINDS:
+        if (schema := find_kind(kind)) is not None:
             ignore = _of_incomplete if incomplete else None
-            return self.typed(KINDS[kind], plain(stage.without("extends")), keys, ignore)
+            return self.typed(schema, plain(stage.without("extends")), keys, ignore)
         if kind is not None:
-            meant = KINDS_ELSEWHERE.get(str(kind).lower())
-            hint_ = f"it is {meant} here" if meant else suggestion(str(kind), KINDS, "kinds are")
+            meant = next((name for name, each in KINDS.items() if str(kind).lower() in each.ALSO_CALLED), None)
+            hint_ = f"it is {meant} here" if meant else suggestion(str(kind), kind_names(), "kinds are")
             self.report(keys, ("kind",), f"there is no kind {shown(kind)}; {hint_}")
         elif not incomplete:
-            self.report(keys, ("kind",), f"missing; must be one of {' or '.join(KINDS)}")
+            self.report(keys, ("kind",), f"missing; must be one of {' or '.join(kind_names())}")
         return None
 
     def benchmarks(self) -> Iterator[Any]:

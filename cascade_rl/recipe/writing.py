@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
+from cascade_rl.recipe.kinds import StageConfig
 from cascade_rl.recipe.reading import SCALARS
-from cascade_rl.recipe.schema import Recipe, StageConfig
+from cascade_rl.recipe.schema import Recipe
 
 FIRST = ("name", "kind", "init", "data", "reward")
 """Keys that open a stage."""

@@ -21,7 +21,6 @@ from cascade_rl.store.files import publishing_file
 
 # Okabe and Ito's palette: distinguishable with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-BANDS = {"sft": "#EEF2F7", "rl": "#FFF4E3", "distill": "#EEF7EF", "base": "#FFFFFF"}
 INK, FAINT = "#22272E", "#8A929C"
 
 
@@ -75,7 +74,7 @@ def _spans(run: RunView) -> list[_Span]:
     narrow = max(1.0, 0.16 * rl_steps) if rl_steps else 1.0
     spans, at = [], 0.0
     for stage in begun:
-        if stage.kind == "reward_model":
+        if stage.measured_on_pairs:
             continue  # a side branch, which the benchmarks do not see
         width = float(_planned(stage)) if stage.samples else narrow
         spans.append(_Span(stage, at, at + width))
@@ -95,7 +94,7 @@ def cascade_figure(run: RunView, path: Path) -> Path | None:
     with look():
         figure, axes = plt.subplots(figsize=(8.6, 3.9))
         for number, span in enumerate(spans):
-            axes.axvspan(span.start, span.end, color=BANDS.get(span.stage.kind, "#F4F4F4"), zorder=0)
+            axes.axvspan(span.start, span.end, color=span.stage.of_kind.BAND, zorder=0)
             if number:
                 axes.axvline(span.start, color="white", linewidth=2, zorder=1)
             label = span.stage.name + "\n(rolled back)" * span.stage.rolled_back
@@ -196,32 +195,17 @@ def _cascade_axes(axes: Any, spans: list[_Span], right: float) -> None:
     axes.tick_params(length=0)
 
 
-PANELS = (
-    ("reward/mean", "reward, mean of the step", 1.0),
-    ("completions/mean_length", "completion length, tokens", 1.0),
-    ("completions/truncated", "truncated, %", 100.0),
-    ("policy/entropy", "entropy, nats per token", 1.0),
-    ("groups/zero_variance", "groups without variance, %", 100.0),
-    ("sampling/logprob_gap_mean", "trainer-engine log-prob gap, nats", 1.0),
-)
-
-PANELS_OF_DISTILLATION = (
-    ("distill/advantage_mean", "teacher - student log-prob", 1.0),
-    *PANELS[1:4],
-    ("distill/masked", "tokens outside the ratio band, %", 100.0),
-    PANELS[5],
-)
-
-
 def rl_figure(stage: StageView, path: Path) -> Path | None:
-    """Six curves of a stage of RL or distillation. None before its first step."""
+    """The curves of a stage that samples, three in a row. None before its first step."""
     if not stage.metrics:
         return None
+    panels = stage.of_kind.PANELS
+    rows = math.ceil(len(panels) / 3)
     with look():
-        figure, grid = plt.subplots(2, 3, figsize=(8.6, 3.9), layout="constrained")
-        for axes, (key, title, scale) in zip(
-            grid.flat, PANELS if stage.kind == "rl" else PANELS_OF_DISTILLATION, strict=True
-        ):
+        figure, grid = plt.subplots(rows, 3, figsize=(8.6, 1.95 * rows), layout="constrained", squeeze=False)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+        for axes, (key, title, scale) in zip(grid.flat, panels, strict=False):
             steps, values = stage.series(key)
             scaled = [scale * value for value in values]
             axes.plot(steps, scaled, color=COLOURS[0], alpha=0.35 if len(steps) > 8 else 1, linewidth=1)
@@ -242,13 +226,13 @@ def rl_figure(stage: StageView, path: Path) -> Path | None:
                 if title.endswith("%"):  # one rollout of hundreds is no event
                     top = max(top, 5)
                 axes.set_ylim(0 if low >= 0 else None, top)
-        for axes in grid[1]:
+        for axes in grid[-1]:
             axes.set_xlabel("step")
         return save(figure, path)
 
 
-def sft_figure(stages: list[StageView], path: Path) -> Path | None:
-    """Loss of the SFT stages, one after another. None where none has a step."""
+def loss_figure(stages: list[StageView], path: Path) -> Path | None:
+    """The first curve, the loss, of ``stages`` of a kind, side by side. None where none has a step."""
     stages = [stage for stage in stages if stage.metrics]
     if not stages:
         return None
@@ -256,12 +240,15 @@ def sft_figure(stages: list[StageView], path: Path) -> Path | None:
         figure, grid = plt.subplots(1, len(stages), figsize=(4.3 * len(stages), 2.2), squeeze=False, sharey=True,
                                     layout="constrained")  # fmt: skip
         for axes, stage in zip(grid[0], stages, strict=True):
-            steps, values = stage.series("loss")
-            axes.plot(steps, values, color=COLOURS[0], alpha=0.35, linewidth=0.8)
-            axes.plot(steps, smooth(values), color=COLOURS[0])
-            axes.set_title(f"{stage.name}: loss, nats per trained token")
+            panel = stage.of_kind.PANELS[0]
+            steps, values = stage.series(panel.metric)
+            scaled = [panel.scale * value for value in values]
+            axes.plot(steps, scaled, color=COLOURS[0], alpha=0.35, linewidth=0.8)
+            axes.plot(steps, smooth(scaled), color=COLOURS[0])
+            axes.set_title(f"{stage.name}: {panel.title}")
             axes.set_xlabel("step")
-            axes.set_yscale("log")
+            if any(value > 0 for value in scaled):
+                axes.set_yscale("log")
         return save(figure, path)
 
 

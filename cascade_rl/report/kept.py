@@ -113,7 +113,7 @@ def _losses(row: StageView, view: RunView, before: dict[str, Any] | None) -> lis
 
 def _is_shown(name: str, row: StageView, view: RunView) -> bool:
     """Whether a page of ``view`` shows the measurement in the file ``name``: a changed recipe measures others."""
-    if row.kind == "reward_model":
+    if row.measured_on_pairs:
         return True
     return name in {f"{benchmark}-{identity}.json" for benchmark, identity in view.benchmark_identities.items()}
 
@@ -126,7 +126,7 @@ def _losses_by_table(row: StageView, view: RunView, folder: Path, page: str) -> 
         return []
     found = []
     # A stage that is complete has taken at least one step.
-    if row.kind != "base" and not row.metrics:
+    if not row.is_base and not row.metrics:
         found.append(f"{row.directory / 'metrics.jsonl'} has no metrics any more")
     if f"<code>{html.escape(row.identity)}</code>" in page:
         evals = row.directory / "evals"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cascade_rl.recipe import StageConfig, find_kind
 from cascade_rl.store import StageFolder, Store
 from cascade_rl.store.files import damaged
 from cascade_rl.store.inspection import finished_folders, metric_lines, noted_results, stage_faults
@@ -60,12 +61,30 @@ class StageView:
         """Whether it was measured on ``benchmark`` and the result is gone or damaged, alone or with the stage."""
         if benchmark in self.measurements:
             return False
-        return benchmark in self.missing or (self.lost and self.kind not in ("base", "reward_model"))
+        return benchmark in self.missing or (self.lost and not self.is_base and not self.measured_on_pairs)
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it is the model before any stage."""
+        return self.kind == "base"
+
+    @property
+    def of_kind(self) -> type[StageConfig]:
+        """The stage's kind; one with nothing special for the base model, and for a kind whose package is gone."""
+        try:
+            return find_kind(self.kind) or StageConfig
+        except CascadeError:
+            return StageConfig
 
     @property
     def samples(self) -> bool:
         """Whether it learns from the policy's own rollouts: its curves and its seconds are of that kind."""
-        return self.kind in ("rl", "distill")
+        return self.of_kind.SAMPLES
+
+    @property
+    def measured_on_pairs(self) -> bool:
+        """Whether it is a reward model, say, which the recipe's benchmarks are not asked of."""
+        return self.of_kind.MEASURED_ON == "pairs"
 
     @property
     def steps(self) -> int:

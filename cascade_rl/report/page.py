@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cascade_rl.report import reward_models
-from cascade_rl.report.figures import cascade_figure, rl_figure, sft_figure, time_figure
+from cascade_rl.report.figures import cascade_figure, loss_figure, rl_figure, time_figure
 from cascade_rl.report.gates import gates_section
 from cascade_rl.report.kept import record_of, refuse_to_lose
 from cascade_rl.report.load import RunView, StageView, load_run, rollouts_of, sample_steps
@@ -40,8 +41,8 @@ def write_report(root: Path, run: str) -> Path:
         _matrix(view),
         gates_section(view),
         _lineage(view),
-        _sft(view, figures),
-        *(_reward_model(stage, figures) for stage in view.stages if stage.kind == "reward_model"),
+        *_losses(view, figures),
+        *(_reward_model(stage, figures) for stage in view.stages if stage.measured_on_pairs),
         *(_rl(stage, figures) for stage in view.stages if stage.samples),
         _times(view, figures),
         _reproduce(view),
@@ -136,9 +137,15 @@ def _lineage(view: RunView) -> str:
     return f'<h2>Lineage</h2><div class="chain">{"".join(nodes)}</div>{errors}'
 
 
-def _sft(view: RunView, figures: Path) -> str:
-    image = _image(sft_figure([s for s in view.stages if s.kind == "sft"], figures / "sft.png"), "SFT loss")
-    return f"<h2>Supervised fine-tuning</h2>{image}" if image else ""
+def _losses(view: RunView, figures: Path) -> Iterator[str]:
+    """For each kind that neither samples nor is measured on pairs, the losses of its stages."""
+    stages = [stage for stage in view.stages if not stage.samples and not stage.measured_on_pairs]
+    for kind in dict.fromkeys(stage.kind for stage in stages):
+        chosen = [stage for stage in stages if stage.kind == kind]
+        title = chosen[0].of_kind.TITLE or kind
+        image = _image(loss_figure(chosen, figures / f"{kind}.png"), f"{title}: loss")
+        if image:
+            yield f"<h2>{html.escape(title)}</h2>{image}"
 
 
 def _reward_model(stage: StageView, figures: Path) -> str:

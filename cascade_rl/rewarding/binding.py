@@ -13,13 +13,13 @@ from inspect import Parameter
 from typing import Any
 
 from cascade_rl.rewarding.loading import LoadedReward
-from cascade_rl.rewarding.records import FRAMEWORK_KEYS, ScoreCall
+from cascade_rl.rewarding.records import ScoreCall
 from cascade_rl.rewarding.response import response_text
 from cascade_rl.types import Message
 
 GIVEN = ("response", "completion", "prompt", "messages", "truncated")
 """Names the framework fills in; a column of the same name cannot be had."""
-SECTION_KEYS = ("timeout_s", "failure", "max_error_rate", "workers", *FRAMEWORK_KEYS)
+SECTION_KEYS = ("timeout_s", "failure", "max_error_rate", "workers", "concurrency", "memory_limit_mib")
 """Keys of the section that are the framework's own, to be suggested for a misspelled one."""
 
 
@@ -105,6 +105,15 @@ def without_domain(domain: str, known: Collection[str], what: str) -> str:
     """The sentence about rows of a ``domain`` for which a stage has no ``what`` (rewards, teachers)."""
     rows = f"are of domain {domain!r}" if domain else "have no `domain` (a key of their source, or a column)"
     return f"rows {rows}; the stage has {what} for: {', '.join(known)}"
+
+
+def known_too_late(reward: str) -> str:
+    """The sentence about ``dynamic_sampling`` beside a ``reward`` whose values it cannot wait for."""
+    return (
+        f"dynamic_sampling replaces groups without variance while others generate, but the values of {reward} are "
+        "known only with all groups of the step (`combine`). Leave one of the two out; or, if `combine` looks at each "
+        "group by itself, say so with `combines_groups_alone = True` on the reward's class"
+    )
 
 
 def _unused(loaded: LoadedReward) -> Iterator[str]:

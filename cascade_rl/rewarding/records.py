@@ -18,8 +18,6 @@ DEFAULT_MEMORY_LIMIT_MIB = 4096
 """Address space of a worker process."""
 DEFAULT_TIMEOUT_S = 10.0
 """Of a reward that names none for itself."""
-FRAMEWORK_KEYS = ("concurrency", "memory_limit_mib")
-"""Keys of a ``reward:`` section that are settings of this room, not parameters of the reward."""
 
 
 class RewardError(CascadeError):
@@ -46,25 +44,15 @@ class RewardSettings:
 
     @classmethod
     def of(cls, config: RewardConfig | RewardSettings) -> RewardSettings:
-        """Raises RewardError for a ``concurrency`` or ``memory_limit_mib`` that is no sensible whole number."""
+        """The settings of a section, or those given."""
         if isinstance(config, RewardSettings):
             return config
-        params = dict(config.params)
-        numbers = {}
-        for key, default, least in (
-            ("concurrency", DEFAULT_CONCURRENCY, 1),
-            ("memory_limit_mib", DEFAULT_MEMORY_LIMIT_MIB, 0),
-        ):
-            # An extra key of the section today, perhaps a field of the schema tomorrow: an attribute either way.
-            value = getattr(config, key, default)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise RewardError(f"reward {config.use}: {key} must be a whole number from {least} up, not {value!r}")
-            numbers[key] = value
-            params.pop(key, None)
         timeout_s = DEFAULT_TIMEOUT_S if config.timeout_s is None else config.timeout_s
         own = config.timeout_s is None
         return cls(
-            config.use, params, timeout_s, config.failure, **numbers,
+            config.use, config.params, timeout_s, config.failure,
+            DEFAULT_CONCURRENCY if config.concurrency is None else config.concurrency,
+            DEFAULT_MEMORY_LIMIT_MIB if config.memory_limit_mib is None else config.memory_limit_mib,
             names_its_timeout=own, blocked_s=config.blocked_s,
         )  # fmt: skip
 

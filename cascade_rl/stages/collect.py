@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from cascade_rl.rewarding.binding import known_too_late
 from cascade_rl.stages.asked import OpenGroup
 from cascade_rl.stages.open_step import GroupListener, OpenStep, StepCounts, StepParts
 from cascade_rl.tracking.trace import Trace
@@ -58,7 +59,7 @@ class Collector:
         """
         self._parts, self._gather, self._say = parts, gather, say
         if parts.options.dynamic_sampling is not None and parts.scorer.combines == "step":
-            raise CascadeError(f"stage {parts.config.name}: {NOT_BY_GROUP}")
+            raise CascadeError(f"stage {parts.config.name}: {known_too_late('its reward')}")
 
     def collect(
         self, step: int, version: int, listener: GroupListener | None = None, trace: Trace | None = None
@@ -124,10 +125,3 @@ class Collector:
                     "missing all the same: it trains on the others. The prompts may be too easy, or too hard."
                 )
         return metrics
-
-
-NOT_BY_GROUP = (
-    "dynamic_sampling needs to know which groups are flat while others generate, but the values of this reward are "
-    "known only with all groups of the step (`combine`). Leave one of the two out; or, if `combine` looks at each "
-    "group by itself, say so with `combines_groups_alone = True` on the reward's class"
-)

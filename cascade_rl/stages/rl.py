@@ -61,7 +61,7 @@ class RlLoss:
         # Each field of ``Objective`` but the first is a key of one of the two sections.
         keys = loss.model_dump() | mismatch.model_dump()
         objective = Objective(
-            on_policy=(config.updates_per_batch or 1) == 1 or loss.use is not None,
+            on_policy=config.updates == 1 or loss.use is not None,
             **{f.name: keys[f.name] for f in dataclasses.fields(Objective) if f.name != "on_policy"},
         )
         custom = loss.use and CustomLoss(loss.use, load_function(loss.use, search, "loss"), loss.params)
@@ -157,9 +157,9 @@ class Grpo(Method[RlStage]):
         self._loss = RlLoss.of(config, search)
         self._advantage: CustomAdvantage | None = None
         if "advantage" in config.functions:
-            use, keys = config.functions["advantage"]
+            use, keys, *_ = config.functions["advantage"]
             self._advantage = CustomAdvantage(use, load_function(use, search, "advantage"), keys)
-        self.updates_per_batch = config.updates_per_batch or 1
+        self.updates_per_batch = config.updates
         self.needs_whole_batch = self._advantage is not None and self._advantage.needs_whole_batch
         self._flat_steps = 0  # in a row
 

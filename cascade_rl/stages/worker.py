@@ -70,10 +70,8 @@ def perform(job: Job, out: TextIO) -> None:
 
 
 def _measure(context: Context) -> None:
-    if context.job.stage is not None:  # a reward model generates nothing: it is measured on pairs
-        from cascade_rl.stages import reward_model
-
-        reward_model.measure_missing(context)
+    if context.job.stage is not None:  # such a stage has benchmarks of its own
+        _stage_module(context.job).measure_missing(context)
         return
     from cascade_rl.stages import measure
 
@@ -110,9 +108,9 @@ def build_base(job: Job) -> None:
 def _stage_module(job: Job):
     import importlib
 
-    assert job.stage is not None
+    config = job.stage_config()
     with collector_paused():
-        return importlib.import_module(f"cascade_rl.stages.{job.stage['kind']}")
+        return importlib.import_module(config.CODE or f"cascade_rl.stages.{config.kind}")
 
 
 def main(job_file: str, outcome_file: str) -> int:

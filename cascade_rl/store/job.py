@@ -7,9 +7,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from cascade_rl.recipe import BenchmarkConfig, DataSource, EngineConfig, TemplateConfig, TrackingConfig
-from cascade_rl.recipe.schema import KINDS, StageConfig
+from cascade_rl.recipe import (
+    BenchmarkConfig,
+    DataSource,
+    EngineConfig,
+    StageConfig,
+    TemplateConfig,
+    TrackingConfig,
+    find_kind,
+)
 from cascade_rl.store.records import StageFolder
+from cascade_rl.types import CascadeError
 
 
 class PlannedBenchmark(BaseModel):
@@ -44,7 +52,14 @@ class Reads(BaseModel):
 
     def stage_config(self) -> StageConfig:
         """The section, typed by its kind."""
-        return KINDS[self.stage["kind"]].model_validate(self.stage)
+        return _typed(self.stage)
+
+
+def _typed(stage: dict[str, Any]) -> StageConfig:
+    kind = find_kind(stage["kind"])
+    if kind is None:
+        raise CascadeError(f"there is no kind {stage['kind']!r} any more: is the package that brings it installed?")
+    return kind.model_validate(stage)
 
 
 class Job(BaseModel):
@@ -94,4 +109,4 @@ class Job(BaseModel):
     def stage_config(self) -> StageConfig:
         """The stage section, typed by its kind."""
         assert self.stage is not None
-        return KINDS[self.stage["kind"]].model_validate(self.stage)
+        return _typed(self.stage)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from typing import Any, TextIO
+
+from cascade_rl.recipe import find_kind
 
 LINE_EVERY_S = 15.0
 
@@ -90,16 +91,8 @@ class Progress:
 
 def summary(kind: str, metrics: Mapping[str, Any]) -> str:
     """The few numbers worth a line."""
-    parts = []
-    if kind in ("rl", "distill"):
-        named = ("reward", "reward/mean") if kind == "rl" else ("advantage", "distill/advantage_mean")
-        parts += [f"{named[0]} {metrics[named[1]]:.3f}", f"length {metrics['completions/mean_length']:.0f}"]
-        if metrics["completions/truncated"]:
-            parts.append(f"truncated {100 * metrics['completions/truncated']:.0f}%")
-        if math.isfinite(metrics["sampling/logprob_gap_mean"]):  # nothing is measured where nothing teaches
-            parts.append(f"gap {metrics['sampling/logprob_gap_mean']:.0e}")
-    else:
-        parts.append(f"loss {metrics['loss']:.3f}")
+    schema = find_kind(kind)
+    parts = schema.live_line(metrics) if schema else []
     rate = metrics["time/tokens_per_s"]
     parts.append(f"{rate / 1000:.1f}k tok/s" if rate >= 1000 else f"{rate:.0f} tok/s")
     parts += [_measured(key.removeprefix("eval/"), value) for key, value in metrics.items() if key.startswith("eval/")]

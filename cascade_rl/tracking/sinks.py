@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cascade_rl.json_lines import text_lines
-from cascade_rl.recipe import TrackingConfig
-from cascade_rl.recipe.schema import TrackioConfig, WandbConfig
+from cascade_rl.recipe import TrackingConfig, TrackioConfig, WandbConfig
 
 
 class Sink(Protocol):

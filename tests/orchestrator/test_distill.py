@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from cascade_rl.cli.showing import arithmetic
 from cascade_rl.orchestrator.plan import make_plan, stage_job
 from cascade_rl.orchestrator.preflight import preflight
 from cascade_rl.orchestrator.rollback import without
@@ -152,5 +151,5 @@ def test_a_missing_teacher_folder_is_found_before_anything_starts(folder):
 
 
 def test_what_a_step_is_made_of(folder):
-    text = arithmetic(plan_of(folder).stage("student"), 1)
+    text = plan_of(folder).stage("student").config.arithmetic(1)
     assert mentions(text, "2 steps", "128 prompts x 4 = 512 rollouts", "100 tokens", "512 per rank", "1 update")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 
 from cascade_rl.data.order import epoch_order
-from cascade_rl.recipe import RewardModelStage, SftStage
-
-OfflineStage = SftStage | RewardModelStage
+from cascade_rl.recipe import OfflineStage
 
 
 class Batches:

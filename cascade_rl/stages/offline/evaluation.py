@@ -20,7 +20,7 @@ def evaluate_if_due(run: OfflineRun, method: OfflineMethod, done: int) -> dict[s
 
     Where they are the best so far and ``early_stop`` is set, the weights are kept, and a state that knows of them.
     """
-    every = getattr(run.config, "evaluate_every", None)
+    every = run.config.evaluate_every
     if done != run.steps and (every is None or done % every):
         return {}
     with run.trace.span("evaluate"):

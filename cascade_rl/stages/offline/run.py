@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cascade_rl.recipe import OfflineStage
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.offline.batches import Batches, OfflineStage
+from cascade_rl.stages.offline.batches import Batches
 from cascade_rl.stages.offline.early_stop import EarlyStop
 from cascade_rl.stages.offline.method import StepStats
 from cascade_rl.stages.reporting import Reporter, write_down

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cascade_rl.recipe.choices import notes
+from cascade_rl.recipe import OfflineStage
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.offline.batches import Batches, OfflineStage
+from cascade_rl.stages.offline.batches import Batches
 from cascade_rl.stages.offline.early_stop import EarlyStop
 from cascade_rl.stages.offline.evaluation import load_best
 from cascade_rl.stages.offline.loop import train
@@ -21,7 +21,7 @@ def carry_out(
 ) -> OfflineRun:
     """Resume and train from the step reached, all ``steps`` or until the held-out loss ends it. ``policy`` then has the
     weights to publish. A collective call."""
-    for note in notes(config):
+    for note in config.notes():
         context.say(note)
     with Watchdog(context.job.place.logs, context.ranks.rank, config.stall_timeout_s, context.say_anywhere) as watchdog:
         run = OfflineRun(
@@ -32,7 +32,7 @@ def carry_out(
             count=method.count,
             steps=steps,
             reporter=Reporter(watchdog, context.progress(steps)),
-            early_stop=EarlyStop(getattr(config, "early_stop", None)),
+            early_stop=EarlyStop(config.early_stopping),
         )
         first_step = resume(run)
         with reporting(run, first_step):

@@ -8,7 +8,6 @@ from typing import Any
 
 from cascade_rl.inputs import search_path
 from cascade_rl.recipe import RolloutStage
-from cascade_rl.recipe.choices import notes
 from cascade_rl.rollout.engine import Engine
 from cascade_rl.stages.collect import Collector
 from cascade_rl.stages.context import Context
@@ -52,7 +51,7 @@ def opened(context: Context, method: Method) -> Iterator[RolloutRun]:
         Benchmarks(context, template, search, live=True) as benchmarks,
     ):
         refuse_changes(job, ranks)  # all that is read has been read by now
-        for note in notes(config):
+        for note in config.notes():
             context.say(note)
         engine = make_engine(context, config, tokenizer, prompts, benchmarks)
         parts = StepParts(

@@ -19,10 +19,9 @@ from typing import Any, Protocol
 import torch
 from transformers import TrainerCallback
 
-from cascade_rl.recipe import OptimizerConfig
+from cascade_rl.recipe import OfflineStage, OptimizerConfig
 from cascade_rl.recipe.launching import Launch
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.offline.batches import OfflineStage
 from cascade_rl.stages.offline.dataset import remove_tokenised
 from cascade_rl.stages.saving import no_files
 from cascade_rl.store.files import disk_fault, publishing_file

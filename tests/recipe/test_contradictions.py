@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from cascade_rl.recipe import DistillStage, RlStage
-from cascade_rl.recipe.choices import contradictions, notes
 from cascade_rl.recipe.keys_page import keys_page
 from tests.messages import says
 
@@ -116,7 +115,7 @@ TOP_K = {"rollout": {"top_k": 20}}
     ],
 )
 def test_kept_tokens_need_what_gives_them(stage, word):
-    found = [message for keys, message in contradictions(stage) if keys == ("mismatch", "support")]
+    found = [message for keys, message in stage.contradictions() if keys == ("mismatch", "support")]
     assert [word in message for message in found] == ([] if word is None else [True])
 
 
@@ -137,7 +136,7 @@ SEVERAL = {"updates_per_batch": 2, "loss": {"clip_high": 0.2}}
     ],
 )
 def test_raw_ratios_under_truncated_sampling_are_told(stage, count):
-    assert len(notes(stage)) == count
+    assert len(stage.notes()) == count
 
 
 PAIRS = """
@@ -180,8 +179,8 @@ def test_keys_of_a_reward_model_stay_out_of_its_identity():
 
 def test_a_micro_batch_size_of_earlier_recipes_is_told_not_refused(load):
     (stage,) = load(PAIRS + "    micro_batch_size: 4\n").recipe.stages
-    (note,) = notes(stage)
+    (note,) = stage.notes()
     assert "micro_batch_size" in note
     assert "tokens_per_micro_batch" in note
     (stage,) = load(PAIRS + "    micro_batch_size: 4\n    trainer: trl\n").recipe.stages
-    assert notes(stage) == []
+    assert stage.notes() == []
