@@ -106,7 +106,6 @@ def check(
         from cascade_rl.orchestrator.plan import make_plan
         from cascade_rl.orchestrator.preflight import preflight
         from cascade_rl.orchestrator.trials import try_rewards
-        from cascade_rl.recipe.choices import notes
 
         loaded = load_recipe(recipe, overrides or ())
         preflight(loaded, processes)
@@ -119,7 +118,7 @@ def check(
         for warning in try_rewards(loaded):
             print(f"warning: {warning}", file=sys.stderr)
         for stage in loaded.recipe.stages:
-            for note in notes(stage):
+            for note in stage.notes():
                 print(f"note: {note}", file=sys.stderr)
         if resolved:
             print(loaded.to_yaml(), end="")

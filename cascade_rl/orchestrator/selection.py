@@ -18,17 +18,18 @@ def check_selection(loaded: LoadedRecipe) -> Iterator[Problem]:
     """Problems of ``keep``, ``weight`` and ``exclude`` in all stages, and of ``keep`` in benchmarks."""
     for stage in loaded.recipe.stages:
         keys: Keys = ("stages", stage.name)
-        yield from _check_keeps(loaded, stage.data, keys)
+        for key, sources in stage.data_lists.items():
+            yield from _check_keeps(loaded, sources, (*keys, key))
         yield from _check_weights(loaded, stage, keys)
         for index, exclusion in enumerate(stage.exclude):
             inner = (*keys, "exclude", index)
-            unloadable = list(_check_keeps(loaded, exclusion.data, inner))
+            unloadable = list(_check_keeps(loaded, exclusion.data, (*inner, "data")))
             yield from unloadable or _check_excluded(loaded, exclusion.data, inner)
             for column in exclusion.where:
                 yield from _check_column(loaded, stage, column, (*inner, "where", column))
     for index, entry in enumerate(loaded.recipe.evaluate.after_each_stage):
         if isinstance(entry, BenchmarkConfig):
-            yield from _check_keeps(loaded, entry.data, ("evaluate", "after_each_stage", index))
+            yield from _check_keeps(loaded, entry.data, ("evaluate", "after_each_stage", index, "data"))
 
 
 def _check_keeps(loaded: LoadedRecipe, sources: list[DataSource], keys: Keys) -> Iterator[Problem]:
@@ -37,7 +38,7 @@ def _check_keeps(loaded: LoadedRecipe, sources: list[DataSource], keys: Keys) ->
         try:
             load_keep(source, loaded.path)
         except CascadeError as error:
-            yield Problem.at(loaded, (*keys, "data", index, "keep"), str(error))
+            yield Problem.at(loaded, (*keys, index, "keep"), str(error))
 
 
 def _check_weights(loaded: LoadedRecipe, stage: StageConfig, keys: Keys) -> Iterator[Problem]:
@@ -52,7 +53,7 @@ def _check_weights(loaded: LoadedRecipe, stage: StageConfig, keys: Keys) -> Iter
         elif (prompts := stage.total_prompts * source.weight / total) < 1:
             message = (
                 f"gives {source.source} {prompts:.2g} of the stage's {stage.total_prompts} prompts "
-                f"(`steps` x `{stage.rows_per_step()[0]}`): raise it, or leave the source out"
+                f"({stage.rows_per_step()[1]} a step): raise it, or leave the source out"
             )
         if message:
             yield Problem.at(loaded, (*keys, "data", index, "weight"), message)

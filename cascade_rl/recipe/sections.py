@@ -146,8 +146,10 @@ def _inner(model: Model, path: tuple[str, ...]) -> Iterator[tuple[str, Model]]:
 
 
 def _models_in(annotation: Any) -> list[Model]:
+    """The sections that an entry of a list may be: a stage may be of every kind."""
     alternatives = typing.get_args(annotation) or (annotation,)
-    return [each for each in alternatives if is_model(each)]
+    found = [each for each in alternatives if is_model(each)]
+    return list(KINDS.values()) if found == [StageConfig] else found
 
 
 def _distant_homes(model: Model) -> Iterator[tuple[str, Model]]:

@@ -112,7 +112,10 @@ class _Validator:
         kind, incomplete = stage.get("kind"), "extends" in stage
         if (schema := find_kind(kind)) is not None:
             ignore = _of_incomplete if incomplete else None
-            return self.typed(schema, plain(stage.without("extends")), keys, ignore)
+            typed = self.typed(schema, plain(stage.without("extends")), keys, ignore)
+            if typed is not None:
+                typed.refuse_unnamed()
+            return typed
         if kind is not None:
             meant = next((name for name, each in KINDS.items() if str(kind).lower() in each.ALSO_CALLED), None)
             hint_ = f"it is {meant} here" if meant else suggestion(str(kind), kind_names(), "kinds are")

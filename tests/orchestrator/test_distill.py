@@ -126,7 +126,7 @@ def test_a_server_must_have_an_address_and_temperature_1(folder):
         folder, "stages.student.teacher=null", "stages.student.rollout.temperature=0.6",
         "stages.student.teachers={math: {url: 'localhost:80'}, code: {model: 'stage:sft'}}",
     )  # fmt: skip
-    assert mentions(told, "stages.student.teachers", "http://", "'localhost:80'")
+    assert mentions(told, "stages.student.teachers.math", "http://", "'localhost:80'")
     assert mentions(told, "temperature", "1", "0.6")
 
 

@@ -71,7 +71,7 @@ def test_the_recipe_as_it_is_passes(folder):
         ("exclude.1.data.0.prompt='{problem}'", "exclude.1.data.0", "column 'problem'"),
         ("exclude.1.data.0.keep=selecting:gone", "exclude.1.data.0.keep", "selecting 'gone'"),
         ("data=[{source: rl.jsonl, weight: 1000}, {source: bench.jsonl, weight: 1}]", "data.1.weight",
-         "bench.jsonl 0.008 8 2 4"),
+         "bench.jsonl 0.008 8 4"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_with_file_and_key(folder, change, place, words):

@@ -81,6 +81,13 @@ def test_one_wrong_line_at_the_top(problem, valid, line, key, words):
     says(problem(f"{line}\n{valid}"), f"recipe.yaml:1: {key}", *words.split())
 
 
+@pytest.mark.parametrize("key", ["concurrency", "memory_limit_mib"])
+@pytest.mark.parametrize("value", ["-1", "1.5", "many", "true"])
+def test_the_settings_of_a_reward_are_whole_numbers(problem, valid, key, value):
+    wrong = valid.replace('use: "rewards.math:verify"', f'use: "rewards.math:verify", {key}: {value}')
+    assert f"reward.{key}: " in problem(wrong)
+
+
 def test_a_definition_of_a_benchmark_is_judged_as_one(problems, valid):
     text = valid + "evaluate:\n  after_each_stage:\n    - aime24\n    - name: mine\n      data: []\n"
     says_each(

@@ -130,7 +130,7 @@ def cut(path, size):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Pages without figures, which take nearly all of the time that a page takes."""
-    for name in ("cascade_figure", "rl_figure", "sft_figure", "time_figure", "timeline_figure"):
+    for name in ("cascade_figure", "rl_figure", "loss_figure", "time_figure", "timeline_figure"):
         monkeypatch.setattr(f"cascade_rl.report.page.{name}", lambda *_: None)
 
 

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from cascade_rl.recipe.learning import LoraConfig, ShardingConfig, TeacherConfig
 from cascade_rl.recipe.measuring import PairBenchmark
@@ -161,8 +161,7 @@ class StageConfig(OptimizerConfig):
         """Whether it must know the values of a group while others generate, to replace groups without variance."""
         return False
 
-    @model_validator(mode="after")
-    def _rewards_and_teachers_are_answered_for(self) -> Self:
+    def refuse_unnamed(self) -> None:
         """Raise TypeError for a reward or teacher that the kind does not name: its identity would not see it."""
         said = [id(each) for each in (*self.rewards_by_domain.values(), *self.teachers_by_domain.values())]
         for keys, section in sections_below(self):
@@ -172,7 +171,6 @@ class StageConfig(OptimizerConfig):
                     f"{type(self).__name__} has a {type(section).__name__} at {where}, which rewards_by_domain or "
                     "teachers_by_domain of the kind must give"
                 )
-        return self
 
     # ---- the size of a step
 
