@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -44,8 +43,7 @@ from cascade_rl.training.state import newest_valid, record_of
 from cascade_rl.training.trained_model import TrainedModel
 from cascade_rl.training.update import Update
 from cascade_rl.types import CascadeError
-
-REPOSITORY = Path(__file__).parents[2]
+from tests import forked
 
 
 def launch(task: str, folder: Path, world: int, **arguments) -> dict:
@@ -55,22 +53,11 @@ def launch(task: str, folder: Path, world: int, **arguments) -> dict:
         port = probe.getsockname()[1]
     out = folder / f"{task}-{world}.json"
     order = json.dumps({"task": task, "folder": str(folder), "out": str(out), "arguments": arguments})
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.training.sharded", order],
-            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
-                 "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
-                 "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])},
-            cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for rank in range(world)
-    ]  # fmt: skip
-    try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * world, "\n".join(o[-4000:] for o in outputs)
+    shared = {**os.environ, "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    codes, outputs = forked.run(
+        "tests.training.sharded", [{**shared, "RANK": str(rank)} for rank in range(world)], [order]
+    )
+    assert codes == [0] * world, "\n".join(output[-4000:] for output in outputs)
     return json.loads(out.read_text())
 
 
@@ -115,6 +102,34 @@ def train(policy: Policy, steps: int, first: int = 0) -> list[tuple[float, float
         stats = accumulate(policy, sequences(seed=step))
         found.append((stats.loss, policy.step(stats.denominator)))
     return found
+
+
+def same_update(folder: Path, ranks: Ranks) -> dict:
+    """Three updates on sequences that the ranks share out, then one without any, which moves nothing. The weights go to
+    ``folder``."""
+    policy = Policy(
+        folder / "model", OptimizerConfig(learning_rate=1e-3, grad_clip=0.5), ranks=ranks, dtype="float32",
+        total_steps=9, gradient_checkpointing=False, chunk_tokens=16,
+    )  # fmt: skip
+
+    def accumulated(mine: list):
+        update = Update(policy, lambda row, part, logprobs, _: policy_gradient(logprobs, row.advantages[part]),
+                        engine_temperature=1.0)  # fmt: skip
+        update.add(pack(mine, 40))
+        return update.stats()
+
+    for _ in range(3):
+        stats = accumulated(sequences(7)[ranks.rank :: ranks.world_size])
+        norm = policy.step(stats.denominator)
+    assert len(set(ranks.gather(stats.worst))) == 1  # whichever rank had that token
+    before = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
+    nothing = accumulated([])  # all rollouts filtered out
+    assert nothing.trained_tokens == 0
+    assert policy.step(nothing.denominator) == 0.0
+    assert all(torch.equal(before[name], tensor) for name, tensor in policy.model.state_dict().items())
+    if ranks.is_main:
+        torch.save(policy.model.state_dict(), folder / f"same-update-{ranks.world_size}.pt")
+    return {"loss": stats.loss, "tokens": stats.trained_tokens, "norm": norm}
 
 
 def weights(policy: Policy) -> dict[str, torch.Tensor]:

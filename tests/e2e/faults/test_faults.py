@@ -77,22 +77,22 @@ def same_as_undisturbed(root, undisturbed):
     assert not list(root.rglob("*.tmp*"))
 
 
-def faults_at_every_place(action):
+def faults_at(places, action):
     """One for each step from 0 on; the one within a state's writing where a state is written."""
-    places = [place for place in PLACES if place != "save"]
-    places.insert(SAVED, "save")
-    return [{"place": place, "step": step, "action": action} for step, place in enumerate(places)]
+    faults = [{"place": place, "step": step, "action": action} for step, place in enumerate(places) if place != "save"]
+    return [*faults, {"place": "save", "step": SAVED, "action": action}]
 
 
 def test_a_rank_killed_at_every_place_of_a_step(undisturbed, prepared):
-    outputs = until_done(prepared, faults_at_every_place("kill"), {1})
+    outputs = until_done(prepared, faults_at([*PLACES[:SAVED], "save", *PLACES[SAVED:-1]], "kill"), {1})
     assert sum("ended by SIGKILL" in output for output in outputs) == len(PLACES)
     same_as_undisturbed(prepared, undisturbed)
 
 
-def test_stopped_at_every_place_of_a_step(undisturbed, prepared):
-    """SIGTERM, as before a pre-emption: exit code 75, and the same command goes on."""
-    until_done(prepared, faults_at_every_place("term"), {75})
+def test_stopped_where_a_stop_has_something_to_keep(undisturbed, prepared):
+    """SIGTERM, as before a pre-emption: exit code 75, and the same command goes on. Rollouts under way, scores under way,
+    gradients of half a step, and a state that is being written."""
+    until_done(prepared, faults_at(["generate", "reward", "forward"], "term"), {75})
     same_as_undisturbed(prepared, undisturbed)
 
 
