@@ -105,7 +105,7 @@ def starting_checkpoint(folder: Path, options: argparse.Namespace) -> Path:
     """A tiny model that works sums out as its teacher does, slips included."""
     from cascade_rl.models import tiny_qwen3
     from cascade_rl.recipe import TemplateConfig
-    from cascade_rl.stages.handover import install_contract
+    from cascade_rl.stages.checkpoints.handover import install_contract
 
     base = folder / "base"
     tiny_qwen3.build(base, seed=1, context=256)

@@ -35,7 +35,7 @@ from cascade_rl.rollout.dedicated import Place, open_server_engine
 from cascade_rl.rollout.engine import Engine, Request, request_seed
 from cascade_rl.rollout.server_process import Served
 from cascade_rl.rollout.vllm_engine import VllmEngine
-from cascade_rl.stages.handover import probe_logprobs
+from cascade_rl.stages.checkpoints.handover import probe_logprobs
 from cascade_rl.training.packing import pack, training_sequence
 from cascade_rl.training.policy import Policy
 

@@ -12,9 +12,9 @@ from cascade_rl.algorithms.logprobs import TokenScores
 from cascade_rl.recipe import DistillStage, RlStage
 from cascade_rl.rewarding.scorer import alone
 from cascade_rl.stages.context import Context, StopFlag
+from cascade_rl.stages.onpolicy.stop_when import Switch
 from cascade_rl.stages.reporting import Reporter
 from cascade_rl.stages.rl import Grpo
-from cascade_rl.stages.switching import Switch
 from cascade_rl.store import Job
 from cascade_rl.tracking.trace import Trace
 from cascade_rl.training.ranks import Ranks

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from cascade_rl.cli.showing import show_plan, show_status, status_of
-from cascade_rl.orchestrator.plan import make_plan, stage_job
+from cascade_rl.orchestrator.jobs import stage_job
+from cascade_rl.orchestrator.plan import make_plan
 from cascade_rl.orchestrator.preflight import preflight
 from cascade_rl.recipe import KINDS, RecipeError, load_recipe
 from cascade_rl.recipe.kinds import kind_names

@@ -82,7 +82,7 @@ def build(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from cascade_rl.data.template import Template
-    from cascade_rl.stages.handover import install_contract
+    from cascade_rl.stages.checkpoints.handover import install_contract
 
     tiny_qwen3.build(
         folder, seed=seed, hidden_size=hidden_size, layers=layers, intermediate_size=intermediate_size, context=context

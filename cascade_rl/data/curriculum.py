@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from cascade_rl.recipe.learning import Curriculum
+from cascade_rl.recipe.methods import Curriculum
 from cascade_rl.types import CascadeError
 
 

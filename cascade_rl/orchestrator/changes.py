@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cascade_rl.orchestrator.gates import Decision
-from cascade_rl.orchestrator.plan import Plan, evaluate_job
+from cascade_rl.orchestrator.jobs import evaluate_job
+from cascade_rl.orchestrator.plan import Plan
 from cascade_rl.recipe import StageConfig
 from cascade_rl.store import StageFolder, differences
 from cascade_rl.types import CascadeError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cascade_rl.orchestrator.plan import BASE, Plan, evaluate_job
+from cascade_rl.orchestrator.jobs import evaluate_job
+from cascade_rl.orchestrator.plan import BASE, Plan
 from cascade_rl.store import StageFolder
 from cascade_rl.store.checksums import damaged, faults
 from cascade_rl.store.inspection import finished_folders, stage_faults

@@ -122,7 +122,7 @@ def _vocabulary(tokenizer: dict[str, Any]) -> dict[str, int]:
 
 
 def _vocabulary_hash(vocabulary: dict[str, int]) -> str:
-    """As ``stages.handover.contract_of`` writes it down."""
+    """As ``checkpoints.handover.contract_of`` writes it down."""
     return hashlib.sha256(repr(sorted(vocabulary.items())).encode()).hexdigest()[:16]
 
 

@@ -15,7 +15,7 @@ from cascade_rl.orchestrator.function_checks import check_functions
 from cascade_rl.orchestrator.launch_checks import check_launch, launch_of
 from cascade_rl.orchestrator.pair_checks import check_pairs
 from cascade_rl.orchestrator.row_checks import first_rows, row_fault
-from cascade_rl.orchestrator.selection import check_selection
+from cascade_rl.orchestrator.row_filters import check_selection
 from cascade_rl.recipe import DataSource, LoadedRecipe, Problem, RecipeError, RewardConfig, StageConfig
 from cascade_rl.recipe.checks import check_context, check_files, check_structure, positions_of_stages
 from cascade_rl.recipe.measuring import BenchmarkByName, BenchmarkConfig

@@ -16,9 +16,10 @@ from cascade_rl.orchestrator.changes import refuse_silent_changes
 from cascade_rl.orchestrator.damage import refuse_damage
 from cascade_rl.orchestrator.environment import FIX, environment_problems
 from cascade_rl.orchestrator.gates import SHUT, Decision, GateShut, settled, stop_message
-from cascade_rl.orchestrator.plan import BASE, Plan, PlannedStage, base_job, evaluate_job, make_plan, stage_job
+from cascade_rl.orchestrator.jobs import base_job, evaluate_job, stage_job
+from cascade_rl.orchestrator.plan import BASE, Plan, PlannedStage, make_plan
 from cascade_rl.orchestrator.preflight import preflight
-from cascade_rl.orchestrator.session import Place, open_session
+from cascade_rl.orchestrator.session import RankInfo, open_session
 from cascade_rl.orchestrator.supervisor import StageFailed, Stopped, StopRequest, Supervisor
 from cascade_rl.orchestrator.trials import try_rewards
 from cascade_rl.processes import die_with_parent
@@ -59,7 +60,7 @@ def run(loaded: LoadedRecipe, store: Store, wishes: Wishes, say: Say) -> tuple[s
     Raises CascadeError for everything found before work starts, and for a stage that failed; what was finished
     stays finished. Exit code 75 (EXIT_RESUME) means stopped on request: the same command goes on.
     """
-    place = Place.from_environment()
+    info = RankInfo.from_environment()
     if "TORCHELASTIC_RUN_ID" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ:
         # A launcher that is killed cannot tell us; without it nobody would stop us.
         die_with_parent(signal_number=signal.SIGTERM)
@@ -67,15 +68,15 @@ def run(loaded: LoadedRecipe, store: Store, wishes: Wishes, say: Say) -> tuple[s
     stop.install()
     name = wishes.branch or loaded.recipe.name
     control = store.run_folder(name) / ".control"
-    if place.rank != 0:
-        with contextlib.closing(Supervisor(open_session(control, place), stop)) as supervisor:
+    if info.rank != 0:
+        with contextlib.closing(Supervisor(open_session(control, info), stop)) as supervisor:
             return name, supervisor.follow(lambda: None)
     with hold(store.run_folder(name) / ".lock", f"run {name!r}", run=name):
         # The session opens first: an error found below must release the other ranks, not leave them waiting.
-        supervisor = Supervisor(open_session(control, place), stop)
+        supervisor = Supervisor(open_session(control, info), stop)
         code = 1
         try:
-            plan = prepare(loaded, store, wishes, place.world_size, say)
+            plan = prepare(loaded, store, wishes, info.world_size, say)
             _try_rewards(plan, say)
             code = _carry_out(plan, wishes, supervisor, stop, say)
         finally:

@@ -31,7 +31,7 @@ POLL_S = 0.1
 
 
 @dataclass(frozen=True)
-class Place:
+class RankInfo:
     """This supervisor's rank, as its launcher says."""
 
     rank: int
@@ -40,7 +40,7 @@ class Place:
     master_addr: str
 
     @classmethod
-    def from_environment(cls) -> Place:
+    def from_environment(cls) -> RankInfo:
         get = os.environ.get
         return cls(
             rank=int(get("RANK", "0")),
@@ -55,7 +55,7 @@ class Session:
     """One launch's supervisors, once ``open_session`` has brought them together."""
 
     folder: Path
-    place: Place
+    rank_info: RankInfo
     _number: int = field(default=0)
 
     def give_order(self, order: Mapping[str, Any]) -> int:
@@ -81,12 +81,12 @@ class Session:
 
     def report(self, result: Mapping[str, Any]) -> None:
         """This rank's part of the order in hand has ended."""
-        write_json(self.folder / "reports" / f"{self._number:06d}-{self.place.rank}.json", dict(result))
+        write_json(self.folder / "reports" / f"{self._number:06d}-{self.rank_info.rank}.json", dict(result))
 
     def reports(self) -> dict[int, dict[str, Any]]:
         """Reports so far on the order in hand, by rank."""
         found = {}
-        for rank in range(self.place.world_size):
+        for rank in range(self.rank_info.world_size):
             report = read_json(self.folder / "reports" / f"{self._number:06d}-{rank}.json")
             if report is not None:
                 found[rank] = report
@@ -104,17 +104,17 @@ class Session:
         return self.folder / "orders" / f"{number:06d}.json"
 
 
-def open_session(folder: Path, place: Place, patience_s: float = 300.0) -> Session:
+def open_session(folder: Path, info: RankInfo, patience_s: float = 300.0) -> Session:
     """Bring this launch's supervisors together over ``folder`` (shared by all hosts).
 
     Raises CascadeError naming the missing ranks when not all appear within ``patience_s``.
     """
-    if place.rank == 0:
-        return _lead(folder, place, patience_s)
-    return _follow(folder, place, patience_s)
+    if info.rank == 0:
+        return _lead(folder, info, patience_s)
+    return _follow(folder, info, patience_s)
 
 
-def _lead(folder: Path, place: Place, patience_s: float) -> Session:
+def _lead(folder: Path, info: RankInfo, patience_s: float) -> Session:
     identity = uuid.uuid4().hex[:12]
     session = folder / f"session-{identity}"
     if folder.is_dir():
@@ -123,36 +123,36 @@ def _lead(folder: Path, place: Place, patience_s: float) -> Session:
                 shutil.rmtree(old, ignore_errors=True)
     (session / "orders").mkdir(parents=True)
     (session / "reports").mkdir()
-    others = range(1, place.world_size)
+    others = range(1, info.world_size)
     listed: dict[str, str] | None = None
     deadline = time.monotonic() + patience_s
     while True:
         joins = {str(rank): read_json(folder / "join" / f"{rank}.json") for rank in others}
         nonces = {rank: join["nonce"] for rank, join in joins.items() if join}
         if nonces != listed:
-            write_json(folder / "session.json", {"id": identity, "world_size": place.world_size, "nonces": nonces})
+            write_json(folder / "session.json", {"id": identity, "world_size": info.world_size, "nonces": nonces})
             listed = nonces
         acks = {rank: read_json(folder / "ack" / f"{rank}.json") for rank in others}
         missing = [rank for rank, ack in acks.items() if not ack or ack["id"] != identity]
         if not missing:
-            return Session(session, place)
+            return Session(session, info)
         if time.monotonic() > deadline:
             raise CascadeError(
-                f"ranks {missing} of {place.world_size} did not appear within {patience_s:.0f} s; "
+                f"ranks {missing} of {info.world_size} did not appear within {patience_s:.0f} s; "
                 f"all hosts must see the same folder {folder}"
             )
         time.sleep(POLL_S)
 
 
-def _follow(folder: Path, place: Place, patience_s: float) -> Session:
+def _follow(folder: Path, info: RankInfo, patience_s: float) -> Session:
     nonce = uuid.uuid4().hex
-    write_json(folder / "join" / f"{place.rank}.json", {"nonce": nonce})
+    write_json(folder / "join" / f"{info.rank}.json", {"nonce": nonce})
     deadline = time.monotonic() + patience_s
     while True:
         session = read_json(folder / "session.json")
-        if session and session["nonces"].get(str(place.rank)) == nonce:
-            write_json(folder / "ack" / f"{place.rank}.json", {"id": session["id"]})
-            return Session(folder / f"session-{session['id']}", place)
+        if session and session["nonces"].get(str(info.rank)) == nonce:
+            write_json(folder / "ack" / f"{info.rank}.json", {"id": session["id"]})
+            return Session(folder / f"session-{session['id']}", info)
         if time.monotonic() > deadline:
-            raise CascadeError(f"rank {place.rank}: rank 0 did not appear within {patience_s:.0f} s in {folder}")
+            raise CascadeError(f"rank {info.rank}: rank 0 did not appear within {patience_s:.0f} s in {folder}")
         time.sleep(POLL_S)

@@ -64,10 +64,10 @@ class Supervisor:
 
     def run_job(self, job: Job) -> None:
         """Rank 0: one job on all ranks. Raises StageFailed, or Stopped after a clean stop."""
-        place = self._session.place
+        info = self._session.rank_info
         order = {
             "job": job.model_dump(mode="json"),
-            "address": place.master_addr,
+            "address": info.master_addr,
             "port": free_port(),
         }
         self._session.give_order(order)
@@ -104,12 +104,12 @@ class Supervisor:
 
     def _carry_out(self, order: Mapping[str, Any]) -> dict[str, Any]:
         """Start this rank's child and see it through; returns this rank's report."""
-        place = self._session.place
-        label = f"{self._session.number:06d}-{place.rank}-{uuid.uuid4().hex[:6]}"
+        info = self._session.rank_info
+        label = f"{self._session.number:06d}-{info.rank}-{uuid.uuid4().hex[:6]}"
         job_file = self._session.folder / f"job-{label}.json"
         outcome_file = self._session.folder / f"outcome-{label}.json"
         job_file.write_text(Job.model_validate(order["job"]).model_dump_json())
-        environment = child_environment(place.rank, place.world_size, place.local_rank, order["address"], order["port"])
+        environment = child_environment(info.rank, info.world_size, info.local_rank, order["address"], order["port"])
         child = self._children.start(job_file, outcome_file, environment)
         try:
             ended_here = self._wait(child)
@@ -130,7 +130,7 @@ class Supervisor:
                     told = True
                 elif time.monotonic() - self._stop.requested_at > self._grace_s:
                     child.kill()
-            leads = self._session.place.rank == 0 and not self._session.is_cancelled
+            leads = self._session.rank_info.rank == 0 and not self._session.is_cancelled
             if leads and any(report["outcome"] == "failed" for report in self._session.reports().values()):
                 self._session.cancel()
             if self._session.is_cancelled:
@@ -146,7 +146,7 @@ class Supervisor:
         return False
 
     def _describe(self, code: int, outcome: Mapping[str, Any] | None, folder: Path, ended_here: bool) -> dict[str, Any]:
-        rank = self._session.place.rank
+        rank = self._session.rank_info.rank
         if code == 0:
             return {"outcome": "done", "rank": rank}
         if code == EXIT_RESUME or (self._stop.is_set and code in (-signal.SIGKILL, -signal.SIGTERM)):
@@ -172,7 +172,7 @@ class Supervisor:
         """Every rank's report on the order in hand; a failure or a stop anywhere ends the others."""
         while True:
             reports = self._session.reports()
-            if len(reports) == self._session.place.world_size:
+            if len(reports) == self._session.rank_info.world_size:
                 return reports
             if any(report["outcome"] != "done" for report in reports.values()):
                 self._session.cancel()
@@ -184,7 +184,7 @@ def _unsaved(job: Job, killed: list[int]) -> str:
     if not killed:
         return ""
     ranks = f"rank{'s' if len(killed) > 1 else ''} {', '.join(map(str, sorted(killed)))}"
-    found = sorted(job.place.state.glob("step-??????"))
+    found = sorted(job.stage_folder.state.glob("step-??????"))
     resumed = f"step {int(found[-1].name.removeprefix('step-'))}" if found else "its first step"
     left = f"{ranks} did not save and leave within {grace_s():g} s (CASCADE_RL_GRACE_S)"
     return f"{left}: {job.name} will go on from {resumed}"

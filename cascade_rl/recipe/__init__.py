@@ -12,17 +12,6 @@ from cascade_rl.recipe.kinds import (
     StageConfig,
     find_kind,
 )
-from cascade_rl.recipe.learning import (
-    Curriculum,
-    DynamicSampling,
-    EarlyStopConfig,
-    LoraConfig,
-    LossConfig,
-    MismatchConfig,
-    SftLossConfig,
-    ShardingConfig,
-    TeacherConfig,
-)
 from cascade_rl.recipe.loaded import LoadedRecipe
 from cascade_rl.recipe.loading import load_recipe
 from cascade_rl.recipe.measuring import (
@@ -32,6 +21,17 @@ from cascade_rl.recipe.measuring import (
     GateConfig,
     GateException,
     PairBenchmark,
+)
+from cascade_rl.recipe.methods import (
+    Curriculum,
+    DynamicSampling,
+    EarlyStopConfig,
+    LoraConfig,
+    LossConfig,
+    MismatchConfig,
+    SftLossConfig,
+    ShardingConfig,
+    TeacherConfig,
 )
 from cascade_rl.recipe.parts import (
     DataSource,
@@ -44,15 +44,52 @@ from cascade_rl.recipe.parts import (
     SamplingConfig,
     TemplateConfig,
 )
-from cascade_rl.recipe.problems import Place, Problem, RecipeError
+from cascade_rl.recipe.problems import Problem, RecipeError, SourceLine
 from cascade_rl.recipe.schema import LaunchConfig, Recipe, TrackingConfig, TrackioConfig, WandbConfig
 
 __all__ = [
-    "KINDS", "BenchmarkByName", "BenchmarkConfig", "Curriculum", "DataSource", "DistillStage", "DynamicSampling",
-    "EarlyStopConfig", "EngineConfig", "EvaluateConfig", "EvaluationSampling", "Exclusion", "GateConfig",
-    "GateException", "LanguageModelStage", "LaunchConfig", "LoadedRecipe", "LoraConfig", "LossConfig",
-    "MismatchConfig", "OfflineStage", "OptimizerConfig", "PairBenchmark", "Place", "Problem", "Recipe", "RecipeError",
-    "RewardConfig", "RewardModelStage", "RlStage", "RolloutStage", "RopeScaling", "SamplingConfig", "SftLossConfig",
-    "SftStage", "ShardingConfig", "StageConfig", "TeacherConfig", "TemplateConfig", "TrackingConfig", "TrackioConfig",
-    "WandbConfig", "find_kind", "load_recipe",
+    "KINDS",
+    "BenchmarkByName",
+    "BenchmarkConfig",
+    "Curriculum",
+    "DataSource",
+    "DistillStage",
+    "DynamicSampling",
+    "EarlyStopConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "EvaluationSampling",
+    "Exclusion",
+    "GateConfig",
+    "GateException",
+    "LanguageModelStage",
+    "LaunchConfig",
+    "LoadedRecipe",
+    "LoraConfig",
+    "LossConfig",
+    "MismatchConfig",
+    "OfflineStage",
+    "OptimizerConfig",
+    "PairBenchmark",
+    "Problem",
+    "Recipe",
+    "RecipeError",
+    "RewardConfig",
+    "RewardModelStage",
+    "RlStage",
+    "RolloutStage",
+    "RopeScaling",
+    "SamplingConfig",
+    "SftLossConfig",
+    "SftStage",
+    "ShardingConfig",
+    "SourceLine",
+    "StageConfig",
+    "TeacherConfig",
+    "TemplateConfig",
+    "TrackingConfig",
+    "TrackioConfig",
+    "WandbConfig",
+    "find_kind",
+    "load_recipe",
 ]  # fmt: skip

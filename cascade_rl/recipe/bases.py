@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from cascade_rl.recipe.merging import merged_recipes
-from cascade_rl.recipe.problems import Place, Problem, RecipeError, suggestion
+from cascade_rl.recipe.problems import Problem, RecipeError, SourceLine, suggestion
 from cascade_rl.recipe.reading import read_yaml
 from cascade_rl.recipe.tree import PlacedDict, PlacedList, problem_at, stage_name, stage_names, stages_of
 from cascade_rl.type_words import shown
@@ -47,7 +47,7 @@ def _without_strays(child: PlacedDict, base: PlacedDict, base_file: Path) -> tup
     if not isinstance(base.get("stages"), PlacedList) or not isinstance(child.get("stages"), PlacedList):
         return child, []
     stages, problems = PlacedList(stages_of(child).place), []
-    first: dict[str | None, Place] = {}
+    first: dict[str | None, SourceLine] = {}
     for index, (stage, place) in enumerate(zip(stages_of(child), stages_of(child).places, strict=True)):
         name = stage_name(stage)
         is_new = isinstance(stage, PlacedDict) and any(stage.get(key) is not None for key in ("kind", "extends"))
@@ -61,7 +61,7 @@ def _without_strays(child: PlacedDict, base: PlacedDict, base_file: Path) -> tup
     return child.replaced("stages", stages, child.places["stages"]), problems
 
 
-def _stray(stage: object, names: list[str], base_file: Path, before: Place | None) -> str:
+def _stray(stage: object, names: list[str], base_file: Path, before: SourceLine | None) -> str:
     """What is wrong with an entry that no stage of the base belongs to, or whose stage has an entry at ``before``."""
     if not isinstance(stage, PlacedDict):
         return (

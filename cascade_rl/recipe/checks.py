@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cascade_rl.recipe import references
+from cascade_rl.recipe import stage_references
 from cascade_rl.recipe.data_checks import source_problems
 from cascade_rl.recipe.gate_checks import gate_problems
 from cascade_rl.recipe.kinds import StageConfig
@@ -34,9 +34,9 @@ def structure_problems(
     if isinstance(root.get("model"), str) and not root["model"].strip():
         problems.append(problem_at(root, ("model",), "is empty; name a hub id, a folder, or a built-in model"))
     for index, stage in enumerate(stages):
-        problems += references.parent(root, index, skipped)
+        problems += stage_references.parent(root, index, skipped)
         if stage is not None:
-            for keys, message in (*references.of_stage(stage, index, root), *_batches(stage, world_size)):
+            for keys, message in (*stage_references.of_stage(stage, index, root), *_batches(stage, world_size)):
                 problems.append(problem_at(root, ("stages", index, *keys), message))
     problems += inner_problems(stages, benchmarks, root)
     return [*problems, *gate_problems(stages, benchmarks, root, skipped)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cascade_rl.recipe.learning import ShardingConfig
+from cascade_rl.recipe.methods import ShardingConfig
 from cascade_rl.types import CascadeError
 
 VARIABLE = "CASCADE_RL_LAUNCH"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cascade_rl.recipe import tree, writing
-from cascade_rl.recipe.problems import Place
+from cascade_rl.recipe.problems import SourceLine
 from cascade_rl.recipe.schema import Recipe
 
 
@@ -23,7 +23,7 @@ class LoadedRecipe:
     skipped: tuple[str, ...] = ()
     """Names of stages left out by ``skip: true``."""
 
-    def place(self, *keys: str | int) -> Place:
+    def place(self, *keys: str | int) -> SourceLine:
         """Where ``keys`` (stage names count as keys) were written, or the deepest part of them that was."""
         return tree.place_of(self.raw, keys)
 

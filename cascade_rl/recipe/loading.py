@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cascade_rl.recipe import references
+from cascade_rl.recipe import stage_references
 from cascade_rl.recipe.bases import read_with_bases
 from cascade_rl.recipe.checks import inner_problems, structure_problems
 from cascade_rl.recipe.kinds import StageConfig
@@ -59,7 +59,7 @@ def _skipped_problems(left_out: PlacedDict, whole: PlacedDict) -> list[Problem]:
     problems += inner_problems(stages, (), left_out)
     for index, stage in enumerate(stages_of(whole)):
         if isinstance(stage, PlacedDict) and stage.get("skip") is True:
-            problems += references.parent(whole, index, ())
+            problems += stage_references.parent(whole, index, ())
     return problems
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cascade_rl.recipe.problems import OVERRIDE, Place, Problem, RecipeError, suggestion
+from cascade_rl.recipe.problems import OVERRIDE, Problem, RecipeError, SourceLine, suggestion
 from cascade_rl.recipe.reading import parse
 from cascade_rl.recipe.stages import with_extends
 from cascade_rl.recipe.tree import PlacedDict, PlacedList, stage_names
 
-PLACE = Place(OVERRIDE)
+PLACE = SourceLine(OVERRIDE)
 
 
 def with_overrides(root: PlacedDict, overrides: Sequence[str]) -> tuple[PlacedDict, list[Problem]]:

@@ -18,7 +18,7 @@ OVERRIDE = "--set"
 
 
 @dataclass(frozen=True)
-class Place:
+class SourceLine:
     """Where something was written. Lines and columns count from 1."""
 
     file: str
@@ -50,7 +50,7 @@ class UnknownKey(Misfit):
 class Locating(Protocol):
     """What knows where its values were written: a loaded recipe."""
 
-    def place(self, *keys: str | int) -> Place: ...
+    def place(self, *keys: str | int) -> SourceLine: ...
 
     def dotted(self, *keys: str | int) -> str: ...
 
@@ -59,7 +59,7 @@ class Locating(Protocol):
 class Problem:
     """One thing to mend."""
 
-    place: Place
+    place: SourceLine
     key: str
     """Dotted, with stage names: ``stages.math-rl.group_size``; empty for the whole file."""
     message: str

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from cascade_rl.recipe.problems import Keys, Place, Problem, RecipeError, nearest
+from cascade_rl.recipe.problems import Keys, Problem, RecipeError, SourceLine, nearest
 from cascade_rl.recipe.syntax import in_plain_words
 from cascade_rl.recipe.tree import PlacedDict, PlacedList, dotted
 
@@ -62,10 +62,12 @@ def read_yaml(path: Path, shown: str) -> PlacedDict:
     """
     value = parse(_text_of(path, shown), shown)
     if value is None:
-        raise _error(Place(shown), "the file is empty; a recipe needs at least name, model and stages")
+        raise _error(SourceLine(shown), "the file is empty; a recipe needs at least name, model and stages")
     if not isinstance(value, PlacedDict):
         found = "a list" if isinstance(value, PlacedList) else "a single value"
-        raise _error(Place(shown, 1), f"the file must be a mapping of keys such as name, model and stages, not {found}")
+        raise _error(
+            SourceLine(shown, 1), f"the file must be a mapping of keys such as name, model and stages, not {found}"
+        )
     return value
 
 
@@ -73,15 +75,17 @@ def _text_of(path: Path, shown: str) -> str:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise _error(Place(shown), f"there is no such file{_nearest_file(path)}") from None
+        raise _error(SourceLine(shown), f"there is no such file{_nearest_file(path)}") from None
     except IsADirectoryError:
-        raise _error(Place(shown), "this is a folder; name the YAML file inside it") from None
+        raise _error(SourceLine(shown), "this is a folder; name the YAML file inside it") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise _error(Place(shown), f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise _error(
+            SourceLine(shown), f"the file cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        place = Place(shown, data.count(b"\n", 0, error.start) + 1)
+        place = SourceLine(shown, data.count(b"\n", 0, error.start) + 1)
         raise _error(place, f"the file is not UTF-8 text: byte 0x{data[error.start]:02x}; save it as UTF-8") from None
 
 
@@ -105,15 +109,15 @@ def parse(text: str, shown: str, *, lines: bool = True) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        builder = _Builder(loader, lambda mark: Place(shown, mark.line + 1) if lines else Place(shown))
+        builder = _Builder(loader, lambda mark: SourceLine(shown, mark.line + 1) if lines else SourceLine(shown))
         value = builder.build(node, ())
     except yaml.YAMLError as error:
         place, message = in_plain_words(error, text, shown)
-        raise _error(place if lines else Place(shown), message) from None
+        raise _error(place if lines else SourceLine(shown), message) from None
     except RecursionError:
-        raise _error(Place(shown), f"nested deeper than {MAX_DEPTH} levels") from None
+        raise _error(SourceLine(shown), f"nested deeper than {MAX_DEPTH} levels") from None
     if builder.problems:
-        root = value if isinstance(value, PlacedDict) else PlacedDict(Place(shown))
+        root = value if isinstance(value, PlacedDict) else PlacedDict(SourceLine(shown))
         found = [Problem(place, dotted(root, keys), message) for place, keys, message in builder.problems]
         raise RecipeError(found, shown)
     return value
@@ -122,10 +126,10 @@ def parse(text: str, shown: str, *, lines: bool = True) -> Any:
 class _Builder:
     """Turns nodes into a tree; collects what is wrong, so that all of it is reported at once."""
 
-    def __init__(self, loader: _Loader, place_of: Callable[[yaml.Mark], Place]) -> None:
+    def __init__(self, loader: _Loader, place_of: Callable[[yaml.Mark], SourceLine]) -> None:
         self.loader = loader
         self.place_of = place_of
-        self.problems: list[tuple[Place, Keys, str]] = []
+        self.problems: list[tuple[SourceLine, Keys, str]] = []
 
     def build(self, node: yaml.Node, keys: Keys) -> Any:
         place = self.place_of(node.start_mark)
@@ -144,7 +148,7 @@ class _Builder:
             return sequence
         return self._scalar(node, place, keys)
 
-    def _mapping(self, node: yaml.MappingNode, place: Place, keys: Keys) -> PlacedDict:
+    def _mapping(self, node: yaml.MappingNode, place: SourceLine, keys: Keys) -> PlacedDict:
         mapping = PlacedDict(place)
         for key_node, value_node in node.value:
             where = self.place_of(key_node.start_mark)
@@ -165,7 +169,7 @@ class _Builder:
                 mapping.put(key, value, where)
         return mapping
 
-    def _scalar(self, node: yaml.Node, place: Place, keys: Keys) -> Any:
+    def _scalar(self, node: yaml.Node, place: SourceLine, keys: Keys) -> Any:
         kind = node.tag.removeprefix("tag:yaml.org,2002:")
         if kind == "str":
             return node.value if self._is_text(node.value, place, keys) else None
@@ -193,7 +197,7 @@ class _Builder:
             raise ValueError(text)
         return number
 
-    def _is_text(self, text: str, place: Place, keys: Keys) -> bool:
+    def _is_text(self, text: str, place: SourceLine, keys: Keys) -> bool:
         if any("\ud800" <= character <= "\udfff" for character in text):
             self.problems.append((place, keys, "holds half of a surrogate pair; write the character itself"))
             return False
@@ -203,5 +207,5 @@ class _Builder:
         return True
 
 
-def _error(place: Place, message: str) -> RecipeError:
+def _error(place: SourceLine, message: str) -> RecipeError:
     return RecipeError([Problem(place, "", message)], place.file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from cascade_rl.recipe.problems import Place
+from cascade_rl.recipe.problems import SourceLine
 
 SENTENCES = (
     ("found alias *", "aliases (*name) are not used in recipes; use base, extends or defaults, or quote the text"),
@@ -33,17 +33,17 @@ SENTENCES = (
 """Part of PyYAML's message -> what the author should look for. The first that fits is taken."""
 
 
-def in_plain_words(error: yaml.YAMLError, text: str, shown: str) -> tuple[Place, str]:
+def in_plain_words(error: yaml.YAMLError, text: str, shown: str) -> tuple[SourceLine, str]:
     """Where a syntax error in ``text`` lies, and a sentence that says what to look for there."""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
-        place = Place(shown, mark.line + 1, mark.column + 1) if mark else Place(shown)
+        place = SourceLine(shown, mark.line + 1, mark.column + 1) if mark else SourceLine(shown)
         original = error.problem or error.context or "syntax error"
     elif isinstance(error, yaml.reader.ReaderError):
         before = text[: error.position]
-        place = Place(shown, before.count("\n") + 1, len(before) - before.rfind("\n"))
+        place = SourceLine(shown, before.count("\n") + 1, len(before) - before.rfind("\n"))
         original = error.reason
     else:
-        place, original = Place(shown), str(error)
+        place, original = SourceLine(shown), str(error)
     sentence = next((words for part, words in SENTENCES if part in original), None)
     return place, f"not valid YAML: {sentence} ({original})" if sentence else f"not valid YAML: {original}"

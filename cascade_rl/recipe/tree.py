@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from cascade_rl.recipe.problems import Keys, Place, Problem
+from cascade_rl.recipe.problems import Keys, Problem, SourceLine
 
 
 class PlacedDict(dict[str, Any]):
     """A mapping: ``place`` is where it begins, ``places`` says where each key stands."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: SourceLine) -> None:
         super().__init__()
         self.place = place
-        self.places: dict[str, Place] = {}
+        self.places: dict[str, SourceLine] = {}
 
-    def put(self, key: str, value: Any, place: Place) -> None:
+    def put(self, key: str, value: Any, place: SourceLine) -> None:
         self[key] = value
         self.places[key] = place
 
@@ -32,7 +32,7 @@ class PlacedDict(dict[str, Any]):
                 copy.put(key, value, self.places[key])
         return copy
 
-    def replaced(self, key: str, value: Any, place: Place) -> PlacedDict:
+    def replaced(self, key: str, value: Any, place: SourceLine) -> PlacedDict:
         """A copy in which ``key`` has another value, or is new."""
         copy = self.without()
         copy.put(key, value, place)
@@ -42,16 +42,16 @@ class PlacedDict(dict[str, Any]):
 class PlacedList(list[Any]):
     """A list: ``place`` is where it begins, ``places`` says where each entry does."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: SourceLine) -> None:
         super().__init__()
         self.place = place
-        self.places: list[Place] = []
+        self.places: list[SourceLine] = []
 
-    def add(self, value: Any, place: Place) -> None:
+    def add(self, value: Any, place: SourceLine) -> None:
         self.append(value)
         self.places.append(place)
 
-    def replaced(self, index: int, value: Any, place: Place) -> PlacedList:
+    def replaced(self, index: int, value: Any, place: SourceLine) -> PlacedList:
         """A copy in which one entry is another."""
         copy = PlacedList(self.place)
         for i, entry in enumerate(self):
@@ -85,12 +85,12 @@ def stage_names(root: PlacedDict) -> list[str | None]:
     return [stage_name(stage) for stage in stages_of(root)]
 
 
-def place_of(root: PlacedDict, keys: Keys) -> Place:
+def place_of(root: PlacedDict, keys: Keys) -> SourceLine:
     """Where ``keys`` lead, as far as they are known. A stage goes by its number or its name (the first so called)."""
     return [root.place, *_places_along(root, keys)][-1]
 
 
-def _places_along(root: PlacedDict, keys: Keys) -> Iterator[Place]:
+def _places_along(root: PlacedDict, keys: Keys) -> Iterator[SourceLine]:
     node: Any = root
     for depth, key in enumerate(keys):
         if depth == 1 and keys[0] == "stages" and isinstance(key, str) and key in stage_names(root):

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cascade_rl.rewarding.judged import judged_ids
 from cascade_rl.rewarding.response import END_OF_THINKING
+from cascade_rl.rewarding.reward_model_ids import judged_ids
 from cascade_rl.types import CascadeError, Message
 
 HEAD = "ForSequenceClassification"

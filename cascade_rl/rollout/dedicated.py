@@ -20,7 +20,7 @@ from cascade_rl.types import CascadeError
 
 
 @dataclass(frozen=True)
-class Place:
+class ServedRank:
     """A rank among the ranks, and what it may use of the disk."""
 
     rank: int
@@ -44,7 +44,7 @@ def transfer_of(wanted: str, *, cpu: bool) -> str:
     return wanted
 
 
-def open_server_engine(served: Served, place: Place, *, tokenizer: Any, temperature: float) -> ServerEngine:
+def open_server_engine(served: Served, here: ServedRank, *, tokenizer: Any, temperature: float) -> ServerEngine:
     """This rank's engine; the main rank starts the servers. A collective call.
 
     ``served.transfer`` must be spelt out. Raises CascadeError on every rank when a server does not start or answer.
@@ -53,9 +53,9 @@ def open_server_engine(served: Served, place: Place, *, tokenizer: Any, temperat
     found: tuple[list[str], list[str], str] = ([], [], "")
     processes: list[ServerProcess] = []
     trouble: str | None = None
-    if place.rank == 0:
+    if here.rank == 0:
         try:
-            processes = [] if config.urls else _start(served, place)
+            processes = [] if config.urls else _start(served, here)
             found = (
                 config.urls or [process.url for process in processes],
                 [str(process.log) for process in processes] or [""] * len(config.urls),
@@ -63,35 +63,35 @@ def open_server_engine(served: Served, place: Place, *, tokenizer: Any, temperat
             )
         except CascadeError as error:
             trouble = str(error)
-    (urls, logs, name), trouble = place.gather((found, trouble))[0]
+    (urls, logs, name), trouble = here.gather((found, trouble))[0]
     if trouble:
         raise CascadeError(trouble)
     clients = [ServerClient(url, log) for url, log in zip(urls, logs, strict=True)]
     loop = RequestLoop(
         clients,
         eos=tokenizer.eos_token_id,
-        slots=max(1, round(SPARE_SLOTS * config.max_num_seqs / place.world_size)),
-        first=place.rank % len(clients),
+        slots=max(1, round(SPARE_SLOTS * config.max_num_seqs / here.world_size)),
+        first=here.rank % len(clients),
         timeout_s=config.rollout_timeout_s,
         attempts=config.rollout_attempts,
     )
     if config.urls:
-        _refuse_short_contexts(LivingFleet(loop, clients, place.say), served.max_model_len)
+        _refuse_short_contexts(LivingFleet(loop, clients, here.say), served.max_model_len)
     return ServerEngine(
         loop,
         clients,
-        transfer=_transfer(served, urls, place.shared) if place.rank == 0 else None,
+        transfer=_transfer(served, urls, here.shared) if here.rank == 0 else None,
         name=name,
         tokenizer=tokenizer,
         logprob_temperature=1.0 if served.renormalised else temperature,
-        gather=place.gather,
-        say=place.say,
+        gather=here.gather,
+        say=here.say,
         processes=processes,
     )
 
 
-def _start(served: Served, place: Place) -> list[ServerProcess]:
-    if place.world_size > place.ranks_here:
+def _start(served: Served, here: ServedRank) -> list[ServerProcess]:
+    if here.world_size > here.ranks_here:
         raise CascadeError(
             "servers that a stage starts listen on their own host alone, and this stage has ranks on several. Start "
             "them yourself (python -m vllm.entrypoints.openai.api_server --enable-scale-out ..., with "
@@ -101,9 +101,9 @@ def _start(served: Served, place: Place) -> list[ServerProcess]:
     devices: Sequence[str | None] = [None] * count
     if not served.cpu:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        devices = spare_devices(count, place.ranks_here, visible, torch.cuda.device_count())
-    place.say(f"starting {count} vLLM server{'s' if count > 1 else ''}; logs in {place.logs}")
-    return start_servers(served, devices, place.logs, place.say)
+        devices = spare_devices(count, here.ranks_here, visible, torch.cuda.device_count())
+    here.say(f"starting {count} vLLM server{'s' if count > 1 else ''}; logs in {here.logs}")
+    return start_servers(served, devices, here.logs, here.say)
 
 
 def _transfer(served: Served, urls: Sequence[str], shared: Path) -> WeightTransfer:

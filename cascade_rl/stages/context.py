@@ -19,7 +19,7 @@ import torch
 import cascade_rl
 from cascade_rl.processes import cores
 from cascade_rl.recipe import EngineConfig, LoraConfig, RewardConfig, SamplingConfig
-from cascade_rl.rollout.dedicated import Place, open_server_engine, transfer_of
+from cascade_rl.rollout.dedicated import ServedRank, open_server_engine, transfer_of
 from cascade_rl.rollout.engine import Engine
 from cascade_rl.rollout.server_process import Served
 from cascade_rl.rollout.vllm_engine import VllmEngine
@@ -93,7 +93,9 @@ class Context:
         if config.placement == "dedicated" and self.job.task == "stage":
             transfer = transfer_of(config.weight_transfer, cpu=self.on_cpu)
             served = Served(checkpoint, config, self.dtype, self.on_cpu, max_model_len, renormalised, transfer)
-            return open_server_engine(served, self._place(), tokenizer=tokenizer, temperature=sampling.temperature)
+            return open_server_engine(
+                served, self._served_rank(), tokenizer=tokenizer, temperature=sampling.temperature
+            )
         return VllmEngine(
             checkpoint,
             config,
@@ -108,10 +110,12 @@ class Context:
             kept=sampling.top_k if kept else 0,
         )
 
-    def _place(self) -> Place:
-        ranks, place = self.ranks, self.job.place
+    def _served_rank(self) -> ServedRank:
+        ranks, folder = self.ranks, self.job.stage_folder
         ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", ranks.world_size))
-        return Place(ranks.rank, ranks.world_size, ranks_here, ranks.gather, self.say_anywhere, place.logs, place.path)
+        return ServedRank(
+            ranks.rank, ranks.world_size, ranks_here, ranks.gather, self.say_anywhere, folder.logs, folder.path
+        )
 
     def reward_workers(self, config: RewardConfig) -> int:
         """Worker processes of one rank: the host's cores shared between its ranks, at least one."""
@@ -125,7 +129,7 @@ class Context:
             return
         import importlib.metadata
 
-        place = self.job.place
+        place = self.job.stage_folder
         record = place.read() or {}
         attempts = record.get("attempts") or [{}]
         device = "cpu" if self.on_cpu else torch.cuda.get_device_name(self.ranks.device)
@@ -170,12 +174,12 @@ class Context:
 
     def newest_state(self) -> tuple[int, Path] | None:
         """The state to resume from (``training.state.newest_valid``). A collective call."""
-        return states.newest_valid(self.job.place.state, read_json, self.say, self.ranks)
+        return states.newest_valid(self.job.stage_folder.state, read_json, self.say, self.ranks)
 
     @cached_property
     def saver(self) -> Saver:
         """What saves the states of the stage in the background."""
-        return Saver(self.job.place.state, self.ranks, self.say, self.stop.seconds_since)
+        return Saver(self.job.stage_folder.state, self.ranks, self.say, self.stop.seconds_since)
 
     def warn_unsaved(self, step: int, error: OSError) -> None:
         """Say that ``error`` kept a state from being saved."""

@@ -23,15 +23,15 @@ from cascade_rl.algorithms.logprobs import TokenScores
 from cascade_rl.algorithms.losses import rollout_weight, step_denominator
 from cascade_rl.data.template import Template
 from cascade_rl.recipe import DistillStage
-from cascade_rl.stages.collect import Collected
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.fitting import refuse_domains
+from cascade_rl.stages.frozen.teachers import AskAhead, Teachers, open_teachers
+from cascade_rl.stages.onpolicy.collect import Collected
 from cascade_rl.stages.onpolicy.method import Gather, Groups, Method, Sequences
 from cascade_rl.stages.onpolicy.publish import carry_out
 from cascade_rl.stages.onpolicy.run import RolloutRun
 from cascade_rl.stages.onpolicy.setup import opened
-from cascade_rl.stages.step_metrics import completion_metrics
-from cascade_rl.stages.teachers import AskAhead, Teachers, open_teachers
+from cascade_rl.stages.onpolicy.step_metrics import completion_metrics
 from cascade_rl.training.packing import MicroBatch, TrainingSequence, training_sequence
 from cascade_rl.training.update import UpdateStats
 from cascade_rl.types import Group, Prompt, Rollout, Score, Stop

@@ -17,10 +17,10 @@ from cascade_rl.json_lines import line_of
 from cascade_rl.recipe import BenchmarkConfig, SamplingConfig
 from cascade_rl.rewarding import Scorer
 from cascade_rl.rollout.engine import Engine
+from cascade_rl.stages.checkpoints.handover import load_tokenizer
+from cascade_rl.stages.checkpoints.rope import stretched
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.fitting import refuse_unbound
-from cascade_rl.stages.handover import load_tokenizer
-from cascade_rl.stages.rope import stretched
 from cascade_rl.stages.unchanged import refuse_changes
 from cascade_rl.store import PlannedBenchmark
 from cascade_rl.store.files import write_json, write_text
@@ -83,7 +83,7 @@ class Benchmarks:
         """Measure one benchmark and publish its JSON; goes on from samples an earlier attempt wrote."""
         context, config = self._context, planned.config
         ranks, started = context.ranks, time.monotonic()
-        folder = context.job.place.evals
+        folder = context.job.stage_folder.evals
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{planned.file_stem}.samples-{ranks.rank}-of-{ranks.world_size}.jsonl"
         whole = f"{planned.file_stem}.samples.jsonl"

@@ -116,7 +116,7 @@ def _measurable(context: Context, benchmark: PairBenchmark, tokenizer: Any, limi
 
 def _publish(context: Context, result: dict[str, Any]) -> None:
     if context.ranks.is_main:
-        folder = context.job.place.evals
+        folder = context.job.stage_folder.evals
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / f"{result['benchmark']}.json", result)
     low, high = result["ci95"]

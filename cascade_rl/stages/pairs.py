@@ -14,7 +14,7 @@ from cascade_rl.data.exclusion import load_stage_rows
 from cascade_rl.data.preferences import Pair, read_pairs
 from cascade_rl.data.refusals import Refusals
 from cascade_rl.recipe import RewardModelStage
-from cascade_rl.rewarding.judged import judged_ids
+from cascade_rl.rewarding.reward_model_ids import judged_ids
 from cascade_rl.stages.context import Context
 from cascade_rl.types import CascadeError
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from cascade_rl.data.template import Template
 from cascade_rl.recipe import LanguageModelStage, ShardingConfig
 from cascade_rl.recipe.launching import Launch
-from cascade_rl.stages.adapter_files import publish_adapter
+from cascade_rl.stages.checkpoints.adapter_files import publish_adapter
+from cascade_rl.stages.checkpoints.handover import write_checkpoint
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.handover import write_checkpoint
 from cascade_rl.store.checksums import publishing_checkpoint
 from cascade_rl.store.files import publishing_file
 from cascade_rl.training.policy import Policy
@@ -66,7 +66,7 @@ def publish_policy(context: Context, policy: Policy, tokenizer: Any, template: T
 def publish(context: Context, model: TrainedModel, write: Write) -> None:
     """Publish the stage's result as ``write`` writes it. The checkpoint comes last, since it says that the work is
     done. A collective call."""
-    ranks, folder = context.ranks, context.job.place
+    ranks, folder = context.ranks, context.job.stage_folder
     if model.lora is not None:
         publish_adapter(context, model)
     if context.job.keep_optimizer:

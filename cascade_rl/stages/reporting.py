@@ -66,7 +66,7 @@ def write_down(run: ReportingRun, done: int, metrics: Mapping[str, Any]) -> None
     call."""
     lines = run.context.ranks.gather(run.trace.line(done, run.context.ranks.rank))
     if run.context.ranks.is_main:
-        append_trace(run.context.job.place.trace, lines)
+        append_trace(run.context.job.stage_folder.trace, lines)
     if run.tracker:
         run.tracker.log(done, metrics)
     if run.reporter.progress:

@@ -1,7 +1,7 @@
 """The reward-model stage: a scalar head on a language model, trained on pairs of answers (``pair_method``).
 
-Rows become token ids through ``rewarding.judged``, which RLHF uses too. What comes out is a plain one-label sequence
-classifier, as transformers, TRL and vLLM load it.
+Rows become token ids through ``rewarding.reward_model_ids``, which RLHF uses too. What comes out is a plain one-label
+sequence classifier, as transformers, TRL and vLLM load it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import os
 from cascade_rl.evals.registry import pairs_identity, resolve_pairs
 from cascade_rl.recipe import RewardModelStage
 from cascade_rl.recipe.launching import Launch
+from cascade_rl.stages.checkpoints.handover import load_tokenizer, write_reward_model
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.handover import load_tokenizer, write_reward_model
 from cascade_rl.stages.offline.batches import steps_of
 from cascade_rl.stages.offline.dataset import remove_tokenised, tokenised
 from cascade_rl.stages.offline.held_out import split
@@ -83,7 +83,7 @@ def measure_missing(context: Context) -> None:
     tokenizer, _ = load_tokenizer(job.checkpoint, job.template)
     model = finished_model(context, config, tokenizer.pad_token_id)
     for benchmark in map(resolve_pairs, config.evaluate):
-        result = read_result(job.place.evals / f"{benchmark.name}.json") or {}
+        result = read_result(job.stage_folder.evals / f"{benchmark.name}.json") or {}
         is_done = result.get("identity") == pairs_identity(benchmark, job.recipe_path)
         if not context.ranks.gather(is_done)[0]:  # the main rank's word, so that all agree
             measure(context, model, tokenizer, benchmark, config.tokens_per_micro_batch)

@@ -22,19 +22,19 @@ from cascade_rl.algorithms.overlong import soft_overlong_penalty
 from cascade_rl.data.template import Template
 from cascade_rl.inputs import search_path
 from cascade_rl.recipe import RlStage
-from cascade_rl.recipe.learning import LossConfig, MismatchConfig
+from cascade_rl.recipe.methods import LossConfig, MismatchConfig
 from cascade_rl.rewarding import DomainScorer, Scorer
 from cascade_rl.stages.context import Context
 from cascade_rl.stages.fitting import refuse_unfit
-from cascade_rl.stages.guards import refuse_errors
+from cascade_rl.stages.frozen.reference import start_reference
+from cascade_rl.stages.onpolicy.guards import refuse_errors
 from cascade_rl.stages.onpolicy.method import Gather, Groups, Method, Sequences
 from cascade_rl.stages.onpolicy.options import RolloutOptions
 from cascade_rl.stages.onpolicy.publish import carry_out
 from cascade_rl.stages.onpolicy.requests import sampling_of
 from cascade_rl.stages.onpolicy.run import RolloutRun
 from cascade_rl.stages.onpolicy.setup import opened
-from cascade_rl.stages.references import start_reference
-from cascade_rl.stages.step_metrics import rollout_metrics
+from cascade_rl.stages.onpolicy.step_metrics import rollout_metrics
 from cascade_rl.training.packing import MicroBatch, TrainingSequence, training_sequence
 from cascade_rl.training.update import Screen, UpdateStats
 from cascade_rl.types import Group, Prompt

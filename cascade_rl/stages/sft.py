@@ -19,8 +19,8 @@ from torch import Tensor
 from cascade_rl.algorithms.logprobs import TokenScores
 from cascade_rl.algorithms.losses import rollout_weight
 from cascade_rl.recipe import SftLossConfig, SftStage
+from cascade_rl.stages.checkpoints.handover import load_tokenizer
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.handover import load_tokenizer
 from cascade_rl.stages.offline.batches import steps_of
 from cascade_rl.stages.offline.dataset import remove_tokenised, tokenised
 from cascade_rl.stages.offline.evaluation import remove_best

@@ -80,13 +80,13 @@ def _measure(context: Context) -> None:
 
 def _with_positions(context: Context) -> Job:
     """The job, its checkpoint stretched where its stage asks for more positions."""
-    from cascade_rl.stages.rope import stretched
+    from cascade_rl.stages.checkpoints.rope import stretched
 
     job = context.job
     scaling = job.stage_config().rope_scaling
     if scaling is None or job.checkpoint is None:
         return job
-    folder = job.place.path / ".stretched"
+    folder = job.stage_folder.path / ".stretched"
     if context.ranks.is_main:
         stretched(job.checkpoint, scaling, folder)
     context.ranks.barrier()
@@ -96,11 +96,11 @@ def _with_positions(context: Context) -> Job:
 def build_base(job: Job) -> None:
     """Write a built-in model's checkpoint, template installed."""
     from cascade_rl import models
-    from cascade_rl.stages.handover import install_contract
+    from cascade_rl.stages.checkpoints.handover import install_contract
 
-    if job.place.checkpoint.exists() and not faults(job.place, hashes=True):
+    if job.stage_folder.checkpoint.exists() and not faults(job.stage_folder, hashes=True):
         return
-    with publishing_checkpoint(job.place) as folder:
+    with publishing_checkpoint(job.stage_folder) as folder:
         models.build(job.model, folder, seed=job.seed, args=job.model_args)
         install_contract(folder, job.template)
 
@@ -119,14 +119,14 @@ def main(job_file: str, outcome_file: str) -> int:
     allow_long_integers()
     job = Job.model_validate_json(Path(job_file).read_text())
     rank = int(os.environ.get("RANK", "0"))
-    out = divert_output(job.place.logs / f"{job.task}-rank-{rank}.log")
+    out = divert_output(job.stage_folder.logs / f"{job.task}-rank-{rank}.log")
     print(f"\n===== {time.strftime('%F %T')} {job.task} {job.name}, rank {rank}, process {os.getpid()}", flush=True)
     try:
         # A checkpoint is published last of all: where it is, the training was finished and only the note is missing.
-        if not (job.task == "stage" and job.place.checkpoint.exists()):
+        if not (job.task == "stage" and job.stage_folder.checkpoint.exists()):
             perform(job, out)
         elif rank == 0:
-            verify(job.place)
+            verify(job.stage_folder)
     except Preempted:
         return EXIT_RESUME
     except BaseException as error:
@@ -146,7 +146,7 @@ def _message(error: BaseException, job: Job) -> str:
         place = "The disk takes no more. What was saved is intact: free some space, start the same command again.\n"
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{place}{type(error).__name__}: {error}{where}\nThe full trace is in {job.place.logs}"
+    return f"{place}{type(error).__name__}: {error}{where}\nThe full trace is in {job.stage_folder.logs}"
 
 
 def _follows(error: BaseException) -> bool:

@@ -97,7 +97,7 @@ class Job(BaseModel):
     tracking: TrackingConfig = TrackingConfig()
 
     @property
-    def place(self) -> StageFolder:
+    def stage_folder(self) -> StageFolder:
         return StageFolder(self.folder)
 
     @property

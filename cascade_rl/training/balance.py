@@ -19,7 +19,7 @@ import numpy
 
 from cascade_rl.training.packing import MicroBatch, TrainingSequence, assign_rows, pack_row, training_sequence
 from cascade_rl.training.ranks import Ranks
-from cascade_rl.training.sharing import bundles, shared_row, shared_tokens
+from cascade_rl.training.shared_prompts import bundles, shared_row, shared_tokens
 from cascade_rl.training.ulysses import cut
 
 Rows = list[list[int]]
@@ -149,7 +149,7 @@ def balanced_rows(
 
     ``unit``: so many consecutive sequences stay together, in their order, in one row (2 for pairs).
     ``together``: so many neighbouring ranks share each row's tokens, so that it may have so many times ``budget``.
-    ``share_prompts``: neighbours with one prompt have it in common (``sharing.shared_row``).
+    ``share_prompts``: neighbours with one prompt have it in common (``shared_prompts.shared_row``).
     ``make``: what makes a row of sequences. Default: ``shared_row`` or ``pack_row``.
     """
     units = [sequences[start : start + unit] for start in range(0, len(sequences), unit)]

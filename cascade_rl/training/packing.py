@@ -81,7 +81,7 @@ class MicroBatch:
     prefixes: tuple[tuple[int, int], ...] = ()
     """Of each segment between borders, where in the row the tokens lie that it sees before its own; () for none."""
     trained: tuple[int, ...] | None = None
-    """[sequences] trained tokens, where borders do not tell them (``sharing.shared_row``)."""
+    """[sequences] trained tokens, where borders do not tell them (``shared_prompts.shared_row``)."""
     temperature: float = 1.0
     """The temperature of all log-probs and of the loss: logits are divided by it."""
 

@@ -27,7 +27,7 @@ from cascade_rl.training.ranks import Ranks
 from cascade_rl.training.root import Root
 from cascade_rl.training.schedule import learning_rate_factor
 from cascade_rl.training.sharding.choice import make_sharding
-from cascade_rl.training.sharing import shared_row
+from cascade_rl.training.shared_prompts import shared_row
 from cascade_rl.training.state import Part
 from cascade_rl.training.ulysses import Together, share_heads
 from cascade_rl.types import CascadeError

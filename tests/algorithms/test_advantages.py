@@ -14,7 +14,7 @@ from cascade_rl.algorithms.advantages import (
     group_tanh_advantages,
     leave_one_out_advantages,
 )
-from cascade_rl.recipe.learning import AdvantageName
+from cascade_rl.recipe.methods import AdvantageName
 
 groups = st.lists(st.floats(-100, 100), min_size=2, max_size=16)
 

@@ -7,7 +7,7 @@ import pytest
 from cascade_rl.data.curriculum import CurriculumFilter, chance
 from cascade_rl.data.mixing import MixedSampler, Share
 from cascade_rl.data.order import PromptSampler
-from cascade_rl.recipe.learning import Curriculum
+from cascade_rl.recipe.methods import Curriculum
 from cascade_rl.types import CascadeError
 
 NEVER = {"readmit_hard": 0.0, "readmit_easy": 0.0}

@@ -82,7 +82,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 folder, conversations = sys.argv[1], json.loads(sys.argv[2])
 model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
 tokenizer = AutoTokenizer.from_pretrained(folder)
-from cascade_rl.rewarding.judged import judged_ids
+from cascade_rl.rewarding.reward_model_ids import judged_ids
 ids = [judged_ids(tokenizer, c) for c in conversations]
 plain = tokenizer.encode(
     tokenizer.apply_chat_template(conversations[0], tokenize=False).rstrip(), add_special_tokens=False

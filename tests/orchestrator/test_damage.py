@@ -7,7 +7,8 @@ import pytest
 
 from cascade_rl.cli.showing import show_verified
 from cascade_rl.orchestrator.damage import Verified, refuse_damage, verify_all
-from cascade_rl.orchestrator.plan import evaluate_job, make_plan
+from cascade_rl.orchestrator.jobs import evaluate_job
+from cascade_rl.orchestrator.plan import make_plan
 from cascade_rl.orchestrator.run import Wishes, _carry_out
 from cascade_rl.recipe import load_recipe
 from cascade_rl.rollout.archive import write_rollouts
@@ -148,7 +149,7 @@ def test_what_a_finished_stage_has_recorded_is_noted(folder):  # noqa: F811
         def run_job(self, job):
             super().run_job(job)
             lines = [json.dumps({"step": step, "loss": 1.0}) for step in (1, 2)]
-            job.place.metrics.write_text("\n".join(lines))
+            job.stage_folder.metrics.write_text("\n".join(lines))
 
     carry_out(plan, Recording())
     assert plan.stage("a").folder.read()["inventory"] == {"last_step": 2, "metrics": 2, "rollouts": 0}

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from cascade_rl.orchestrator.plan import make_plan, stage_job
+from cascade_rl.orchestrator.jobs import stage_job
+from cascade_rl.orchestrator.plan import make_plan
 from cascade_rl.orchestrator.preflight import preflight
 from cascade_rl.orchestrator.rollback import without
 from cascade_rl.orchestrator.run import set_aside

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from cascade_rl.orchestrator.gates import GateShut, Measured, ask, decide, settled
-from cascade_rl.orchestrator.plan import make_plan, stage_job
+from cascade_rl.orchestrator.jobs import stage_job
+from cascade_rl.orchestrator.plan import make_plan
 from cascade_rl.orchestrator.rollback import without
 from cascade_rl.orchestrator.run import Wishes, _at_gates, _work, prepare
 from cascade_rl.recipe import GateConfig, load_recipe

@@ -6,8 +6,9 @@ import shutil
 import pytest
 
 from cascade_rl.models import tiny_qwen3
+from cascade_rl.orchestrator.jobs import evaluate_job
 from cascade_rl.orchestrator.pair_checks import head_problems, tokenizer_problems
-from cascade_rl.orchestrator.plan import evaluate_job, make_plan
+from cascade_rl.orchestrator.plan import make_plan
 from cascade_rl.orchestrator.preflight import preflight
 from cascade_rl.recipe import RecipeError, TemplateConfig, load_recipe
 from cascade_rl.store import Store
@@ -33,7 +34,7 @@ PAIR = {"prompt": "1+1?", "chosen": "2", "rejected": "3"}
 
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory):
-    from cascade_rl.stages.handover import install_contract
+    from cascade_rl.stages.checkpoints.handover import install_contract
 
     folder = tmp_path_factory.mktemp("parent")
     tiny_qwen3.build(folder, seed=1, hidden_size=64, layers=1, intermediate_size=64, context=128)

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from cascade_rl.orchestrator.plan import evaluate_job, make_plan, stage_job
+from cascade_rl.orchestrator.jobs import evaluate_job, stage_job
+from cascade_rl.orchestrator.plan import make_plan
 from cascade_rl.orchestrator.run import Wishes, _work, forget, prepare, set_aside
 from cascade_rl.recipe import RecipeError, load_recipe
 from cascade_rl.store import Store

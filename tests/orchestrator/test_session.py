@@ -5,12 +5,12 @@ import threading
 
 import pytest
 
-from cascade_rl.orchestrator.session import Place, open_session
+from cascade_rl.orchestrator.session import RankInfo, open_session
 from cascade_rl.types import CascadeError
 
 
 def place(rank, world):
-    return Place(rank, world, rank, "127.0.0.1")
+    return RankInfo(rank, world, rank, "127.0.0.1")
 
 
 def gather(folder, world):

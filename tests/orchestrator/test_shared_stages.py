@@ -25,7 +25,7 @@ class Instant:
         if job.name in self.fails:
             raise StageFailed(f"{job.name} went wrong")
         if job.task != "evaluate":
-            job.place.checkpoint.mkdir(parents=True)
+            job.stage_folder.checkpoint.mkdir(parents=True)
 
 
 def carry_out(plan, supervisor, say=lambda _: None, stop=None):

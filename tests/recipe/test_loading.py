@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade_rl.recipe import KINDS, Place, Problem, Recipe, RecipeError, load_recipe
+from cascade_rl.recipe import KINDS, Problem, Recipe, RecipeError, SourceLine, load_recipe
 from cascade_rl.recipe.reading import parse
 from cascade_rl.recipe.writing import to_yaml
 
@@ -71,14 +71,14 @@ def test_parents_and_seeds_are_resolved(load):
 
 def test_places(load):
     loaded = load(RICH)
-    assert loaded.place() == Place("recipe.yaml", 1)
-    assert loaded.place("nothing", "here") == Place("recipe.yaml", 1)
-    assert loaded.place("stages", "math", "reward", "timeout_s") == Place("recipe.yaml", 20)
-    assert loaded.place("stages", 1, "reward", "absent", "deeper") == Place("recipe.yaml", 20)
-    assert loaded.place("stages", "math-2", "group_size") == Place("recipe.yaml", 6)
-    assert loaded.place("stages", "math-2", "init") == Place("recipe.yaml", 24)
-    assert loaded.place("stages", "sft-1", "data", 1, "args", "a", 1, "b") == Place("recipe.yaml", 12)
-    assert loaded.place("stages", "absent") == loaded.place("stages") == Place("recipe.yaml", 7)
+    assert loaded.place() == SourceLine("recipe.yaml", 1)
+    assert loaded.place("nothing", "here") == SourceLine("recipe.yaml", 1)
+    assert loaded.place("stages", "math", "reward", "timeout_s") == SourceLine("recipe.yaml", 20)
+    assert loaded.place("stages", 1, "reward", "absent", "deeper") == SourceLine("recipe.yaml", 20)
+    assert loaded.place("stages", "math-2", "group_size") == SourceLine("recipe.yaml", 6)
+    assert loaded.place("stages", "math-2", "init") == SourceLine("recipe.yaml", 24)
+    assert loaded.place("stages", "sft-1", "data", 1, "args", "a", 1, "b") == SourceLine("recipe.yaml", 12)
+    assert loaded.place("stages", "absent") == loaded.place("stages") == SourceLine("recipe.yaml", 7)
     assert str(loaded.place("model")) == "recipe.yaml:2"
 
 

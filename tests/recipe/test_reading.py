@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cascade_rl.recipe import Place, Problem, RecipeError, load_recipe
+from cascade_rl.recipe import Problem, RecipeError, SourceLine, load_recipe
 from cascade_rl.recipe.reading import parse, read_yaml
 from tests.messages import mentions, says, says_each
 
@@ -156,7 +156,7 @@ def test_a_byte_order_mark_is_not_part_of_the_first_key(folder):
 
 
 def test_an_error_survives_pickling_with_its_problems():
-    error = RecipeError([Problem(Place("x.yaml", 3), "a.b", "wrong")], "x.yaml")
+    error = RecipeError([Problem(SourceLine("x.yaml", 3), "a.b", "wrong")], "x.yaml")
     copy = pickle.loads(pickle.dumps(error))
     assert copy.problems == error.problems
     assert str(copy) == str(error)

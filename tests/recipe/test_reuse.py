@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cascade_rl.recipe import Place, RecipeError, load_recipe
+from cascade_rl.recipe import RecipeError, SourceLine, load_recipe
 from tests.messages import mentions, says, says_each
 
 SECOND = """\
@@ -33,8 +33,8 @@ def test_a_child_edits_its_base(load, valid):
     assert loaded.recipe.stages[1].steps == 5
     assert loaded.recipe.stages[1].learning_rate == 2e-6
     assert loaded.files == (Path("recipe.yaml"), Path("base.yaml"))
-    assert loaded.place("stages", "math", "steps") == Place("recipe.yaml", 5)
-    assert loaded.place("stages", "math", "learning_rate") == Place("base.yaml", 13)
+    assert loaded.place("stages", "math", "steps") == SourceLine("recipe.yaml", 5)
+    assert loaded.place("stages", "math", "learning_rate") == SourceLine("base.yaml", 13)
 
 
 def test_bases_are_found_beside_the_file_that_names_them(folder, valid):
@@ -140,7 +140,7 @@ def test_defaults_lie_under_the_stages_of_their_kind(load, valid):
     loaded = load(text.replace("steps: 20", "steps: 20\n    rollout: {temperature: 0.8}"))
     math = loaded.recipe.stages[1]
     assert (math.group_size, math.steps, math.rollout.top_p, math.rollout.temperature) == (4, 20, 0.9, 0.8)
-    assert loaded.place("stages", "math", "group_size") == Place("recipe.yaml", 2)
+    assert loaded.place("stages", "math", "group_size") == SourceLine("recipe.yaml", 2)
 
 
 @pytest.mark.parametrize(
@@ -181,9 +181,9 @@ def test_overrides_come_last(load, valid):
     assert loaded.recipe.evaluate.after_each_stage == ["aime24"]
     assert second.steps == 30
     assert second.rollout.temperature == 0.5  # it extends math
-    assert loaded.place("stages", "math", "steps") == Place("--set", None)
-    assert loaded.place("stages", "math", "rollout", "temperature") == Place("--set", None)
-    assert loaded.place("stages", "math", "learning_rate") == Place("recipe.yaml", 14)
+    assert loaded.place("stages", "math", "steps") == SourceLine("--set", None)
+    assert loaded.place("stages", "math", "rollout", "temperature") == SourceLine("--set", None)
+    assert loaded.place("stages", "math", "learning_rate") == SourceLine("recipe.yaml", 14)
 
 
 def test_an_override_of_inherited_data_leaves_the_other_stage_alone(load, valid):

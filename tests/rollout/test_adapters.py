@@ -66,7 +66,7 @@ def test_an_adapter_that_is_not_taken_is_not_served():
 def test_trainer_and_engine_agree_about_each_version(tmp_path):
     """Also at another temperature, and after the adapter has changed; without it the two are far apart."""
     from cascade_rl.rollout.vllm_engine import VllmEngine
-    from cascade_rl.stages.handover import probe_logprobs
+    from cascade_rl.stages.checkpoints.handover import probe_logprobs
     from cascade_rl.training import lora
     from tests.training.test_lora import learn
     from tests.training.test_update import make_policy

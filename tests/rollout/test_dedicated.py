@@ -15,7 +15,7 @@ import torch
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe import EngineConfig, SamplingConfig
 from cascade_rl.recipe.parts import OptimizerConfig
-from cascade_rl.rollout.dedicated import Place, open_server_engine, transfer_of
+from cascade_rl.rollout.dedicated import ServedRank, open_server_engine, transfer_of
 from cascade_rl.rollout.engine import Request, request_seed
 from cascade_rl.rollout.server_process import Served
 from cascade_rl.types import CascadeError, Stop
@@ -29,7 +29,7 @@ def place(tmp_path, **changes):
         "rank": 0, "world_size": 1, "ranks_here": 1, "gather": lambda value: [value], "say": print,
         "logs": tmp_path / "logs", "shared": tmp_path / "shared",
     }  # fmt: skip
-    return Place(**values | changes)
+    return ServedRank(**values | changes)
 
 
 def served(checkpoint, renormalised=True, **config):
@@ -159,7 +159,7 @@ def test_a_server_and_the_engine_in_process_are_one_engine(server, in_process, p
 
 @pytest.mark.slow
 def test_a_server_serves_exactly_the_weights_it_was_sent(server, policy):
-    from cascade_rl.stages.handover import probe_logprobs
+    from cascade_rl.stages.checkpoints.handover import probe_logprobs
 
     def gap():
         prompts = [(*PROMPT, 60 + i) for i in range(4)]
@@ -213,14 +213,14 @@ from pathlib import Path
 import torch
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe import EngineConfig
-from cascade_rl.rollout.dedicated import Place, open_server_engine
+from cascade_rl.rollout.dedicated import ServedRank, open_server_engine
 from cascade_rl.rollout.server_process import Served
 from cascade_rl.training import ranks as processes
 from tests.rollout.test_dedicated import nudged_policy, requests
 ranks = processes.join()
 checkpoint, scratch = sys.argv[1], Path(sys.argv[2])
 say = lambda text: print(text, file=sys.stderr)
-place = Place(ranks.rank, ranks.world_size, 2, ranks.gather, say, scratch / "logs", scratch / "shared")
+place = ServedRank(ranks.rank, ranks.world_size, 2, ranks.gather, say, scratch / "logs", scratch / "shared")
 served = Served(checkpoint, EngineConfig(max_num_seqs=16, placement="dedicated"), "float32", True, 96, True, "files")
 engine = open_server_engine(served, place, tokenizer=tiny_qwen3.build_tokenizer(), temperature=1.0)
 policy = nudged_policy(checkpoint, ranks)

@@ -65,7 +65,7 @@ def requests(count, sampling=SAMPLING):
 
 
 def gap(policy, engine, sampling=SAMPLING, engine_temperature=None):
-    from cascade_rl.stages.handover import probe_logprobs
+    from cascade_rl.stages.checkpoints.handover import probe_logprobs
 
     temperature = engine.logprob_temperature if engine_temperature is None else engine_temperature
     return probe_logprobs(

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from cascade_rl.recipe import DataSource, RlStage
 from cascade_rl.rollout.engine import Request
-from cascade_rl.stages.collect import Collector
 from cascade_rl.stages.context import StopFlag
-from cascade_rl.stages.feed import Feed
+from cascade_rl.stages.onpolicy.collect import Collector
+from cascade_rl.stages.onpolicy.feed import Feed
+from cascade_rl.stages.onpolicy.open_step import StepParts
+from cascade_rl.stages.onpolicy.prompts import Prompts
 from cascade_rl.stages.onpolicy.scoring import GroupScorer
-from cascade_rl.stages.open_step import StepParts
-from cascade_rl.stages.prompts import Prompts
 from cascade_rl.stages.rl import Grpo
 from cascade_rl.types import Group, Prompt, Rollout, Score, Stop
 

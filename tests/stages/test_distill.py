@@ -11,8 +11,8 @@ from torch.nn.functional import log_softmax
 
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.rewarding.scorer import alone
-from cascade_rl.stages.collect import Collected
 from cascade_rl.stages.distill import Distillation, DistillLoss, by_domain
+from cascade_rl.stages.onpolicy.collect import Collected
 from cascade_rl.stages.onpolicy.learner import Learner
 from cascade_rl.training.packing import pack, pack_row, training_sequence
 from cascade_rl.training.reference import FrozenModel

@@ -81,7 +81,8 @@ def test_a_stage_stops_before_it_loads_a_model(search, tmp_path, monkeypatch, na
 
     from cascade_rl.data.template import Template
     from cascade_rl.models.tiny_qwen3 import build_tokenizer
-    from cascade_rl.orchestrator.plan import make_plan, stage_job
+    from cascade_rl.orchestrator.jobs import stage_job
+    from cascade_rl.orchestrator.plan import make_plan
     from cascade_rl.recipe import TemplateConfig, load_recipe
     from cascade_rl.stages import distill, rl
     from cascade_rl.stages.context import Context, StopFlag

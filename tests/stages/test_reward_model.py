@@ -12,8 +12,8 @@ from cascade_rl.data.template import Template
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe import DataSource, RewardModelStage, TemplateConfig
 from cascade_rl.recipe.measuring import PairBenchmark
+from cascade_rl.stages.checkpoints.handover import CONTRACT, install_contract, load_tokenizer, write_reward_model
 from cascade_rl.stages.context import Context, StopFlag
-from cascade_rl.stages.handover import CONTRACT, install_contract, load_tokenizer, write_reward_model
 from cascade_rl.stages.offline.held_out import split
 from cascade_rl.stages.pair_scores import judge, measure
 from cascade_rl.stages.pairs import TokenPair, training_pairs
@@ -161,14 +161,14 @@ def test_a_benchmark_leaves_out_what_cannot_be_told_apart_or_read(context, check
     data = rows(tmp_path, good, {**good, "rejected": "2"}, {**good, "chosen": "word " * 99})
     tokenizer, _ = load_tokenizer(checkpoint, TemplateConfig())
     measure(context, whole(checkpoint), tokenizer, PairBenchmark(name="p", data=data), 100)
-    result = json.loads((context.job.place.evals / "p.json").read_text())
+    result = json.loads((context.job.stage_folder.evals / "p.json").read_text())
     assert (result["rows"], list(result["categories"]), len(result["identity"])) == (1, ["a"], 12)
     assert re.search("3 rows.* 1 .* 1 .* 64 positions", context.out.getvalue())
 
 
 def test_the_template_of_a_reward_model_is_used_without_parameters(checkpoint):
     """Whoever serves the checkpoint calls ``apply_chat_template`` with messages alone."""
-    from cascade_rl.rewarding.judged import judged_ids
+    from cascade_rl.rewarding.reward_model_ids import judged_ids
 
     for mode in ("thinking", "instruct", "unified"):
         tokenizer = tiny_qwen3.build_tokenizer()
@@ -212,7 +212,7 @@ def test_pairs_without_a_difference_are_not_measured(context, tmp_path, checkpoi
     data = rows(tmp_path, {**good, "rejected": "2"}, good, {**good, "chosen": "\ud83d"}, {"prompt": "x"})
     benchmark = PairBenchmark(name="ours", data=data)
     measure(context, whole(checkpoint), tokenizer, benchmark, 100)
-    assert json.loads((context.job.place.evals / "ours.json").read_text())["rows"] == 1
+    assert json.loads((context.job.stage_folder.evals / "ours.json").read_text())["rows"] == 1
     assert "2 of 4" in context.out.getvalue()
 
 
@@ -222,7 +222,7 @@ def test_an_adapter_is_what_peft_reads(context, checkpoint):
 
     from cascade_rl.algorithms.bradley_terry import pair_losses
     from cascade_rl.recipe import LoraConfig, OptimizerConfig
-    from cascade_rl.stages.adapter_files import publish_adapter
+    from cascade_rl.stages.checkpoints.adapter_files import publish_adapter
     from cascade_rl.training.scoring import TrainedRewardModel, pair_sequences
 
     model = TrainedRewardModel(
@@ -235,7 +235,7 @@ def test_an_adapter_is_what_peft_reads(context, checkpoint):
         model.step()
     publish_adapter(context, model)
     base = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=1)
-    adapted = PeftModel.from_pretrained(base, context.job.place.adapter).eval()
+    adapted = PeftModel.from_pretrained(base, context.job.stage_folder.adapter).eval()
     plain = AutoModelForSequenceClassification.from_pretrained(checkpoint, num_labels=1)
     plain.load_state_dict(model.whole_state_dict(torch.float32))
     ids = torch.tensor([[5, 6, 7, 8]])

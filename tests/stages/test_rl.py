@@ -6,7 +6,7 @@ import re
 import pytest
 
 from cascade_rl.rewarding.scorer import alone
-from cascade_rl.stages.guards import refuse_errors
+from cascade_rl.stages.onpolicy.guards import refuse_errors
 from cascade_rl.stages.rl import Grpo
 from cascade_rl.types import CascadeError
 from tests.builders import group, make_context, sequences_of

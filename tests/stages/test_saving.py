@@ -32,7 +32,7 @@ def writing(text, name="part.txt"):
 
 def test_a_state_is_there_with_its_manifest_and_can_be_found(context):
     assert context.saver.save(4, writing("four"))
-    step, folder = states.newest_valid(context.job.place.state, read_json, print)
+    step, folder = states.newest_valid(context.job.stage_folder.state, read_json, print)
     assert (step, (folder / "part.txt").read_text()) == (4, "four")
 
 
@@ -44,7 +44,7 @@ def test_a_full_disk_leaves_what_was_there_and_says_so(context):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     assert not context.saver.save(4, full)
-    assert [path.name for path in context.job.place.state.iterdir()] == ["step-000002"]
+    assert [path.name for path in context.job.stage_folder.state.iterdir()] == ["step-000002"]
     assert cascade.unsaved(context.out.getvalue()) == [4]
     assert context.saver.save(4, writing("four"))
 
@@ -55,7 +55,7 @@ def test_other_faults_are_not_taken_for_a_full_disk(context):
 
     with pytest.raises(KeyError):
         context.saver.save(2, broken)
-    assert not list(context.job.place.state.glob("step-*"))
+    assert not list(context.job.stage_folder.state.glob("step-*"))
 
 
 @pytest.mark.slow
@@ -103,7 +103,7 @@ class Held:
 
 
 def published(context):
-    return sorted(path.name for path in context.job.place.state.glob("step-*"))
+    return sorted(path.name for path in context.job.stage_folder.state.glob("step-*"))
 
 
 def test_training_goes_on_while_a_state_is_written(context):
@@ -115,7 +115,7 @@ def test_training_goes_on_while_a_state_is_written(context):
     source.let.set()
     context.saver.settle()
     assert (published(context), dropped) == (["step-000002"], [2])
-    assert (context.job.place.state / "step-000002/part.txt").read_text() == "two"
+    assert (context.job.stage_folder.state / "step-000002/part.txt").read_text() == "two"
     assert set(context.saver.metrics()) == {"time/save_s", "time/state_write_s"}
     assert context.saver.metrics() == {}, "told once"
 
@@ -142,7 +142,7 @@ def test_a_state_that_is_being_written_is_not_begun_again(context):
     context.saver.take(2, Held("other"))
     source.let.set()
     context.saver.settle()
-    assert (context.job.place.state / "step-000002/part.txt").read_text() == "two"
+    assert (context.job.stage_folder.state / "step-000002/part.txt").read_text() == "two"
 
 
 def test_a_disk_that_fills_up_in_the_background_is_reported(context):
@@ -224,7 +224,7 @@ def test_a_stop_waits_no_longer_than_the_grace_period(context, monkeypatch):
     source = Held()
     said = asked_to_stop(context, source, 2, 3.2, monkeypatch)
     assert re.search(r"step 2 .*3\.2 s .*first step", said)
-    journals = context.job.place.rollouts / "open"
+    journals = context.job.stage_folder.rollouts / "open"
     journals.mkdir(parents=True)
     (journals / "step-000001-rank-0.jsonl").touch()
     assert "rollouts" in asked_to_stop(context, source, 2, 3.2, monkeypatch)

@@ -11,8 +11,8 @@ import torch
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe import TemplateConfig
 from cascade_rl.stages import sft
+from cascade_rl.stages.checkpoints.handover import install_contract, load_tokenizer
 from cascade_rl.stages.context import Context, StopFlag
-from cascade_rl.stages.handover import install_contract, load_tokenizer
 from cascade_rl.stages.saving import Saver
 from cascade_rl.stages.sft_rows import training_rows
 from cascade_rl.store import Job, StageFolder

@@ -8,10 +8,11 @@ import torch
 
 from cascade_rl.data.template import Template
 from cascade_rl.models.tiny_qwen3 import build_tokenizer
-from cascade_rl.orchestrator.plan import make_plan, stage_job
+from cascade_rl.orchestrator.jobs import stage_job
+from cascade_rl.orchestrator.plan import make_plan
 from cascade_rl.recipe import TemplateConfig, load_recipe
 from cascade_rl.stages.context import Context, StopFlag
-from cascade_rl.stages.prompts import load_prompts
+from cascade_rl.stages.onpolicy.prompts import load_prompts
 from cascade_rl.stages.sft_rows import training_rows
 from cascade_rl.store import Store
 from cascade_rl.training.ranks import Ranks

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from cascade_rl.orchestrator.gates import settled
-from cascade_rl.orchestrator.plan import evaluate_job, make_plan, stage_job
+from cascade_rl.orchestrator.jobs import evaluate_job, stage_job
+from cascade_rl.orchestrator.plan import make_plan
 from cascade_rl.orchestrator.rollback import without
 from cascade_rl.recipe import load_recipe
 from cascade_rl.stages.context import Context, StopFlag

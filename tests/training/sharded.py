@@ -447,7 +447,7 @@ def learn(folder: Path, ranks: Ranks, prompts: int, updates: int) -> dict:
     """Two steps of several updates each, from groups that ranks deal out as a run does. Returns where the weights are,
     and what was measured."""
     from cascade_rl.recipe import RlStage
-    from cascade_rl.stages.collect import Collected
+    from cascade_rl.stages.onpolicy.collect import Collected
     from cascade_rl.stages.onpolicy.learner import Learner
     from cascade_rl.stages.rl import Grpo
     from cascade_rl.types import Group, Prompt, Rollout, Score, Stop

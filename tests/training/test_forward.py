@@ -8,7 +8,7 @@ import torch
 from cascade_rl.training.attention import SEGMENT_ATTENTION
 from cascade_rl.training.forward import hidden_and_head
 from cascade_rl.training.packing import training_sequence
-from cascade_rl.training.sharing import shared_row
+from cascade_rl.training.shared_prompts import shared_row
 
 
 @pytest.fixture

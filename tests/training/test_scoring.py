@@ -13,7 +13,7 @@ from cascade_rl.training.packing import pack_row
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.training.reward_model import load_reward_model
 from cascade_rl.training.scoring import WholeRewardModel, pair_sequences, scored_row
-from cascade_rl.training.sharing import shared_row
+from cascade_rl.training.shared_prompts import shared_row
 from cascade_rl.training.ulysses import cut
 from cascade_rl.types import CascadeError
 from tests.training.sharded import launch, scored_model, some_pairs

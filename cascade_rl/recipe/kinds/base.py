@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field
 
-from cascade_rl.recipe.learning import LoraConfig, ShardingConfig, TeacherConfig
 from cascade_rl.recipe.measuring import PairBenchmark
+from cascade_rl.recipe.methods import LoraConfig, ShardingConfig, TeacherConfig
 from cascade_rl.recipe.parts import (
     NOT_IDENTITY,
     DataSource,

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from cascade_rl.recipe.kinds.base import Found, Panel
 from cascade_rl.recipe.kinds.rollout import GAP, LENGTHS, RolloutStage
-from cascade_rl.recipe.learning import TeacherConfig
+from cascade_rl.recipe.methods import TeacherConfig
 from cascade_rl.recipe.problems import Keys, Misfit
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from cascade_rl.recipe.kinds.base import Found, Positions, StageConfig
-from cascade_rl.recipe.learning import EarlyStopConfig
+from cascade_rl.recipe.methods import EarlyStopConfig
 from cascade_rl.recipe.parts import NOT_IDENTITY
 from cascade_rl.recipe.problems import Misfit
 

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from cascade_rl.recipe.kinds.offline import OfflineStage
-from cascade_rl.recipe.learning import LoraConfig
 from cascade_rl.recipe.measuring import PairBenchmark
+from cascade_rl.recipe.methods import LoraConfig
 from cascade_rl.recipe.parts import NOT_IDENTITY, TemplateConfig
 from cascade_rl.recipe.problems import Misfit
 

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cascade_rl.recipe.kinds.base import Found, Panel, UserFunction
 from cascade_rl.recipe.kinds.rollout import GAP, LENGTHS, RolloutStage
-from cascade_rl.recipe.learning import AdvantageConfig, Curriculum, DynamicSampling, LossConfig, checked_advantage
+from cascade_rl.recipe.methods import AdvantageConfig, Curriculum, DynamicSampling, LossConfig, checked_advantage
 from cascade_rl.recipe.parts import RewardConfig
 from cascade_rl.recipe.problems import Misfit
 

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cascade_rl.recipe.conditions import SPOKEN, Condition, condition
 from cascade_rl.recipe.kinds.base import Found, LanguageModelStage, Panel, Positions
-from cascade_rl.recipe.learning import MismatchConfig
+from cascade_rl.recipe.methods import MismatchConfig
 from cascade_rl.recipe.parts import LEAST_TEMPERATURE, NOT_IDENTITY, EngineConfig, SamplingConfig
 from cascade_rl.recipe.problems import Keys, Misfit, suggestion
 

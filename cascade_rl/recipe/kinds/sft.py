@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from cascade_rl.recipe.kinds.base import LanguageModelStage
 from cascade_rl.recipe.kinds.offline import NOT_FOR_TRL, OfflineStage
-from cascade_rl.recipe.learning import EarlyStopConfig, SftLossConfig
+from cascade_rl.recipe.methods import EarlyStopConfig, SftLossConfig
 from cascade_rl.recipe.parts import DataSource
 from cascade_rl.recipe.problems import Misfit
 

@@ -33,7 +33,7 @@ def tokenised(
 
 def written(context: Context, schema: pyarrow.Schema, rows: Iterator[Mapping[str, Any]], name: str = "rows") -> Path:
     """The Arrow file that ``tokenised`` reads. A collective call with the same errors."""
-    path = context.job.place.path / FOLDER / f"{name}.arrow"
+    path = context.job.stage_folder.path / FOLDER / f"{name}.arrow"
     if context.ranks.is_main and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with publishing_file(path) as temporary:
@@ -48,7 +48,7 @@ def written(context: Context, schema: pyarrow.Schema, rows: Iterator[Mapping[str
 
 def remove_tokenised(context: Context) -> None:
     """Delete the files, which a finished stage needs no more."""
-    shutil.rmtree(context.job.place.path / FOLDER, ignore_errors=True)
+    shutil.rmtree(context.job.stage_folder.path / FOLDER, ignore_errors=True)
 
 
 def _write_arrow(path: Path, schema: pyarrow.Schema, rows: Iterator[Mapping[str, Any]], batch_rows: int = 1000) -> int:

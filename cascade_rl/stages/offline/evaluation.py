@@ -50,12 +50,12 @@ def load_best(run: OfflineRun, done: int) -> None:
 
 def remove_best(run: OfflineRun) -> None:
     """Delete what ``load_best`` reads; a finished stage does not need it."""
-    for folder in run.context.job.place.path.glob("best-*"):
+    for folder in run.context.job.stage_folder.path.glob("best-*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _folder(run: OfflineRun, step: int) -> Path:
-    return run.context.job.place.path / f"best-{step:06d}"
+    return run.context.job.stage_folder.path / f"best-{step:06d}"
 
 
 def _keep_best(run: OfflineRun, step: int) -> None:

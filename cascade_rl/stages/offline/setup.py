@@ -23,7 +23,9 @@ def carry_out(
     weights to publish. A collective call."""
     for note in config.notes():
         context.say(note)
-    with Watchdog(context.job.place.logs, context.ranks.rank, config.stall_timeout_s, context.say_anywhere) as watchdog:
+    with Watchdog(
+        context.job.stage_folder.logs, context.ranks.rank, config.stall_timeout_s, context.say_anywhere
+    ) as watchdog:
         run = OfflineRun(
             context=context,
             config=config,

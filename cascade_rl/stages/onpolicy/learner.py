@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import torch
 
-from cascade_rl.stages.collect import Collected
-from cascade_rl.stages.guards import agrees, apply, drop_gradient, stop_with_rollouts
+from cascade_rl.stages.onpolicy.collect import Collected
+from cascade_rl.stages.onpolicy.guards import agrees, apply, drop_gradient, stop_with_rollouts
 from cascade_rl.stages.onpolicy.method import Method, Sequences
 from cascade_rl.stages.onpolicy.run import RolloutRun
 from cascade_rl.training.balance import NOTHING

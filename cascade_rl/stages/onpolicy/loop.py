@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 
-from cascade_rl.stages.guards import abandon_if_stopped, check_rewards
+from cascade_rl.stages.onpolicy.guards import abandon_if_stopped, check_rewards
 from cascade_rl.stages.onpolicy.learner import Learner
 from cascade_rl.stages.onpolicy.method import Method
 from cascade_rl.stages.onpolicy.records import record

@@ -17,8 +17,8 @@ from torch import Tensor
 from cascade_rl.algorithms.logprobs import TokenScores
 from cascade_rl.data.template import Template
 from cascade_rl.recipe import RolloutStage
-from cascade_rl.stages.collect import Collected
 from cascade_rl.stages.context import Context
+from cascade_rl.stages.onpolicy.collect import Collected
 from cascade_rl.stages.onpolicy.options import RolloutOptions
 from cascade_rl.stages.onpolicy.run import RolloutRun
 from cascade_rl.stages.onpolicy.scoring import RolloutScorer

@@ -49,6 +49,6 @@ def archive(context: Context, groups: Sequence[Group], step: int) -> None:
     shares = context.ranks.gather(rows_of(groups, step + 1))
     if context.ranks.is_main:
         try:
-            write_rollouts(context.job.place.rollouts, step + 1, joined(shares))
+            write_rollouts(context.job.stage_folder.rollouts, step + 1, joined(shares))
         except OSError as error:
             context.say(f"WARNING: rollouts of step {step + 1} could not be written: {error}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cascade_rl.recipe import RolloutStage, SamplingConfig
 from cascade_rl.rollout.engine import Request, request_seed
-from cascade_rl.stages.prompts import Slot
+from cascade_rl.stages.onpolicy.prompts import Slot
 from cascade_rl.types import Prompt
 
 

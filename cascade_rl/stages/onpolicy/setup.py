@@ -9,21 +9,21 @@ from typing import Any
 from cascade_rl.inputs import search_path
 from cascade_rl.recipe import RolloutStage
 from cascade_rl.rollout.engine import Engine
-from cascade_rl.stages.collect import Collector
+from cascade_rl.stages.checkpoints.handover import load_tokenizer
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.feed import Feed
-from cascade_rl.stages.handover import load_tokenizer
-from cascade_rl.stages.journal import Journal
 from cascade_rl.stages.measure import Benchmarks
+from cascade_rl.stages.onpolicy.collect import Collector
+from cascade_rl.stages.onpolicy.feed import Feed
+from cascade_rl.stages.onpolicy.journal import Journal
 from cascade_rl.stages.onpolicy.method import Method
+from cascade_rl.stages.onpolicy.open_step import StepParts
 from cascade_rl.stages.onpolicy.options import RolloutOptions
+from cascade_rl.stages.onpolicy.prompts import Prompts, load_prompts
 from cascade_rl.stages.onpolicy.run import RolloutRun
 from cascade_rl.stages.onpolicy.scoring import GroupScorer
-from cascade_rl.stages.open_step import StepParts
+from cascade_rl.stages.onpolicy.stop_when import Switch
 from cascade_rl.stages.policies import make_policy
-from cascade_rl.stages.prompts import Prompts, load_prompts
 from cascade_rl.stages.reporting import Reporter
-from cascade_rl.stages.switching import Switch
 from cascade_rl.stages.unchanged import refuse_changes
 from cascade_rl.stages.watchdog import Watchdog
 
@@ -42,7 +42,7 @@ def opened(context: Context, method: Method) -> Iterator[RolloutRun]:
     seed = job.stage_seed
     feed = make_feed(context, config, method.options, prompts, seed)
     progress = context.progress(config.steps)
-    watchdog = Watchdog(job.place.logs, ranks.rank, config.stall_timeout_s, context.say_anywhere)
+    watchdog = Watchdog(job.stage_folder.logs, ranks.rank, config.stall_timeout_s, context.say_anywhere)
     reporter = Reporter(watchdog, progress)
     journal = make_journal(context, prompts)
     with (
@@ -116,7 +116,7 @@ def make_feed(context: Context, config: RolloutStage, options: RolloutOptions, p
 def make_journal(context: Context, prompts: Prompts) -> Journal:
     """Where this rank keeps rollouts of unfinished steps."""
     return Journal(
-        context.job.place.rollouts / "open",
+        context.job.stage_folder.rollouts / "open",
         identity=f"{context.job.identity}:{prompts.fingerprint}",
         rank=context.ranks.rank,
         world_size=context.ranks.world_size,

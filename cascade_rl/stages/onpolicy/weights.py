@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cascade_rl.stages.handover import probe_logprobs
+from cascade_rl.stages.checkpoints.handover import probe_logprobs
 from cascade_rl.stages.onpolicy.run import RolloutRun
 from cascade_rl.training.fingerprint import Fingerprint
 from cascade_rl.types import CascadeError

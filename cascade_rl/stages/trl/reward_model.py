@@ -1,7 +1,7 @@
 """A reward model by TRL's RewardTrainer (``trainer: trl``): the whole model on each rank.
 
-TRL trains; here rows become token ids through ``rewarding.judged``, which RLHF uses too, and states, order and stops
-are as in every stage (``trl.trainer``). What comes out is a plain one-label sequence classifier.
+TRL trains; here rows become token ids through ``rewarding.reward_model_ids``, which RLHF uses too, and states, order
+and stops are as in every stage (``trl.trainer``). What comes out is a plain one-label sequence classifier.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from trl import RewardConfig as TrlRewardConfig
 from trl import RewardTrainer
 
 from cascade_rl.recipe import RewardModelStage
+from cascade_rl.stages.checkpoints.handover import load_tokenizer, write_reward_model
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.handover import load_tokenizer, write_reward_model
 from cascade_rl.stages.offline.batches import ordered_rows, steps_of
 from cascade_rl.stages.offline.dataset import written
 from cascade_rl.stages.offline.held_out import split
@@ -84,7 +84,7 @@ def run(context: Context, config: RewardModelStage) -> None:
         write_held_out(context, judged)
     if context.ranks.is_main:
         # Last of all: where a checkpoint is, the stage is taken for finished.
-        with publishing_checkpoint(job.place) as folder:
+        with publishing_checkpoint(job.stage_folder) as folder:
             write_reward_model(model, tokenizer, template, folder, context.dtype)
         trl_trainer.remove_leftovers(context)
     context.ranks.barrier()

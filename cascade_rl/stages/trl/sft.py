@@ -15,8 +15,8 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from cascade_rl.recipe import SftStage
+from cascade_rl.stages.checkpoints.handover import load_tokenizer, write_checkpoint
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.handover import load_tokenizer, write_checkpoint
 from cascade_rl.stages.offline.batches import ordered_rows, steps_of
 from cascade_rl.stages.offline.dataset import written
 from cascade_rl.stages.sft_rows import training_rows
@@ -93,7 +93,7 @@ def run(context: Context, config: SftStage) -> None:
     steps = steps or _packed_steps(trainer, config)
     trl_trainer.train(context, config, trainer, found, steps, None if config.packing else rows)
     if context.ranks.is_main:
-        with publishing_checkpoint(job.place) as folder:
+        with publishing_checkpoint(job.stage_folder) as folder:
             write_checkpoint(
                 trainer.accelerator.unwrap_model(trainer.model), tokenizer, template, folder, context.dtype
             )

@@ -270,7 +270,7 @@ def _moved(written: Path, folder: Path) -> states.Manifest:
 
 def working_folder(context: Context) -> Path:
     """An empty place for what TRL writes. A collective call."""
-    work = context.job.place.path / ".trainer"
+    work = context.job.stage_folder.path / ".trainer"
     if context.ranks.is_main:
         shutil.rmtree(work, ignore_errors=True)
     context.ranks.barrier()
@@ -308,15 +308,15 @@ def train(
     if trainer.state.global_step != steps:
         raise CascadeError(
             f"stage {config.name} ended at step {trainer.state.global_step} of {steps}; its state says more steps "
-            f"than were done. Delete {job.place.state} to train it again."
+            f"than were done. Delete {job.stage_folder.state} to train it again."
         )
     if context.ranks.is_main and job.keep_optimizer:
-        with publishing_file(job.place.optimizer) as file:
+        with publishing_file(job.stage_folder.optimizer) as file:
             names = named_order(trainer.optimizer, trainer.accelerator.unwrap_model(trainer.model))
             torch.save({**trainer.optimizer.state_dict(), "names": names}, file)
 
 
 def remove_leftovers(context: Context) -> None:
     """What a finished stage needs no more: TRL's working folder and the tokenised rows."""
-    shutil.rmtree(context.job.place.path / ".trainer", ignore_errors=True)
+    shutil.rmtree(context.job.stage_folder.path / ".trainer", ignore_errors=True)
     remove_tokenised(context)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade_rl.models import tiny_qwen3
-from cascade_rl.stages.collect import Collected
+from cascade_rl.stages.onpolicy.collect import Collected
 from cascade_rl.stages.onpolicy.learner import Learner, full_row, means, overlapped, updates_of
 from cascade_rl.stages.rl import Grpo
 from cascade_rl.training.balance import NOTHING

@@ -11,8 +11,8 @@ from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe import TemplateConfig
 from cascade_rl.rollout.engine import EngineBase
 from cascade_rl.stages import distill, rl
+from cascade_rl.stages.checkpoints.handover import install_contract
 from cascade_rl.stages.context import Context, StopFlag
-from cascade_rl.stages.handover import install_contract
 from cascade_rl.store import Job
 from cascade_rl.types import CascadeError, Preempted, Rollout, Stop
 from tests.builders import ALONE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cascade_rl.stages.prompts import Slot
+from cascade_rl.stages.onpolicy.prompts import Slot
 from cascade_rl.types import Group, Rollout, Score
 
 

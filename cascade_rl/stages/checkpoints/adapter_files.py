@@ -25,7 +25,7 @@ def publish_adapter(context: Context, policy: TrainedModel) -> None:
         settings = PeftConfig(
             **policy.lora.peft_settings, **peft_task(policy.model), base_model_name_or_path=context.job.checkpoint
         )
-        with publishing(context.job.place.adapter) as folder:
+        with publishing(context.job.stage_folder.adapter) as folder:
             save_file(tensors, folder / "adapter_model.safetensors")
             settings.save_pretrained(str(folder))
     if context.dtype == "bfloat16":
@@ -37,5 +37,5 @@ def tell_lost(context: Context, lost: float) -> None:
     warning = "WARNING: " if lost > MUCH else ""
     context.say(
         f"{warning}the adapters are merged into bfloat16 weights: rounding moved these by {100 * lost:.0f}% of what "
-        f"was learned. Unrounded they are in {context.job.place.adapter}"
+        f"was learned. Unrounded they are in {context.job.stage_folder.adapter}"
     )

@@ -31,14 +31,14 @@ from typing import Protocol
 
 from cascade_rl.recipe import RolloutStage
 from cascade_rl.rollout.engine import Engine, Request
-from cascade_rl.stages.asked import OpenGroup, is_broken
 from cascade_rl.stages.context import StopFlag
-from cascade_rl.stages.feed import Feed
-from cascade_rl.stages.journal import Journal
+from cascade_rl.stages.onpolicy.feed import Feed
+from cascade_rl.stages.onpolicy.journal import Journal
+from cascade_rl.stages.onpolicy.open_group import OpenGroup, is_broken
 from cascade_rl.stages.onpolicy.options import RolloutOptions
+from cascade_rl.stages.onpolicy.prompts import Slot
 from cascade_rl.stages.onpolicy.requests import request_of
 from cascade_rl.stages.onpolicy.scoring import GroupScorer
-from cascade_rl.stages.prompts import Slot
 from cascade_rl.stages.reporting import Reporter
 from cascade_rl.tracking.trace import BusyLanes, Trace
 from cascade_rl.types import CascadeError, Group, Rollout, Score, Stop

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cascade_rl.stages.asked import OpenGroup, is_broken
-from cascade_rl.stages.prompts import Slot
+from cascade_rl.stages.onpolicy.open_group import OpenGroup, is_broken
+from cascade_rl.stages.onpolicy.prompts import Slot
 from tests.builders import group
 
 

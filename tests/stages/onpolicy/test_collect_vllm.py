@@ -7,7 +7,7 @@ import pytest
 
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe import EngineConfig
-from cascade_rl.stages.journal import Journal
+from cascade_rl.stages.onpolicy.journal import Journal
 from tests.stages.fakes import FakeScorer, collector, content, feed, prompts, stage
 
 pytestmark = pytest.mark.slow

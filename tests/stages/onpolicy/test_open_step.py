@@ -3,9 +3,9 @@
 import pytest
 
 from cascade_rl.stages.context import StopFlag
+from cascade_rl.stages.onpolicy.open_step import OpenStep, StepParts
 from cascade_rl.stages.onpolicy.options import RolloutOptions
 from cascade_rl.stages.onpolicy.scoring import GroupScorer
-from cascade_rl.stages.open_step import OpenStep, StepParts
 from cascade_rl.tracking.trace import Trace
 from cascade_rl.types import CascadeError, Stop
 from tests.stages.fakes import FakeEngine, FakeScorer, Heard, Listener, feed, prompts, stage

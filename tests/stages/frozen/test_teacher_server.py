@@ -12,7 +12,7 @@ import torch
 
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.processes import guarded
-from cascade_rl.stages.teacher_server import ServerTeacher
+from cascade_rl.stages.frozen.teacher_server import ServerTeacher
 from cascade_rl.training.packing import training_sequence
 from cascade_rl.training.reference import FrozenModel
 from cascade_rl.types import CascadeError

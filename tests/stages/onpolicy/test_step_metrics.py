@@ -5,7 +5,7 @@ import math
 import pytest
 
 from cascade_rl.rewarding.scorer import alone
-from cascade_rl.stages.step_metrics import completion_metrics, rollout_metrics
+from cascade_rl.stages.onpolicy.step_metrics import completion_metrics, rollout_metrics
 from tests.builders import group
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from cascade_rl.models.tiny_qwen3 import build_tokenizer
-from cascade_rl.rewarding.judged import judged_ids
+from cascade_rl.rewarding.reward_model_ids import judged_ids
 from cascade_rl.types import CascadeError
 
 ANSWERED = [{"role": "user", "content": "sum?"}, {"role": "assistant", "content": "2"}]

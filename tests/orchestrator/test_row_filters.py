@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from cascade_rl.orchestrator.plan import make_plan, stage_job
+from cascade_rl.orchestrator.jobs import stage_job
+from cascade_rl.orchestrator.plan import make_plan
 from cascade_rl.orchestrator.preflight import preflight
 from cascade_rl.recipe import RecipeError, load_recipe
 from cascade_rl.store import Job, Store

@@ -9,7 +9,7 @@ import pytest
 
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe import RopeScaling
-from cascade_rl.stages.rope import stretched
+from cascade_rl.stages.checkpoints.rope import stretched
 from cascade_rl.types import CascadeError
 
 YARN = RopeScaling(factor=4.0, original_max_position_embeddings=64)
@@ -57,7 +57,7 @@ from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe import EngineConfig, SamplingConfig
 from cascade_rl.recipe.parts import OptimizerConfig
 from cascade_rl.rollout.vllm_engine import VllmEngine
-from cascade_rl.stages.handover import probe_logprobs
+from cascade_rl.stages.checkpoints.handover import probe_logprobs
 from cascade_rl.training.policy import Policy
 from cascade_rl.training.ranks import Ranks
 short, long = sys.argv[1:3]

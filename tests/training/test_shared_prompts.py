@@ -13,7 +13,7 @@ from cascade_rl.training.balance import TokenCost, balanced_rows
 from cascade_rl.training.packing import pack_row, training_sequence
 from cascade_rl.training.policy import Policy
 from cascade_rl.training.ranks import Ranks
-from cascade_rl.training.sharing import bundles, shared_row
+from cascade_rl.training.shared_prompts import bundles, shared_row
 from cascade_rl.training.update import Update
 
 ALONE = Ranks(0, 1, torch.device("cpu"))

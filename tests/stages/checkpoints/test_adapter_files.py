@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from cascade_rl.stages.adapter_files import tell_lost
+from cascade_rl.stages.checkpoints.adapter_files import tell_lost
 from tests.stages.test_rl import make_context
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from cascade_rl.recipe import RewardConfig
-from cascade_rl.stages.collect import Collected
+from cascade_rl.stages.onpolicy.collect import Collected
 from cascade_rl.stages.onpolicy.method import Method, Sequences
 from cascade_rl.stages.onpolicy.records import archive
 from cascade_rl.stages.onpolicy.run import RolloutRun
@@ -61,7 +61,7 @@ def stop_with_rollouts(run: RolloutRun, groups: Sequence[Group], step: int, trou
     archive(run.context, groups, step)
     save(run, step, run.position)
     run.context.saver.settle()
-    return CascadeError(f"step {step + 1}: {trouble}\nIts rollouts are in {run.context.job.place.rollouts}")
+    return CascadeError(f"step {step + 1}: {trouble}\nIts rollouts are in {run.context.job.stage_folder.rollouts}")
 
 
 def check_rewards(run: RolloutRun, method: Method, groups: Sequence[Group], step: int) -> None:

@@ -10,7 +10,7 @@ from cascade_rl.data.template import Template
 from cascade_rl.models.tiny_qwen3 import build_tokenizer
 from cascade_rl.recipe import RlStage, TemplateConfig
 from cascade_rl.stages.context import Context, StopFlag
-from cascade_rl.stages.prompts import load_prompts, make_sampler
+from cascade_rl.stages.onpolicy.prompts import load_prompts, make_sampler
 from cascade_rl.store import Job
 from cascade_rl.training.ranks import Ranks
 from cascade_rl.types import CascadeError

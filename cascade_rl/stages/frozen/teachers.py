@@ -10,10 +10,10 @@ from typing import Any
 from cascade_rl.data.template import Template
 from cascade_rl.recipe import DistillStage, TeacherConfig
 from cascade_rl.rewarding.scorer import Combines
+from cascade_rl.stages.checkpoints.handover import load_tokenizer
 from cascade_rl.stages.context import Context
-from cascade_rl.stages.handover import load_tokenizer
-from cascade_rl.stages.references import frozen_model
-from cascade_rl.stages.teacher_server import ServerTeacher
+from cascade_rl.stages.frozen.reference import frozen_model
+from cascade_rl.stages.frozen.teacher_server import ServerTeacher
 from cascade_rl.training.packing import MicroBatch, TrainingSequence
 from cascade_rl.training.reference import FrozenModel
 from cascade_rl.types import CascadeError, Group, Prompt, Rollout, Score

@@ -7,9 +7,9 @@ import numpy
 import pytest
 
 from cascade_rl.recipe import TemplateConfig
-from cascade_rl.stages.handover import CONTRACT, install_contract, load_tokenizer
-from cascade_rl.stages.teacher_server import ServerTeacher
-from cascade_rl.stages.teachers import AskAhead, Teachers, open_teachers, same_vocabulary
+from cascade_rl.stages.checkpoints.handover import CONTRACT, install_contract, load_tokenizer
+from cascade_rl.stages.frozen.teacher_server import ServerTeacher
+from cascade_rl.stages.frozen.teachers import AskAhead, Teachers, open_teachers, same_vocabulary
 from cascade_rl.training.packing import training_sequence
 from cascade_rl.types import CascadeError, Prompt, Rollout, Stop
 from tests.builders import CPU, make_context

@@ -15,8 +15,8 @@ from typing import Any
 from cascade_rl.data.backlog import Backlog
 from cascade_rl.data.curriculum import CurriculumFilter
 from cascade_rl.data.lengths import Lengths
-from cascade_rl.recipe.learning import Curriculum
-from cascade_rl.stages.prompts import Prompts, Slot, make_sampler
+from cascade_rl.recipe.methods import Curriculum
+from cascade_rl.stages.onpolicy.prompts import Prompts, Slot, make_sampler
 from cascade_rl.types import Group
 
 

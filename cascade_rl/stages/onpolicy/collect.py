@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from cascade_rl.rewarding.binding import known_too_late
-from cascade_rl.stages.asked import OpenGroup
-from cascade_rl.stages.open_step import GroupListener, OpenStep, StepCounts, StepParts
+from cascade_rl.stages.onpolicy.open_group import OpenGroup
+from cascade_rl.stages.onpolicy.open_step import GroupListener, OpenStep, StepCounts, StepParts
 from cascade_rl.tracking.trace import Trace
 from cascade_rl.types import CascadeError, Group
 

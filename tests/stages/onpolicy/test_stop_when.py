@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from cascade_rl.recipe import RlStage
-from cascade_rl.stages.switching import Switch
+from cascade_rl.stages.onpolicy.stop_when import Switch
 from cascade_rl.types import CascadeError
 
 BASE = {"name": "m", "data": [{"source": "x"}], "reward": {"use": "a:b"}, "learning_rate": 1e-6, "steps": 4}

@@ -7,7 +7,7 @@ import torch
 
 from cascade_rl.models import tiny_qwen3
 from cascade_rl.recipe import TemplateConfig
-from cascade_rl.stages.handover import CONTRACT, install_contract, load_tokenizer, write_checkpoint
+from cascade_rl.stages.checkpoints.handover import CONTRACT, install_contract, load_tokenizer, write_checkpoint
 from cascade_rl.types import CascadeError
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from cascade_rl.rewarding.scorer import alone
-from cascade_rl.stages.collect import Collected
-from cascade_rl.stages.guards import abandon_if_stopped, agrees, apply, check_rewards, drop_gradient
+from cascade_rl.stages.onpolicy.collect import Collected
+from cascade_rl.stages.onpolicy.guards import abandon_if_stopped, agrees, apply, check_rewards, drop_gradient
 from cascade_rl.stages.rl import Grpo
 from cascade_rl.training.policy import NonFinite
 from cascade_rl.training.update import UpdateStats

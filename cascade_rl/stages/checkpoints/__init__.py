@@ -1,0 +1,1 @@
+"""How a stage hands its result to the next: checkpoints, RoPE scaling, adapter files."""
