@@ -13,7 +13,7 @@ from cascade_rl.store.files import read_json
 from cascade_rl.training import state as states
 from cascade_rl.types import CascadeError, Preempted
 from tests.e2e import cascade
-from tests.stages.test_guards import make_context
+from tests.stages.onpolicy.test_guards import make_context
 from tests.training.sharded import launch
 
 

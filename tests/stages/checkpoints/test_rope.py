@@ -13,7 +13,7 @@ from cascade_rl.stages.checkpoints.rope import stretched
 from cascade_rl.types import CascadeError
 
 YARN = RopeScaling(factor=4.0, original_max_position_embeddings=64)
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

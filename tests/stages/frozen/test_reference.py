@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cascade_rl.stages import references
+from cascade_rl.stages.frozen import reference as references
 from cascade_rl.stages.rl import Grpo
 from cascade_rl.training.reference import WithoutAdapters
 from tests.builders import make_context, rl_config, run_of

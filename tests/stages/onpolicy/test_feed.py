@@ -4,7 +4,7 @@ import pytest
 
 from cascade_rl.types import CascadeError, Group, Rollout, Score, Stop
 from tests.stages.fakes import FakeEngine, FakeScorer, collector, feed, prompts, stage
-from tests.stages.test_collect import ids, number, together
+from tests.stages.onpolicy.test_collect import ids, number, together
 
 
 def group(slot, values, stops=None):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade_rl.stages import journal as journals
 from cascade_rl.stages.context import StopFlag
+from cascade_rl.stages.onpolicy import journal as journals
 from cascade_rl.stages.onpolicy.journal import Journal
 from cascade_rl.types import Rollout, Score, Stop
 from tests.stages.fakes import FakeEngine, FakeScorer, collector, content, feed, prompts, stage
