@@ -13,30 +13,40 @@ from transformers import AutoTokenizer, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
 from benchmarks.grpo.turns import Turns
-from benchmarks.pairs.problem import BETAS, GRAD_CLIP, LEARNING_RATE, Memory, Problem, tokens_of
+from benchmarks.pairs.problem import BETAS, GRAD_CLIP, LEARNING_RATE, Memory, Problem
 from cascade_rl.training.reward_model import load_reward_model
 
 
-class InOrder(RewardTrainer):
-    """Pairs come in the order they lie in; positions are counted."""
+class InOrder:
+    """Mixin, listed before a TRL trainer class: rows come in the order they lie in, and are counted."""
 
     positions = 0
+    tokens = 0
     summed = 0.0
+    train_dataset: Any
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
     def compute_loss(self, model: Any, inputs: dict, *args: Any, **kwargs: Any) -> Any:
+        mask = inputs.get("attention_mask")
         self.positions += inputs["input_ids"].numel()
-        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        self.tokens += inputs["input_ids"].numel() if mask is None else int(mask.sum())
+        loss = super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
         self.summed += float(loss)
         return loss
 
 
+class PairsInOrder(InOrder, RewardTrainer):
+    """TRL's RewardTrainer, counted."""
+
+
 class TakesTurns(TrainerCallback):
-    def __init__(self, problem: Problem, pairs: list[dict[str, Any]], passes: int) -> None:
-        self._turns, self._problem, self._pairs, self._passes = Turns(), problem, pairs, passes
-        self.trainer: InOrder
+    """Waits for its turn before each step and reports after it. The loss is the sum over passes by ``passes``."""
+
+    def __init__(self, passes: int) -> None:
+        self._turns, self._passes = Turns(), passes
+        self.trainer: Any
         self._memory: Memory
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -44,17 +54,42 @@ class TakesTurns(TrainerCallback):
         self._turns.wait()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        last = state.global_step * self._problem.batch
+        trainer = self.trainer
         self._turns.report(
             {
-                "loss": self.trainer.summed / self._passes,
-                "tokens": tokens_of(self._pairs[last - self._problem.batch : last]),
-                "positions": self.trainer.positions,
+                "loss": trainer.summed / self._passes,
+                "tokens": trainer.tokens,
+                "positions": trainer.positions,
                 "peak": self._memory.peak(),
             }
         )
-        self.trainer.positions, self.trainer.summed = 0, 0.0
+        trainer.positions, trainer.tokens, trainer.summed = 0, 0, 0.0
         self._turns.wait()
+
+
+def common_arguments(folder: str, batch: int, passes: int) -> dict[str, Any]:
+    """What all of TRL's configurations share here."""
+    return {
+        "output_dir": folder,
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "per_device_train_batch_size": max(1, batch // passes),
+        "gradient_accumulation_steps": passes,
+        "learning_rate": LEARNING_RATE,
+        "lr_scheduler_type": "constant",
+        "warmup_steps": 0,
+        "optim": "adamw_torch",
+        "adam_beta1": BETAS[0],
+        "adam_beta2": BETAS[1],
+        "weight_decay": 0.0,
+        "max_grad_norm": GRAD_CLIP,
+        "logging_steps": 1000,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "max_steps": 100_000,
+    }
 
 
 def main() -> None:
@@ -64,30 +99,9 @@ def main() -> None:
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(problem.model)
     pairs = problem.pairs()
-    arguments = RewardConfig(
-        output_dir=settings["folder"],
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        per_device_train_batch_size=problem.batch // passes,
-        gradient_accumulation_steps=passes,
-        max_length=None,
-        learning_rate=LEARNING_RATE,
-        lr_scheduler_type="constant",
-        warmup_steps=0,
-        optim="adamw_torch",
-        adam_beta1=BETAS[0],
-        adam_beta2=BETAS[1],
-        weight_decay=0.0,
-        max_grad_norm=GRAD_CLIP,
-        logging_steps=1000,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        max_steps=100_000,
-    )
-    callback = TakesTurns(problem, pairs, passes)
-    trainer = InOrder(
+    arguments = RewardConfig(**common_arguments(settings["folder"], problem.batch, passes), max_length=None)
+    callback = TakesTurns(passes)
+    trainer = PairsInOrder(
         model=load_reward_model(problem.model, torch.device("cpu"), problem.seed, tokenizer.pad_token_id),
         args=arguments,
         train_dataset=Dataset.from_list(pairs),

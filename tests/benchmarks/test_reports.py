@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks import grpo_vs_trl, learning
+from benchmarks import against_trl, grpo_vs_trl, learning
 from benchmarks.common import REPOSITORY, environment, table
 from benchmarks.grpo.gym import working
 
@@ -96,3 +96,20 @@ def test_packed_padded_and_single_rollouts_have_the_same_gradient():
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
     assert "padded / packed" in result.stdout
+
+
+def test_an_offline_stage_is_compared_with_the_fastest_of_the_others(capsys):
+    """By the clock the second side of TRL's is the fastest, by processor time the first."""
+    step = {"tokens": 100, "positions": 120, "peak": 2**21, "loss": 1.0}
+    steps = {
+        "ours": [{**step, "step_s": 1.0, "cpu_s": 1.0}, {**step, "step_s": 1.0, "cpu_s": 1.0}],
+        "trl-padded": [{**step, "step_s": 4.0, "cpu_s": 1.25}, {**step, "step_s": 4.0, "cpu_s": 1.25}],
+        "trl-free": [{**step, "step_s": 2.0, "cpu_s": 2.0}, {**step, "step_s": 2.0, "cpu_s": 2.0}],
+    }
+    found = against_trl.report("equal lengths", steps)
+    assert found["ours"] == {
+        "tokens_per_s": 100.0, "tokens_per_cpu_s": 100.0, "peak_mib": 2.0, "tokens": 200, "positions": 240,
+    }  # fmt: skip
+    said = capsys.readouterr().out
+    assert "ours / trl-free: 2.00 times" in said
+    assert "ours / trl-padded: 1.25 times" in said

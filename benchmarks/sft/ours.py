@@ -1,0 +1,60 @@
+"""Our side: the method of the SFT stage, step by step. ``python -m benchmarks.sft.ours SETTINGS.json``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pyarrow
+import torch
+
+from benchmarks.grpo.turns import Turns
+from benchmarks.pairs.problem import BETAS, GRAD_CLIP, LEARNING_RATE, Memory
+from benchmarks.sft.problem import Problem, tokens_of
+from cascade_rl.recipe import SftStage
+from cascade_rl.stages.sft import Examples, Sft
+from cascade_rl.training.policy import Policy
+from cascade_rl.training.ranks import Ranks
+
+
+def main() -> None:
+    settings = json.loads(Path(sys.argv[1]).read_text())
+    problem = Problem(**settings["problem"])
+    torch.set_num_threads(1)
+    config = SftStage.model_validate(
+        {
+            "name": "sft", "data": [{"source": "rows.jsonl"}], "steps": 100_000, "batch_size": problem.batch,
+            "learning_rate": LEARNING_RATE, "betas": BETAS, "grad_clip": GRAD_CLIP, "lr_schedule": "constant",
+            "tokens_per_micro_batch": settings["budget"],
+        }
+    )  # fmt: skip
+    policy = Policy(
+        Path(problem.model), config, ranks=Ranks(0, 1, torch.device("cpu")), dtype="float32", total_steps=100_000,
+        gradient_checkpointing=False, chunk_tokens=None, seed=problem.seed,
+    )  # fmt: skip
+    rows = problem.rows()
+    table = pyarrow.table({name: [row[name] for row in rows] for name in ("prompt_ids", "completion_ids")})
+    method = Sft(policy, config, Examples(table, range(len(rows))), Examples(table, []))
+    turns, memory = Turns(), Memory()
+    for step in range(len(rows) // problem.batch):
+        batch = range(step * problem.batch, (step + 1) * problem.batch)
+        turns.wait()
+        policy.begin_step(step)
+        update = method.update()
+        for row in method.rows(batch):
+            update.add(row)
+        stats = update.stats()
+        policy.step(stats.denominator)
+        turns.report(
+            {
+                "loss": stats.loss,
+                "tokens": tokens_of([rows[number] for number in batch]),
+                "positions": stats.metrics["tokens/total"],
+                "peak": memory.peak(),
+            }
+        )
+
+
+if __name__ == "__main__":
+    main()
