@@ -1,8 +1,12 @@
-"""Our side: the method of the SFT stage, step by step. ``python -m benchmarks.sft.ours SETTINGS.json``."""
+"""Our side: the method of the SFT stage, step by step. ``python -m benchmarks.sft.ours SETTINGS.json``.
+
+``ours-quarter`` has rows of as many tokens as TRL's ``-quarter`` has in one pass.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -11,7 +15,7 @@ import torch
 
 from benchmarks.grpo.turns import Turns
 from benchmarks.pairs.problem import BETAS, GRAD_CLIP, LEARNING_RATE, Memory
-from benchmarks.sft.problem import Problem, tokens_of
+from benchmarks.sft.problem import LONGEST, Problem, tokens_of, tokens_per_step
 from cascade_rl.recipe import SftStage
 from cascade_rl.stages.sft import Examples, Sft
 from cascade_rl.training.policy import Policy
@@ -22,11 +26,14 @@ def main() -> None:
     settings = json.loads(Path(sys.argv[1]).read_text())
     problem = Problem(**settings["problem"])
     torch.set_num_threads(1)
+    budget = settings["budget"]
+    if settings["side"] == "ours-quarter":
+        budget = max(LONGEST, math.ceil(tokens_per_step(problem) / 4))
     config = SftStage.model_validate(
         {
             "name": "sft", "data": [{"source": "rows.jsonl"}], "steps": 100_000, "batch_size": problem.batch,
             "learning_rate": LEARNING_RATE, "betas": BETAS, "grad_clip": GRAD_CLIP, "lr_schedule": "constant",
-            "tokens_per_micro_batch": settings["budget"],
+            "tokens_per_micro_batch": budget,
         }
     )  # fmt: skip
     policy = Policy(

@@ -1,8 +1,6 @@
 """TRL's side: SFTTrainer on the same rows, step by step. ``python -m benchmarks.sft.peer SETTINGS.json``.
 
-The side's name says how: ``padded``, ``free`` (padding-free), ``free-segments`` (padding-free, with the attention of
-our trainer, which computes each row by itself instead of under a mask), ``packed`` (bins of the longest row's length by
-``packing``, padding-free, our attention). ``-quarter`` takes the batch in four passes.
+How is in ``benchmarks.sft.ways``.
 """
 
 from __future__ import annotations
@@ -18,7 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
 from benchmarks.pairs.peer import InOrder, TakesTurns, common_arguments
-from benchmarks.sft.problem import LONGEST, Problem, tokens_of
+from benchmarks.sft.problem import LONGEST, Problem, tokens_per_step
+from benchmarks.sft.ways import WAYS
 from cascade_rl.stages.trl.sft import labelled
 from cascade_rl.training.policy import load_model
 
@@ -27,32 +26,37 @@ class RowsInOrder(InOrder, SFTTrainer):
     """Rows come in the order they lie in; tokens and positions are counted."""
 
 
+class BinsShuffled(RowsInOrder):
+    """Packed bins come in a random order, as by TRL's default: in its own, all of the longest rows come first."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return torch.utils.data.RandomSampler(self.train_dataset, generator=torch.Generator().manual_seed(1))
+
+
 def main() -> None:
     settings = json.loads(Path(sys.argv[1]).read_text())
-    problem, side = Problem(**settings["problem"]), settings["side"].removeprefix("trl-")
-    passes, way = (4, side.removesuffix("-quarter")) if side.endswith("-quarter") else (1, side)
+    problem, way = Problem(**settings["problem"]), WAYS[settings["side"]]
     torch.set_num_threads(1)
-    rows = problem.rows()
-    packed, batch = way == "packed", problem.batch
-    if packed:  # as many tokens a step as the others have, in bins of the longest row's length
-        batch = max(1, round(tokens_of(rows) / len(rows) * problem.batch / LONGEST))
+    batch = problem.batch
+    if way.packing:  # as many tokens a step as the others have, in bins of the longest row's length
+        batch = max(1, round(tokens_per_step(problem) / LONGEST))
     arguments = SFTConfig(
-        **common_arguments(settings["folder"], batch, passes),
-        max_length=LONGEST if packed else None,
-        packing=packed,
-        padding_free=way != "padded",
-        dataset_kwargs={"skip_prepare_dataset": not packed},
+        **common_arguments(settings["folder"], batch, min(batch, way.passes)),
+        max_length=LONGEST if way.packing else None,
+        packing=way.packing,
+        padding_free=way.padding_free,
+        dataset_kwargs={"skip_prepare_dataset": not way.packing},
     )
     model: Any
-    if way in ("free-segments", "packed"):
+    if way.segments:
         model = load_model(Path(problem.model), torch.device("cpu"))
     else:
         model = AutoModelForCausalLM.from_pretrained(problem.model, attn_implementation="sdpa", dtype=torch.float32)
     callback = TakesTurns(1)  # each pass divides its sum by the trained tokens of the whole step
-    callback.trainer = trainer = RowsInOrder(
+    callback.trainer = trainer = (BinsShuffled if way.packing else RowsInOrder)(
         model=model,
         args=arguments,
-        train_dataset=Dataset.from_list(list(labelled(rows))),
+        train_dataset=Dataset.from_list(list(labelled(problem.rows()))),
         processing_class=AutoTokenizer.from_pretrained(problem.model),
         callbacks=[callback],
     )

@@ -26,6 +26,9 @@ class Problem:
     hidden_size: int = 256
     layers: int = 4
     seed: int = 1
+    vocabulary: int = 0
+    """Words of embeddings and head; 0: the tokenizer's own. More of them give the head the share of the work that it
+    has in a large model."""
 
     @property
     def model(self) -> str:
@@ -41,14 +44,33 @@ def prepare(problem: Problem) -> None:
     folder = Path(problem.folder)
     sizes = {"hidden_size": problem.hidden_size, "intermediate_size": 4 * problem.hidden_size}
     tiny_qwen3.build(Path(problem.model), seed=problem.seed, layers=problem.layers, context=LONGEST, **sizes)
+    if problem.vocabulary:
+        _widen(problem.model, problem.vocabulary, problem.seed)
     rng = random.Random(problem.seed)
 
     def drawn(median: float, fixed: int) -> list[int]:
         count = min(LONGEST // 2, max(4, round(rng.lognormvariate(0.0, 0.9) * median))) if problem.uneven else fixed
-        return rng.choices(range(20, 300), k=count)
+        return rng.choices(range(20, problem.vocabulary or 300), k=count)
 
     rows = [{"prompt_ids": drawn(60, 64), "completion_ids": drawn(120, 192)} for _ in range(STEPS * problem.batch)]
     (folder / "rows.json").write_text(json.dumps(rows))
+
+
+def _widen(checkpoint: str, vocabulary: int, seed: int) -> None:
+    """Give the checkpoint embeddings and a head of ``vocabulary`` words; the tokenizer stays."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    torch.manual_seed(seed)
+    model.resize_token_embeddings(vocabulary, mean_resizing=False)
+    model.save_pretrained(checkpoint)
+
+
+def tokens_per_step(problem: Problem) -> float:
+    """Of the average batch."""
+    rows = problem.rows()
+    return tokens_of(rows) / len(rows) * problem.batch
 
 
 def tokens_of(rows: list[dict[str, list[int]]]) -> int:

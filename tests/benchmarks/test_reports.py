@@ -1,5 +1,6 @@
 """What the benchmarks make of their measurements, by hand."""
 
+import json
 import random
 import subprocess
 import sys
@@ -111,5 +112,30 @@ def test_an_offline_stage_is_compared_with_the_fastest_of_the_others(capsys):
         "tokens_per_s": 100.0, "tokens_per_cpu_s": 100.0, "peak_mib": 2.0, "tokens": 200, "positions": 240,
     }  # fmt: skip
     said = capsys.readouterr().out
-    assert "ours / trl-free: 2.00 times" in said
-    assert "ours / trl-padded: 1.25 times" in said
+    assert "ours / trl-free: 2.00 (2.00 to 2.00) times the tokens/s, 1.00 times the peak" in said
+    assert "ours / trl-padded: 1.25 (1.25 to 1.25) times the tokens per CPU second" in said
+
+
+def test_a_side_that_borrows_from_ours_is_compared_apart_and_turn_by_turn(capsys):
+    """The sides' turns: 1.0, 1.0 and 2.0 seconds against 2.0, 4.0 and 3.0, so 2.0, 4.0 and 1.5 times."""
+    step = {"tokens": 100, "positions": 100, "peak": 2**20, "loss": 1.0}
+    seconds = {"ours": (1.0, 1.0, 2.0), "trl-free": (2.0, 4.0, 3.0), "trl-free-segments": (0.5, 0.5, 0.5)}
+    steps = {name: [{**step, "step_s": s, "cpu_s": s} for s in those] for name, those in seconds.items()}
+    against_trl.report("uneven lengths", steps, borrowing=["trl-free-segments"])
+    said = capsys.readouterr().out
+    assert "ours / trl-free: 2.00 (1.50 to 4.00) times the tokens/s" in said
+    assert "ours / trl-free-segments: 0.50 (0.25 to 0.50) times the tokens/s" in said
+
+
+@pytest.mark.slow
+def test_sft_sides_train_the_same_rows_padded_padding_free_and_packed(tmp_path):
+    small = "--hidden-size 64 --layers 2 --batch 8 --warm-up 0 --steps 1 --lengths uneven --vocabulary 512"
+    result = subprocess.run(
+        [sys.executable, "benchmarks/sft_vs_trl.py", *small.split(), "--json", str(tmp_path / "found.json")],
+        cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=800,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    found = json.loads((tmp_path / "found.json").read_text())["uneven"]
+    assert found["ours"]["positions"] == found["ours"]["tokens"] == found["trl-free"]["positions"]
+    assert found["trl-padded"]["positions"] > found["trl-padded"]["tokens"] == found["ours"]["tokens"]
+    assert "of other rows" in result.stdout
