@@ -115,7 +115,13 @@ def test_it_is_redone_with_the_stages_it_reads(folder):
 
 def test_texts_are_no_names_of_stages():
     """A prompt, a stop text or a system prompt may begin with `stage:`; a parameter of a reward that does names one."""
-    keys = {"name": "s", "data": [{"source": "x", "prompt": "stage:a"}], "steps": 2, "learning_rate": 1e-4}
+    keys = {
+        "name": "s",
+        "data": [{"source": "x", "prompt": "stage:a"}],
+        "exclude": [{"where": {"c": ["stage:d"]}}],
+        "steps": 2,
+        "learning_rate": 1e-4,
+    }
     rewards = {"m": {"use": "a:b", "model": "stage:rm"}}
     stage = RlStage.model_validate({**keys, "rewards": rewards, "rollout": {"stop": ["stage:b"]}})
     assert stage.takes_from == {"rm"}

@@ -81,7 +81,9 @@ def sections_below(value: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Section]
     if isinstance(value, Section):
         inner: Any = {key: getattr(value, key) for key in type(value).model_fields}
     else:
-        inner = value if isinstance(value, Mapping) else dict(enumerate(value)) if isinstance(value, list) else {}
+        inner = (
+            value if isinstance(value, Mapping) else dict(enumerate(value)) if isinstance(value, list | tuple) else {}
+        )
     for key, each in inner.items():
         if isinstance(each, Section):
             yield (*keys, key), each
@@ -295,7 +297,7 @@ class OptimizerConfig(Section):
         return betas
 
 
-class Exclusion(Section):
+class Exclusion(TextSection):
     """Rows to leave out because something else has them: a prompt of another stage, a category, an n-gram."""
 
     stage: str | None = None

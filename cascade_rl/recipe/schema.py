@@ -1,4 +1,4 @@
-"""The whole recipe. Its parts are in ``parts``, ``learning`` and ``measuring``; its stages in ``kinds``."""
+"""The whole recipe. Its parts are in ``parts``, ``methods`` and ``measuring``; its stages in ``kinds``."""
 
 from __future__ import annotations
 
