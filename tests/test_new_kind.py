@@ -19,7 +19,7 @@ from cascade_rl.cli.showing import show_plan, show_status, status_of
 from cascade_rl.orchestrator.jobs import stage_job
 from cascade_rl.orchestrator.plan import make_plan
 from cascade_rl.orchestrator.preflight import preflight
-from cascade_rl.recipe import KINDS, RecipeError, load_recipe
+from cascade_rl.recipe import KINDS, RecipeError, RewardModelStage, RlStage, load_recipe
 from cascade_rl.recipe.kinds import kind_names
 from cascade_rl.report import write_report
 from cascade_rl.store import Store
@@ -111,6 +111,19 @@ def test_it_is_redone_with_the_stages_it_reads(folder):
     assert plan.stage("own").sources == {"second", "first"}
     job = stage_job(plan, plan.stage("own"))
     assert job.stage["critic"] == str(plan.stage("first").folder.checkpoint)
+
+
+def test_texts_are_no_names_of_stages():
+    """A prompt, a stop text or a system prompt may begin with `stage:`; a parameter of a reward that does names one."""
+    keys = {"name": "s", "data": [{"source": "x", "prompt": "stage:a"}], "steps": 2, "learning_rate": 1e-4}
+    rewards = {"m": {"use": "a:b", "model": "stage:rm"}}
+    stage = RlStage.model_validate({**keys, "rewards": rewards, "rollout": {"stop": ["stage:b"]}})
+    assert stage.takes_from == {"rm"}
+    moved = stage.with_results({"rm": "there"})
+    assert moved.rewards["m"].params == {"model": "there"}
+    assert (moved.rollout, moved.data) == (stage.rollout, stage.data)
+    pairs = RewardModelStage.model_validate({**keys, "template": {"system": "stage:c"}})
+    assert pairs.takes_from == set()
 
 
 @pytest.mark.parametrize(

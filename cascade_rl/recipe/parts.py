@@ -45,6 +45,14 @@ class Section(BaseModel):
         return self.model_copy(update={key: new for key, new in replaced.items() if new is not values[key]})
 
 
+class TextSection(Section):
+    """Base of sections whose texts are a user's own words, and never names of stages."""
+
+    def stage_references(self) -> Iterator[tuple[Keys, str]]:
+        """None, whatever the texts begin with."""
+        yield from ()
+
+
 def _references(value: Any, keys: Keys) -> Iterator[tuple[Keys, str]]:
     if isinstance(value, Section):
         yield from (((*keys, *inner), name) for inner, name in value.stage_references())
@@ -80,7 +88,7 @@ def sections_below(value: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Section]
         yield from sections_below(each, (*keys, key))
 
 
-class TemplateConfig(Section):
+class TemplateConfig(TextSection):
     """How conversations become text (``cascade_rl.data.template``)."""
 
     mode: Literal["thinking", "instruct", "unified", "native"] = "thinking"
@@ -90,7 +98,7 @@ class TemplateConfig(Section):
     """Default system prompt of rows that bring none; null leaves the turn out."""
 
 
-class DataSource(Section):
+class DataSource(TextSection):
     """Rows from one place. Sources of a stage are concatenated, then shuffled by the seed."""
 
     source: str
@@ -125,16 +133,12 @@ class DataSource(Section):
     """Share of each step's prompts that come from this source, relative to the others' weights (RL; all sources have
     one, or none: then they are concatenated and shuffled)."""
 
-    def stage_references(self) -> Iterator[tuple[Keys, str]]:
-        """None: texts of a source, a prompt say, are no names of stages."""
-        yield from ()
-
 
 LEAST_TEMPERATURE = 0.01
 """vLLM takes this for anything between it and 0."""
 
 
-class SamplingConfig(Section):
+class SamplingConfig(TextSection):
     """How completions are sampled."""
 
     max_new_tokens: int = Field(1024, ge=1)

@@ -109,9 +109,7 @@ def _identity(job: Job, planned: PlannedBenchmark) -> dict[str, Any]:
 
 def _measures(job: Job) -> bool:
     """Whether the job reads benchmarks: a reward model's job does not, and of those that train only some do."""
-    if job.stage is None:
-        return job.task == "evaluate"
-    return job.task == "stage" and job.evaluate_every is not None and job.stage_config().SAMPLES
+    return job.samples and (job.stage is None or job.evaluate_every is not None)
 
 
 def _rest(inputs: Mapping[str, Any] | None) -> dict[str, Any]:

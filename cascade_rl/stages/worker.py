@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cascade_rl.processes import allow_long_integers, collector_paused, die_with_parent
 from cascade_rl.store import Job
@@ -59,7 +59,7 @@ def perform(job: Job, out: TextIO) -> None:
     else:
         context.job = _with_positions(context)
         try:
-            _stage_module(job).run(context)
+            stage_module(job).run(context)
         except Preempted:
             raise
         except Exception:
@@ -71,7 +71,7 @@ def perform(job: Job, out: TextIO) -> None:
 
 def _measure(context: Context) -> None:
     if context.job.stage is not None:  # such a stage has benchmarks of its own
-        _stage_module(context.job).measure_missing(context)
+        stage_module(context.job).measure_missing(context)
         return
     from cascade_rl.stages import measure
 
@@ -105,7 +105,8 @@ def build_base(job: Job) -> None:
         install_contract(folder, job.template)
 
 
-def _stage_module(job: Job):
+def stage_module(job: Job) -> Any:
+    """The module with the ``run(context)`` of the stage's kind."""
     import importlib
 
     config = job.stage_config()

@@ -106,6 +106,11 @@ class Job(BaseModel):
         own = (self.stage or {}).get("seed")
         return self.seed if own is None else own
 
+    @property
+    def samples(self) -> bool:
+        """Whether it needs an engine that generates: it measures benchmarks, or learns from rollouts."""
+        return self.task == "evaluate" if self.stage is None else self.stage_config().SAMPLES and self.task == "stage"
+
     def stage_config(self) -> StageConfig:
         """The stage section, typed by its kind."""
         assert self.stage is not None

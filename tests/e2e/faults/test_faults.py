@@ -78,9 +78,10 @@ def same_as_undisturbed(root, undisturbed):
 
 
 def faults_at(places, action):
-    """One for each step from 0 on; the one within a state's writing where a state is written."""
-    faults = [{"place": place, "step": step, "action": action} for step, place in enumerate(places) if place != "save"]
-    return [*faults, {"place": "save", "step": SAVED, "action": action}]
+    """One for each step from 0 on, in the order in which they strike. ``save`` is within a state's writing, so it needs a
+    step after which there is one: it strikes at ``SAVED`` wherever it stands."""
+    steps = [SAVED if place == "save" else step for step, place in enumerate(places)]
+    return [{"place": place, "step": step, "action": action} for place, step in zip(places, steps, strict=True)]
 
 
 def test_a_rank_killed_at_every_place_of_a_step(undisturbed, prepared):
@@ -92,7 +93,7 @@ def test_a_rank_killed_at_every_place_of_a_step(undisturbed, prepared):
 def test_stopped_where_a_stop_has_something_to_keep(undisturbed, prepared):
     """SIGTERM, as before a pre-emption: exit code 75, and the same command goes on. Rollouts under way, scores under way,
     gradients of half a step, and a state that is being written."""
-    until_done(prepared, faults_at(["generate", "reward", "forward"], "term"), {75})
+    until_done(prepared, faults_at(["generate", "reward", "forward", "save"], "term"), {75})
     same_as_undisturbed(prepared, undisturbed)
 
 
