@@ -5,7 +5,8 @@
 The same tiny Qwen3, rows, optimizer, float32 and one thread; the loss is the mean over the answers' tokens. TRL runs in
 the settings of ``benchmarks/sft/ways.py``: padded, padding-free (``free``) and with its packing (``packed``), the whole
 batch in one pass or a quarter of it, under transformers' own attention and under ours (``segments``, which is what
-``trainer: trl`` does). Ours runs with rows of ``--micro-batch-tokens``, and of a quarter of the batch.
+``trainer: trl`` does). Ours runs with rows of ``--micro-batch-tokens``, of a quarter of the batch
+(``ours-quarter``), and of the tokens of one of TRL's bins (``ours-bin``).
 
 Every side is a process of its own; they take turns, step by step. The table has medians; a ratio is the median over the
 turns, with its range. Tokens are those of the rows without padding, prompts included; "positions" are what the layers
@@ -29,7 +30,7 @@ from benchmarks.common import machine, machine_line, write_json
 from benchmarks.sft.problem import Problem, prepare
 from benchmarks.sft.ways import BORROWING, OTHER_EXAMPLES, WAYS
 
-SIDES = ("ours", "ours-quarter", *WAYS)
+SIDES = ("ours", "ours-quarter", "ours-bin", *WAYS)
 
 
 def main() -> None:

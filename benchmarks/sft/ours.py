@@ -1,6 +1,7 @@
 """Our side: the method of the SFT stage, step by step. ``python -m benchmarks.sft.ours SETTINGS.json``.
 
-``ours-quarter`` has rows of as many tokens as TRL's ``-quarter`` has in one pass.
+A pass of ``ours-quarter`` has as many tokens as one of TRL's ``-quarter`` sides, one of ``ours-bin`` as one of
+``trl-packed``: speed and memory are compared at the same size.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ def main() -> None:
     settings = json.loads(Path(sys.argv[1]).read_text())
     problem = Problem(**settings["problem"])
     torch.set_num_threads(1)
-    budget = settings["budget"]
-    if settings["side"] == "ours-quarter":
-        budget = max(LONGEST, math.ceil(tokens_per_step(problem) / 4))
+    budget = {
+        "ours": settings["budget"],
+        "ours-quarter": max(LONGEST, math.ceil(tokens_per_step(problem) / 4)),
+        "ours-bin": LONGEST,
+    }[settings["side"]]
     config = SftStage.model_validate(
         {
             "name": "sft", "data": [{"source": "rows.jsonl"}], "steps": 100_000, "batch_size": problem.batch,
