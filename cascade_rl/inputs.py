@@ -45,11 +45,11 @@ def stage_inputs(
     if config.exclude:
         inputs["exclude"] = [exclusion_inputs(exclusion, stages_data, recipe_path) for exclusion in config.exclude]
     if teachers := config.teachers_by_domain:
-        inputs["teacher"] = _single({name: _teacher(each, known, recipe_path) for name, each in teachers.items()})
+        found = {name: _teacher(each, known, recipe_path) for name, each in teachers.items()}
+        inputs["teacher"] = found if config.is_by_domain(teachers) else found[""]
     if rewards := config.rewards_by_domain:
-        inputs["reward"] = _single(
-            {name: reward_inputs(each.with_results(known), recipe_path) for name, each in rewards.items()}
-        )
+        found = {name: reward_inputs(each.with_results(known), recipe_path) for name, each in rewards.items()}
+        inputs["reward"] = found if config.is_by_domain(rewards) else found[""]
     for what, function in config.functions.items():
         inputs[f"{what}_source"] = function_fingerprint(function.use, function.params, search_path(recipe_path))
     said = {name for each in (*rewards.values(), *teachers.values()) for _, name in each.stage_references()}
@@ -58,11 +58,6 @@ def stage_inputs(
     if config.CODE:  # a kind of another package
         inputs["code"] = function_fingerprint(f"{config.CODE}:run", {}, search_path(recipe_path))
     return inputs
-
-
-def _single(by_domain: dict[str, Any]) -> Any:
-    """The inputs of a single reward or teacher, which has the empty name; else those of each domain."""
-    return by_domain[""] if set(by_domain) == {""} else by_domain
 
 
 def benchmark_inputs(

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -59,8 +60,6 @@ def _begin(order: dict[str, Any], process: dict[str, Any]) -> None:
     """Become one of the processes; never returns."""
     code = 1
     try:
-        import signal
-
         die_with_parent(os.getppid())
         signal.alarm(int(order["timeout_s"]))
         descriptor = os.open(process["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

@@ -19,7 +19,7 @@ from cascade_rl.cli.showing import show_plan, show_status, status_of
 from cascade_rl.orchestrator.jobs import stage_job
 from cascade_rl.orchestrator.plan import make_plan
 from cascade_rl.orchestrator.preflight import preflight
-from cascade_rl.recipe import KINDS, RecipeError, RewardModelStage, RlStage, load_recipe
+from cascade_rl.recipe import KINDS, DistillStage, RecipeError, RewardModelStage, RlStage, load_recipe
 from cascade_rl.recipe.kinds import kind_names
 from cascade_rl.report import write_report
 from cascade_rl.store import Store
@@ -130,6 +130,26 @@ def test_texts_are_no_names_of_stages():
     assert (moved.rollout, moved.data) == (stage.rollout, stage.data)
     pairs = RewardModelStage.model_validate({**keys, "template": {"system": "stage:c"}})
     assert pairs.takes_from == set()
+
+
+def test_a_domain_may_have_the_empty_name():
+    """A single reward has it as well; the keys tell which is meant."""
+    keys = {"name": "s", "data": [{"source": "x"}], "steps": 2, "learning_rate": 1e-4}
+    single = RlStage.model_validate({**keys, "reward": {"use": "a:b"}})
+    several = RlStage.model_validate({**keys, "rewards": {"": {"use": "a:b"}}})
+    assert [stage.is_by_domain(stage.rewards_by_domain) for stage in (single, several)] == [False, True]
+    assert [stage.keys_of(stage.rewards_by_domain[""]) for stage in (single, several)] == [("reward",), ("rewards", "")]
+    with pytest.raises(LookupError):
+        single.keys_of(several.rewards[""])
+
+
+def test_a_teacher_that_is_a_stage_is_not_located_again():
+    keys = {"name": "s", "data": [{"source": "x"}], "steps": 2, "learning_rate": 1e-4}
+    teachers = {"a": {"model": "stage:first"}, "b": {"model": "./folder"}, "c": {"url": "http://host"}}
+    stage = DistillStage.model_validate({**keys, "teachers": teachers})
+    located = stage.with_models(lambda model: f"/at/{model}").with_results({"first": "store/first"})
+    assert [each.model for each in located.teachers.values()] == ["store/first", "/at/./folder", None]
+    assert stage.teachers["b"].model == "./folder"
 
 
 @pytest.mark.parametrize(

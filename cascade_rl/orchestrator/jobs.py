@@ -52,7 +52,7 @@ def stage_job(plan: Plan, stage: PlannedStage) -> Job:
 def _with_checkpoints(config: StageConfig, plan: Plan) -> StageConfig:
     """``stage:NAME`` replaced by where that stage's result lies, and a teacher's path by where that leads from here."""
     results = {stage.name: str(stage.folder.checkpoint) for stage in plan.stages}
-    return config.with_results(results).with_models(lambda model: str(resolve_path(model, plan.loaded.path) or model))
+    return config.with_models(lambda model: str(resolve_path(model, plan.loaded.path) or model)).with_results(results)
 
 
 def base_job(plan: Plan) -> Job:

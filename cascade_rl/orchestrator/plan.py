@@ -238,9 +238,9 @@ def _plan_stage(
 
 def _reads(config: StageConfig, loaded: LoadedRecipe, known: dict[str, str]) -> Reads:
     """What the stage reads beside its parent. ``known``: identities of the stages before it."""
-    for domain, teacher in config.teachers_by_domain.items():
+    for teacher in config.teachers_by_domain.values():
         if teacher.stage is None and teacher.model is not None:  # for the sake of its error, which names the line
-            place = loaded.place("stages", config.name, "teachers" if domain else "teacher")
+            place = loaded.place("stages", config.name, config.keys_of(teacher)[0])
             _model(teacher.model, loaded, place, "the teacher's model", "a stage before this one (stage:NAME)")
     others = stages_data(config, loaded.recipe.stages)
     with recorded() as files:

@@ -83,10 +83,10 @@ def _check_content(loaded: LoadedRecipe) -> Iterator[Problem]:
 
 def _check_rewards_and_teachers(loaded: LoadedRecipe, stage: StageConfig, keys: Keys) -> Iterator[Problem]:
     for domain, reward in stage.rewards_by_domain.items():
-        inner = ("rewards", domain) if domain else ("reward",)
-        yield from _check_reward(loaded, stage.data, reward, (*keys, *inner), domain or None)
+        only = domain if stage.is_by_domain(stage.rewards_by_domain) else None
+        yield from _check_reward(loaded, stage.data, reward, (*keys, *stage.keys_of(reward)), only)
     for known, what_for in ((stage.rewards_by_domain, "rewards"), (stage.teachers_by_domain, "teachers")):
-        if set(known) - {""}:
+        if stage.is_by_domain(known):
             yield from _check_domains(loaded, stage, keys, known, what_for)
     if stage.replaces_groups:
         yield from _check_dynamic_sampling(loaded, stage, keys)

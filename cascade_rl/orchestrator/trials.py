@@ -64,7 +64,7 @@ def _asked(loaded: LoadedRecipe, finished: Collection[str]) -> Iterator[_Tried]:
     for stage in loaded.recipe.stages:
         if stage.name not in finished:
             for domain, reward in stage.rewards_by_domain.items():
-                keys = ("stages", stage.name, *(("rewards", domain) if domain else ("reward",)))
+                keys: Keys = ("stages", stage.name, *stage.keys_of(reward))
                 yield from _of(loaded, keys, stage.data, reward, domain)
     for index, entry in enumerate(loaded.recipe.evaluate.after_each_stage):
         if isinstance(entry, BenchmarkConfig):

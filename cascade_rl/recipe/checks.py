@@ -94,9 +94,9 @@ def _models(loaded: LoadedRecipe) -> Iterator[tuple[Keys, str]]:
     for index, stage in enumerate(recipe.stages):
         if stage.init is not None and stage.init not in names:
             yield ("stages", index, "init"), stage.init
-        for domain, teacher in stage.teachers_by_domain.items():
+        for teacher in stage.teachers_by_domain.values():
             if teacher.model is not None and teacher.stage is None:
-                yield ("stages", index, *(("teachers", domain) if domain else ("teacher",)), "model"), teacher.model
+                yield ("stages", index, *stage.keys_of(teacher), "model"), teacher.model
 
 
 def check_context(loaded: LoadedRecipe, context_tokens: int) -> list[Problem]:
@@ -120,10 +120,10 @@ def _teachers_context(
     loaded: LoadedRecipe, stage: StageConfig, positions: Mapping[str, int | None], need: int
 ) -> Iterator[Problem]:
     """A teacher reads all that the student writes."""
-    for domain, teacher in stage.teachers_by_domain.items():
+    for teacher in stage.teachers_by_domain.values():
         there = positions.get(teacher.stage) if teacher.stage else None
         if there is not None and need > there:
-            keys: Keys = ("stages", stage.name, *(("teachers", domain) if domain else ("teacher",)))
+            keys: Keys = ("stages", stage.name, *stage.keys_of(teacher))
             message = f"the teacher {teacher.stage} has {there} positions, and this stage needs {need}"
             yield Problem.at(loaded, keys, message)
 

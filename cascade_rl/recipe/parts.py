@@ -8,7 +8,7 @@ stage's identity, so finished work stays valid (see ``cascade_rl.store.identity`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -69,11 +69,27 @@ def _with_results(value: Any, results: Mapping[str, str]) -> Any:
         return value
     if isinstance(value, Section):
         return value.with_results(results)
+    if isinstance(value, str):
+        return results[stage_reference(value) or ""]
+    return _mapped(value, lambda inner: _with_results(inner, results))
+
+
+def with_sections(value: Any, change: Callable[[Section], Section]) -> Any:
+    """``value`` with each section in it, itself included, as ``change`` returns it; what changes is not entered."""
+    if isinstance(value, Section):
+        changed = change(value)
+        if changed is not value:
+            return changed
+        inner = {key: with_sections(getattr(value, key), change) for key in type(value).model_fields}
+        return value.model_copy(update={key: new for key, new in inner.items() if new is not getattr(value, key)})
+    return _mapped(value, lambda each: with_sections(each, change))
+
+
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A mapping, list or tuple with each of its values changed; anything else as it is."""
     if isinstance(value, Mapping):
-        return {key: _with_results(inner, results) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_with_results(inner, results) for inner in value)
-    return results[stage_reference(value) or ""]
+        return {key: change(inner) for key, inner in value.items()}
+    return type(value)(map(change, value)) if isinstance(value, list | tuple) else value
 
 
 def sections_below(value: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Section]]:

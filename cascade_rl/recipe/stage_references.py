@@ -87,13 +87,13 @@ def _results_read(stage: StageConfig, before: Kinds) -> Iterator[tuple[Keys, str
             seen.add(name)
             if wrong := _wrong(name, "reward model", "a reward model", before):
                 where = ".".join(filter(None, (domain, str(keys[0]))))
-                yield ("rewards" if domain else "reward",), f"{where}: {wrong}"
+                yield stage.keys_of(reward)[:1], f"{where}: {wrong}"
     for domain, teacher in stage.teachers_by_domain.items():
         if (wanted := teacher.stage) is not None:
             seen.add(wanted)
             if wrong := _wrong(wanted, "language model", "a stage that trains a language model", before):
                 where = f"{domain}: " if domain else ""
-                yield ("teachers" if domain else "teacher",), f"{where}{wrong}"
+                yield stage.keys_of(teacher)[:1], f"{where}{wrong}"
     for keys, name in stage.stage_references():
         if name not in seen and name not in before:
             hint = suggestion(name, before, "the stages before this one are") if before else "there is none"

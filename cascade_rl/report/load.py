@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 from collections.abc import Collection, Iterator
@@ -68,7 +69,7 @@ class StageView:
         """Whether it is the model before any stage."""
         return self.kind == "base"
 
-    @property
+    @functools.cached_property
     def of_kind(self) -> type[StageConfig]:
         """The stage's kind; one with nothing special for the base model, and for a kind whose package is gone."""
         try:

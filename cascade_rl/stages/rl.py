@@ -157,8 +157,8 @@ class Grpo(Method[RlStage]):
         self._loss = RlLoss.of(config, search)
         self._advantage: CustomAdvantage | None = None
         if "advantage" in config.functions:
-            use, keys, *_ = config.functions["advantage"]
-            self._advantage = CustomAdvantage(use, load_function(use, search, "advantage"), keys)
+            own = config.functions["advantage"]
+            self._advantage = CustomAdvantage(own.use, load_function(own.use, search, "advantage"), own.params)
         self.updates_per_batch = config.updates
         self.needs_whole_batch = self._advantage is not None and self._advantage.needs_whole_batch
         self._flat_steps = 0  # in a row

@@ -23,8 +23,10 @@ from cascade_rl.recipe.parts import (
     OptimizerConfig,
     RewardConfig,
     RopeScaling,
+    Section,
     TemplateConfig,
     sections_below,
+    with_sections,
 )
 from cascade_rl.recipe.problems import Keys
 
@@ -142,9 +144,27 @@ class StageConfig(OptimizerConfig):
         """Domain -> teacher; a single teacher has the empty name."""
         return {}
 
+    def keys_of(self, section: Section) -> Keys:
+        """The keys at which one of the stage's own sections stands. Raises LookupError for any other section."""
+        for keys, each in sections_below(self):
+            if each is section:
+                return keys
+        raise LookupError(f"stage {self.name} has no such {type(section).__name__}")
+
+    def is_by_domain(self, sections: Mapping[str, Section]) -> bool:
+        """Whether ``rewards_by_domain`` or ``teachers_by_domain`` names domains: a single one has the empty name, which
+        is no key of it."""
+        return any(self.keys_of(section)[-1] == domain for domain, section in sections.items())
+
     def with_models(self, locate: Callable[[str], str]) -> Self:
-        """A copy in which ``locate`` gives each teacher's model."""
-        return self
+        """A copy in which ``locate`` gives each teacher's model that is no ``stage:NAME``."""
+
+        def located(section: Section) -> Section:
+            if not isinstance(section, TeacherConfig) or section.model is None or section.stage is not None:
+                return section
+            return section.model_copy(update={"model": locate(section.model)})
+
+        return with_sections(self, located)
 
     @property
     def functions(self) -> Mapping[str, UserFunction]:
@@ -184,6 +204,11 @@ class StageConfig(OptimizerConfig):
         return None
 
     @property
+    def known_steps(self) -> int | None:
+        """Optimizer steps of the stage; None where they follow from its rows."""
+        return None
+
+    @property
     def total_prompts(self) -> int | None:
         """Prompts of the whole stage; None for a stage that does not sample, whose sources have no weights."""
         return None
@@ -212,6 +237,8 @@ class StageConfig(OptimizerConfig):
         """Keys of a valid stage that make no sense together, or that nothing would act on."""
         if self.min_learning_rate > self.learning_rate:
             yield ("min_learning_rate",), f"{self.min_learning_rate:g} is above learning_rate {self.learning_rate:g}"
+        if self.known_steps is not None and self.warmup_steps >= self.known_steps:
+            yield ("warmup_steps",), f"{self.warmup_steps} warm-up steps leave nothing of {self.known_steps} steps"
         if self.lr_schedule == "constant":
             message = "does nothing under `lr_schedule: constant`; name another schedule, or leave it out"
             if self.min_learning_rate:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -10,12 +9,12 @@ from pydantic import Field, model_validator
 from cascade_rl.recipe.kinds.base import Found, Panel
 from cascade_rl.recipe.kinds.rollout import GAP, LENGTHS, RolloutStage
 from cascade_rl.recipe.methods import TeacherConfig
-from cascade_rl.recipe.problems import Keys, Misfit
+from cascade_rl.recipe.problems import Misfit
 
 
 class DistillStage(RolloutStage):
     """On-policy distillation: the student's own rollouts, each token weighed by how much likelier a teacher finds it
-    (MOPD; P2 section 10.1 in the shared notes)."""
+    (MOPD, arXiv 2603.19220)."""
 
     ALSO_CALLED = ("opd", "mopd", "gkd")
     BAND = "#EEF7EF"
@@ -46,22 +45,14 @@ class DistillStage(RolloutStage):
     def teachers_by_domain(self) -> dict[str, TeacherConfig]:
         return self.teachers if self.teacher is None else {"": self.teacher}
 
-    def with_models(self, locate: Callable[[str], str]) -> DistillStage:
-        def located(teacher: TeacherConfig) -> TeacherConfig:
-            named = teacher.model
-            return teacher if named is None else teacher.model_copy(update={"model": locate(named)})
-
-        teachers = {domain: located(teacher) for domain, teacher in self.teachers.items()}
-        return self.model_copy(update={"teacher": self.teacher and located(self.teacher), "teachers": teachers})
-
     @property
     def uses_ratios(self) -> bool:
         return True
 
     def contradictions(self) -> Found:
         yield from super().contradictions()
-        for domain, teacher in self.teachers_by_domain.items():
-            keys: Keys = ("teachers", domain) if domain else ("teacher",)
+        for teacher in self.teachers_by_domain.values():
+            keys = self.keys_of(teacher)
             if teacher.url is not None and not teacher.url.startswith(("http://", "https://")):
                 yield keys, f"the address of a teacher starts with http:// or https://, unlike {teacher.url!r}"
             if teacher.url is not None and self.rollout.temperature != 1.0:

@@ -48,6 +48,10 @@ class OfflineStage(StageConfig):
         return "batch_size", self.batch_size
 
     @property
+    def known_steps(self) -> int | None:
+        return self.steps
+
+    @property
     def rows_per_pass(self) -> tuple[str, int] | None:
         return ("micro_batch_size", self.micro_batch_size) if self.micro_batch_size else None
 
@@ -72,8 +76,6 @@ class OfflineStage(StageConfig):
 
     def contradictions(self) -> Found:
         yield from super().contradictions()
-        if self.steps is not None and self.warmup_steps >= self.steps:
-            yield ("warmup_steps",), f"{self.warmup_steps} warm-up steps leave nothing of {self.steps} steps"
         for key in self.NOT_FOR_TRL if self.trainer == "trl" else ():
             field = type(self).model_fields.get(key)
             if field is not None and getattr(self, key) != field.default:

@@ -65,12 +65,12 @@ class RlStage(RolloutStage):
                 "overlong: soft and `overlong_buffer` go together",
             )
         clips = self.loss is not None and (self.loss.clip_high is not None or self.loss.use is not None)
-        if (self.updates_per_batch or 1) > 1 and not clips:
+        if self.updates > 1 and not clips:
             raise Misfit(
                 "updates_per_batch",
                 "several updates_per_batch leave the sampled policy: give `loss.clip_high` (0.2, say)",
             )
-        if self.prompts_per_step < (self.updates_per_batch or 1):
+        if self.prompts_per_step < self.updates:
             raise Misfit(
                 "updates_per_batch", "updates_per_batch is more than prompts_per_step: each update needs a prompt"
             )

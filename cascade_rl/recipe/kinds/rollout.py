@@ -121,6 +121,10 @@ class RolloutStage(LanguageModelStage):
         return "prompts_per_step", self.prompts_per_step
 
     @property
+    def known_steps(self) -> int:
+        return self.steps
+
+    @property
     def total_prompts(self) -> int:
         return self.steps * self.prompts_per_step
 
@@ -147,8 +151,6 @@ class RolloutStage(LanguageModelStage):
 
     def contradictions(self) -> Found:
         yield from super().contradictions()
-        if self.warmup_steps >= self.steps:
-            yield ("warmup_steps",), f"{self.warmup_steps} warm-up steps leave nothing of {self.steps} steps"
         yield from self._end()
         yield from self._support()
 
