@@ -18,50 +18,23 @@ from pathlib import Path
 if sys.path[0].endswith("benchmarks"):  # math.py here is not Python's math
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import argparse
-import tempfile
 from typing import Any
 
-from benchmarks.against_trl import measure, report
-from benchmarks.common import machine, machine_line, write_json
+from benchmarks.offline.against_trl import compare, measure, parser, report
 from benchmarks.pairs.problem import Problem, prepare
 
 SIDES = ("ours", "ours-whole", "trl", "trl-quarter")
 
 
 def main() -> None:
-    options = parse()
-    found: dict[str, Any] = {"machine": machine(), "options": {k: str(v) for k, v in vars(options).items()}}
-    print(machine_line(found["machine"]))
-    with tempfile.TemporaryDirectory(prefix="reward-model-vs-trl-") as folder:
-        for lengths in options.lengths:
-            problem = Problem(str(Path(folder) / lengths), lengths == "uneven", options.batch, options.hidden_size)
-            prepare(problem)
-            steps = measure(
-                problem, options.sides, module_of, options.warm_up, options.steps, options.micro_batch_tokens
-            )
-            found[lengths] = report(f"{lengths} lengths", steps)
-    print(f"load at the end: {' '.join(map(str, machine()['load']))}")
-    if options.json:
-        write_json(options.json, found)
+    options = parser(__doc__, SIDES, 16, "pairs").parse_args()
 
+    def of_lengths(lengths: str, folder: str) -> dict[str, Any]:
+        problem = Problem(folder, lengths == "uneven", options.batch, options.hidden_size)
+        prepare(problem)
+        return report(f"{lengths} lengths", measure(problem, options, "pairs"))
 
-def module_of(side: str) -> str:
-    return "benchmarks.pairs.ours" if side.startswith("ours") else "benchmarks.pairs.peer"
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = lambda text: text.split(",")  # noqa: E731
-    parser.add_argument("--lengths", type=names, default=["equal", "uneven"])
-    parser.add_argument("--sides", type=names, default=list(SIDES))
-    parser.add_argument("--warm-up", type=int, default=1, help="steps that are not counted")
-    parser.add_argument("--steps", type=int, default=6, help="counted, of each side")
-    parser.add_argument("--batch", type=int, default=16, help="pairs per step")
-    parser.add_argument("--hidden-size", type=int, default=256)
-    parser.add_argument("--micro-batch-tokens", type=int, default=4096, help="our tokens per forward pass")
-    parser.add_argument("--json", type=Path)
-    return parser.parse_args()
+    compare(options, of_lengths)
 
 
 if __name__ == "__main__":

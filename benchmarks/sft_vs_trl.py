@@ -21,12 +21,9 @@ from pathlib import Path
 if sys.path[0].endswith("benchmarks"):  # math.py here is not Python's math
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import argparse
-import tempfile
 from typing import Any
 
-from benchmarks.against_trl import measure, report
-from benchmarks.common import machine, machine_line, write_json
+from benchmarks.offline.against_trl import compare, measure, parser, report
 from benchmarks.sft.problem import Problem, prepare
 from benchmarks.sft.ways import BORROWING, OTHER_EXAMPLES, WAYS
 
@@ -34,48 +31,25 @@ SIDES = ("ours", "ours-quarter", "ours-bin", *WAYS)
 
 
 def main() -> None:
-    options = parse()
-    found: dict[str, Any] = {"machine": machine(), "options": {k: str(v) for k, v in vars(options).items()}}
-    print(machine_line(found["machine"]))
-    with tempfile.TemporaryDirectory(prefix="sft-vs-trl-") as folder:
-        for lengths in options.lengths:
-            problem = Problem(
-                str(Path(folder) / lengths), lengths == "uneven", options.batch, options.hidden_size, options.layers,
-                vocabulary=options.vocabulary,
-            )  # fmt: skip
-            prepare(problem)
-            steps = measure(
-                problem, options.sides, module_of, options.warm_up, options.steps, options.micro_batch_tokens,
-                OTHER_EXAMPLES,
-            )  # fmt: skip
-            found[lengths] = report(f"{lengths} lengths", steps, BORROWING)
-            if packed := [name for name in options.sides if name in OTHER_EXAMPLES]:
-                print(f"{', '.join(packed)}: as many tokens a step, but of other rows, so the loss is not compared")
-            if lent := [name for name in options.sides if name in BORROWING]:
-                print(f"{', '.join(lent)}: with our attention, not by TRL and transformers alone")
-    print(f"load at the end: {' '.join(map(str, machine()['load']))}")
-    if options.json:
-        write_json(options.json, found)
+    asked = parser(__doc__, SIDES, 32, "rows")
+    asked.add_argument("--layers", type=int, default=4)
+    asked.add_argument("--vocabulary", type=int, default=0, help="words of the head; default: the tokenizer's 448")
+    options = asked.parse_args()
 
+    def of_lengths(lengths: str, folder: str) -> dict[str, Any]:
+        problem = Problem(
+            folder, lengths == "uneven", options.batch, options.hidden_size, options.layers,
+            vocabulary=options.vocabulary,
+        )  # fmt: skip
+        prepare(problem)
+        found = report(f"{lengths} lengths", measure(problem, options, "sft", OTHER_EXAMPLES), BORROWING)
+        if packed := [name for name in options.sides if name in OTHER_EXAMPLES]:
+            print(f"{', '.join(packed)}: as many tokens a step, but of other rows, so the loss is not compared")
+        if lent := [name for name in options.sides if name in BORROWING]:
+            print(f"{', '.join(lent)}: with our attention, not by TRL and transformers alone")
+        return found
 
-def module_of(side: str) -> str:
-    return "benchmarks.sft.ours" if side.startswith("ours") else "benchmarks.sft.peer"
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = lambda text: text.split(",")  # noqa: E731
-    parser.add_argument("--lengths", type=names, default=["equal", "uneven"])
-    parser.add_argument("--sides", type=names, default=list(SIDES))
-    parser.add_argument("--warm-up", type=int, default=1, help="steps that are not counted")
-    parser.add_argument("--steps", type=int, default=6, help="counted, of each side")
-    parser.add_argument("--batch", type=int, default=32, help="rows per step")
-    parser.add_argument("--hidden-size", type=int, default=256)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--vocabulary", type=int, default=0, help="words of the head; default: the tokenizer's 448")
-    parser.add_argument("--micro-batch-tokens", type=int, default=4096, help="our tokens per forward pass")
-    parser.add_argument("--json", type=Path)
-    return parser.parse_args()
+    compare(options, of_lengths)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.grpo.turns import Turns
-from benchmarks.pairs.problem import BETAS, GRAD_CLIP, LEARNING_RATE, Memory, Problem, tokens_of
+from benchmarks.offline.ours import take_turns
+from benchmarks.offline.problem import BETAS, GRAD_CLIP, LEARNING_RATE
+from benchmarks.pairs.problem import Problem
 from cascade_rl.recipe import OptimizerConfig
 from cascade_rl.stages.pair_method import PairMethod
 from cascade_rl.stages.pairs import TokenPair
@@ -40,28 +41,11 @@ def main() -> None:
         total_steps=100_000,
         seed=problem.seed,
     )
-    pairs = problem.pairs()
+    pairs = problem.examples()
     context: Any = SimpleNamespace(ranks=ranks, stop=SimpleNamespace(is_set=False))
     tokens = [TokenPair(**pair, category="") for pair in pairs]
     method = PairMethod(context, model, tokens, range(len(pairs)), [], budget=settings["budget"])
-    turns, memory = Turns(), Memory()
-    for step in range(len(pairs) // problem.batch):
-        batch = range(step * problem.batch, (step + 1) * problem.batch)
-        turns.wait()
-        model.begin_step(step)
-        update = method.update()
-        for row in method.rows(batch):
-            update.add(row)
-        stats = update.stats()
-        model.step(stats.denominator)
-        turns.report(
-            {
-                "loss": stats.loss,
-                "tokens": tokens_of([pairs[number] for number in batch]),
-                "positions": stats.metrics["tokens/total"],
-                "peak": memory.peak(),
-            }
-        )
+    take_turns(problem, pairs, model, method)
 
 
 if __name__ == "__main__":

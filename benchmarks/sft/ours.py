@@ -14,9 +14,9 @@ from pathlib import Path
 import pyarrow
 import torch
 
-from benchmarks.grpo.turns import Turns
-from benchmarks.pairs.problem import BETAS, GRAD_CLIP, LEARNING_RATE, Memory
-from benchmarks.sft.problem import LONGEST, Problem, tokens_of, tokens_per_step
+from benchmarks.offline.ours import take_turns
+from benchmarks.offline.problem import BETAS, GRAD_CLIP, LEARNING_RATE, LONGEST
+from benchmarks.sft.problem import Problem, tokens_per_step
 from cascade_rl.recipe import SftStage
 from cascade_rl.stages.sft import Examples, Sft
 from cascade_rl.training.policy import Policy
@@ -43,27 +43,10 @@ def main() -> None:
         Path(problem.model), config, ranks=Ranks(0, 1, torch.device("cpu")), dtype="float32", total_steps=100_000,
         gradient_checkpointing=False, chunk_tokens=None, seed=problem.seed,
     )  # fmt: skip
-    rows = problem.rows()
+    rows = problem.examples()
     table = pyarrow.table({name: [row[name] for row in rows] for name in ("prompt_ids", "completion_ids")})
     method = Sft(policy, config, Examples(table, range(len(rows))), Examples(table, []))
-    turns, memory = Turns(), Memory()
-    for step in range(len(rows) // problem.batch):
-        batch = range(step * problem.batch, (step + 1) * problem.batch)
-        turns.wait()
-        policy.begin_step(step)
-        update = method.update()
-        for row in method.rows(batch):
-            update.add(row)
-        stats = update.stats()
-        policy.step(stats.denominator)
-        turns.report(
-            {
-                "loss": stats.loss,
-                "tokens": tokens_of([rows[number] for number in batch]),
-                "positions": stats.metrics["tokens/total"],
-                "peak": memory.peak(),
-            }
-        )
+    take_turns(problem, rows, policy, method)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from benchmarks.pairs.peer import InOrder, TakesTurns, common_arguments
-from benchmarks.sft.problem import LONGEST, Problem, tokens_per_step
+from benchmarks.offline.peer import InOrder, TakesTurns, common_arguments
+from benchmarks.offline.problem import LONGEST
+from benchmarks.sft.problem import Problem, tokens_per_step
 from benchmarks.sft.ways import WAYS
 from cascade_rl.stages.trl.sft import labelled
 from cascade_rl.training.policy import load_model
@@ -56,7 +57,7 @@ def main() -> None:
     callback.trainer = trainer = (BinsShuffled if way.packing else RowsInOrder)(
         model=model,
         args=arguments,
-        train_dataset=Dataset.from_list(list(labelled(problem.rows()))),
+        train_dataset=Dataset.from_list(list(labelled(problem.examples()))),
         processing_class=AutoTokenizer.from_pretrained(problem.model),
         callbacks=[callback],
     )

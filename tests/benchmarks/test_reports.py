@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from benchmarks import against_trl, grpo_vs_trl, learning
+from benchmarks import grpo_vs_trl, learning
 from benchmarks.common import REPOSITORY, environment, table
 from benchmarks.grpo.gym import working
+from benchmarks.offline import against_trl
 
 
 def test_training_is_all_that_is_not_generation_sync_or_waiting():

@@ -1,48 +1,73 @@
-"""Our trainer of an offline stage against TRL's: sides in turns on the same examples, one table of what they did."""
+"""Our trainer of an offline stage against TRL's: options, sides in turns on the same examples, and one table."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
+import tempfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from benchmarks.common import median, table
+from benchmarks.common import machine, machine_line, median, table, write_json
 from benchmarks.grpo.turns import Side
+from benchmarks.offline.problem import OfflineProblem
 
 Steps = dict[str, list[dict[str, Any]]]
 """Side -> what each of its steps measured: ``loss``, ``tokens``, ``positions``, ``peak`` (bytes), seconds."""
 
 
-class Problem(Protocol):
-    """What a step consists of; a dataclass, whose fields every side is told."""
+def parser(about: str | None, sides: Sequence[str], batch: int, examples: str) -> argparse.ArgumentParser:
+    """The options that all comparisons have. ``batch``: how many ``examples`` (rows, pairs) a step has by default."""
+    made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = lambda text: text.split(",")  # noqa: E731
+    made.add_argument("--lengths", type=names, default=["equal", "uneven"])
+    made.add_argument("--sides", type=names, default=list(sides))
+    made.add_argument("--warm-up", type=int, default=1, help="steps that are not counted")
+    made.add_argument("--steps", type=int, default=6, help="counted, of each side")
+    made.add_argument("--batch", type=int, default=batch, help=f"{examples} per step")
+    made.add_argument("--hidden-size", type=int, default=256)
+    made.add_argument("--micro-batch-tokens", type=int, default=4096, help="our tokens per forward pass")
+    made.add_argument("--json", type=Path)
+    return made
 
-    @property
-    def folder(self) -> str: ...
+
+def compare(options: argparse.Namespace, of_lengths: Callable[[str, str], dict[str, Any]]) -> None:
+    """``of_lengths(lengths, folder)`` for each of the lengths asked for, between a line about the machine and one about
+    its load; what it returns goes to the file that ``--json`` names."""
+    found: dict[str, Any] = {"machine": machine(), "options": {k: str(v) for k, v in vars(options).items()}}
+    print(machine_line(found["machine"]))
+    with tempfile.TemporaryDirectory(prefix="against-trl-") as folder:
+        for lengths in options.lengths:
+            found[lengths] = of_lengths(lengths, str(Path(folder) / lengths))
+    print(f"load at the end: {' '.join(map(str, machine()['load']))}")
+    if options.json:
+        write_json(options.json, found)
 
 
 def measure(
-    problem: Problem, sides: Sequence[str], module_of: Callable[[str], str], warm_up: int, steps: int, budget: int,
-    other_examples: Collection[str] = (),
-) -> Steps:  # fmt: skip
-    """``warm_up`` steps that do not count, then ``steps`` of each side, in turns.
+    problem: OfflineProblem, options: argparse.Namespace, room: str, other_examples: Collection[str] = ()
+) -> Steps:
+    """The steps of each side that the ``options`` ask for, in turns.
 
-    ``module_of``: the module that carries out a side. ``budget``: our tokens per forward pass. ``other_examples``:
-    sides whose steps have other examples, so that their losses are not compared; all others must have the same tokens,
+    ``room``: the folder of benchmarks with the modules of the sides, ``ours`` and ``peer``. ``other_examples``: sides
+    whose steps have other examples, so that their losses are not compared; all others must have the same tokens,
     and losses that agree to 1e-3.
     """
+    sides = options.sides
     found: Steps = {name: [] for name in sides}
     with contextlib.ExitStack() as running:
         started = []
         for name in sides:
-            settings = {"problem": vars(problem), "side": name, "budget": budget}
-            started.append(running.enter_context(Side(name, module_of(name), settings, Path(problem.folder) / name)))
+            settings = {"problem": vars(problem), "side": name, "budget": options.micro_batch_tokens}
+            module = f"benchmarks.{room}.{'ours' if name.startswith('ours') else 'peer'}"
+            started.append(running.enter_context(Side(name, module, settings, Path(problem.folder) / name)))
             started[-1].get_ready()
-        for number in range(warm_up + steps):
+        for number in range(options.warm_up + options.steps):
             for side in started:
                 measured = side.step({})
-                if number >= warm_up:
+                if number >= options.warm_up:
                     found[side.name].append(measured)
     alike = [name for name in sides if name not in other_examples]
     for name in alike[1:]:
